@@ -47,12 +47,14 @@ class OutputProjection:
             return errors[:, :columns], nll
         exact = torch.float64 if self.weight.dtype == torch.float64 else torch.float32
         logits = nn.functional.linear(hidden.to(self.weight.dtype), self.weight, self.bias).to(exact)
-        scale = logits.logsumexp(-1, keepdim=True)  # (n, 1)
-        nll = (scale - logits.gather(1, targets[:, None])).squeeze(1)
-        errors = logits[:, :columns].sub_(scale).exp_()  # in place: the logits are not needed again
+        # Softmax in place: at V columns a row, every copy of the logits would cost as much as the product itself.
+        logits.sub_(logits.amax(-1, keepdim=True))
+        own = logits.gather(1, targets[:, None])  # (n, 1)
+        total = logits.exp_().sum(-1, keepdim=True)
+        errors = logits[:, :columns].div_(total)
         inside = (targets < columns).nonzero().squeeze(1)
         errors[inside, targets[inside]] -= 1.0
-        return errors, nll
+        return errors, (total.log() - own).squeeze(1)
 
     def _errors_through_tail(self, hidden: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         with torch.enable_grad():

@@ -1,0 +1,54 @@
+"""Packs cost least: against every way of cutting the sorted rows, and within the budget."""
+
+import itertools
+import random
+
+import pytest
+
+from gradsentry_lib.scoring.batching import pack, padding_waste
+
+
+def cost(lengths: list[int], packs: list[list[int]], overhead: int) -> int:
+    return sum(len(p) * max(lengths[i] for i in p) + overhead for p in packs)
+
+
+def cheapest(lengths: list[int], budget: int, overhead: int) -> int:
+    """The least cost over all cuts of the rows in order of length: every subset of the places between two rows."""
+    rows = sorted(lengths, reverse=True)
+    best = 1 << 60
+    for cuts in itertools.product((False, True), repeat=len(rows) - 1):
+        packs: list[list[int]] = [[0]]
+        for i, cut in enumerate(cuts, start=1):
+            if cut:
+                packs.append([])
+            packs[-1].append(i)
+        if all(len(p) == 1 or len(p) * rows[p[0]] <= budget for p in packs):
+            best = min(best, cost(rows, packs, overhead))
+    return best
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_no_way_of_cutting_costs_less(seed):
+    draw = random.Random(seed)
+    lengths = [draw.randint(1, 40) for _ in range(draw.randint(1, 10))]
+    budget, overhead = draw.choice([1, 30, 80, 10_000]), draw.choice([0, 5, 50])
+    packs = pack(lengths, budget, overhead)
+    assert sorted(i for p in packs for i in p) == list(range(len(lengths)))
+    assert all(len(p) == 1 or len(p) * max(lengths[i] for i in p) <= budget for p in packs)
+    assert cost(lengths, packs, overhead) == cheapest(lengths, budget, overhead)
+
+
+def test_longest_rows_come_first():
+    firsts = [p[0] for p in pack([3, 50, 7, 20, 50], 60, 0)]
+    assert firsts == sorted(firsts, key=lambda i: -[3, 50, 7, 20, 50][i])
+    assert pack([], 10) == []
+
+
+def test_a_row_beyond_the_budget_is_alone():
+    assert pack([100, 4, 4], 10, 1) == [[0], [1, 2]]
+
+
+def test_no_padding_where_passes_are_free():
+    lengths = [3, 3, 9, 9, 5]
+    assert padding_waste(lengths, pack(lengths, 1000, 0)) == 0
+    assert pack(lengths, 1000, 10_000) == [[2, 3, 4, 0, 1]]
