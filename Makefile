@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup demo test dev lint model clean
+.PHONY: setup demo test dev bench-eval lint model clean
 
 setup: $(VENV)/.installed model
 
@@ -29,6 +29,10 @@ dev: setup
 	mkdir -p "$$DAGSTER_HOME"
 	test -e "$$DAGSTER_HOME/dagster.yaml" || cp dagster.yaml "$$DAGSTER_HOME"
 	$(BIN)/dagster dev -w workspace.yaml
+
+# Every table and figure of docs/evaluation.md again; the README says how long that takes.
+bench-eval: setup
+	$(BIN)/python -m benchmarks.evaluation $(ARGS)
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .

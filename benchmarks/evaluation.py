@@ -17,7 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from benchmarks.bench import Bench, timed
 from benchmarks.report import write_report
-from benchmarks.studies import adaptive, amounts, identification, spectra, tuning
+from benchmarks.studies import adaptive, amounts, attacker, identification, spectra, tuning
 from gradsentry_lib import settings
 from gradsentry_lib.errors import GradSentryError
 from gradsentry_lib.files import read_json, write_json
@@ -29,6 +29,7 @@ STUDIES = (
     *adaptive.STUDIES,
     *spectra.STUDIES,
     *tuning.STUDIES,
+    *attacker.STUDIES,
 )
 NAMES = [study.name for study in STUDIES]
 

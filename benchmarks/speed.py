@@ -1,6 +1,6 @@
 """How fast, against what: the paper's algorithm, ours, the bare transformer, ours with shared prefixes. One process.
 
-    python -m benchmarks.speed [--quick] [--json FILE] [--data ../shared/data] [--model embedded] [--rows 64]
+    python -m benchmarks.speed [--quick] [--json FILE] [--data ../shared/data] [--model embedded] [--rows 40]
 
 Per data file, in interleaved rounds on the same rows, so that a machine whose speed drifts drifts for all alike:
 
@@ -179,7 +179,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--model", default="embedded")
     parser.add_argument("--device", default="auto")
-    parser.add_argument("--rows", type=int, default=64)
+    parser.add_argument("--rows", type=int, default=40)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--auto", action=argparse.BooleanOptionalAction, default=True)
     told = parser.parse_args()
@@ -191,9 +191,7 @@ def main() -> None:
     sets = {name: told.data / file for name, file in FILES.items() if (told.data / file).exists()}
     if told.quick:
         sets = dict(list(sets.items())[:2])
-    results = {
-        name: measure(read(path, rows), model, auto, rounds, exact_rows) for name, path in sets.items()
-    }
+    results = {name: measure(read(path, rows), model, auto, rounds, exact_rows) for name, path in sets.items()}
     if not told.quick or not sets:
         results["contexts"] = measure(contexts(rows), model, auto, rounds, exact_rows // 2)
     dtype = auto.identity.dtype if auto else "float32"

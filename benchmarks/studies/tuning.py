@@ -21,7 +21,7 @@ RECIPES = {
     "lora": Recipe(method="lora", epochs=5, rate=5e-3, batch=8),
     "full": Recipe(method="full", epochs=4, rate=1e-4, batch=8),
 }
-DEFENCES = ("policy-paper", "graceful", "length", "ngram")
+DEFENCES = ("policy-auto", "policy-paper", "graceful", "length", "ngram")
 MAX_NEW = 24
 
 
