@@ -1,18 +1,76 @@
-"""The `gradsentry` command. One file a group of commands; what they do lives in the rooms below."""
+"""The `gradsentry` command. One file a group of commands; what they do lives in the rooms below.
+
+A command's file is imported when the command is called, not before: looking a sample up must not wait for the
+libraries that a scan needs.
+"""
 
 import sys
-from typing import Annotated
+from importlib import import_module
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from typer.core import TyperCommand, TyperGroup
+from typer.main import get_group
 
 from gradsentry_lib import __version__
-from gradsentry_lib.cli import attest, audit, evaluate, gate, override, scan
 from gradsentry_lib.errors import GradSentryError
 from gradsentry_lib.report.escape import rich_markup
 
+# Command: the file it is in, and what `gradsentry --help` says of it, the first paragraph of its own help.
+COMMANDS = {
+    "scan": (
+        "scan",
+        "Scan a set of fine-tuning samples and write its clean part, its quarantine and the evidence to a folder.",
+    ),
+    "eval": (
+        "evaluate",
+        "Measures filters: poisons clean data with an attack, or takes data with labels, and compares.",
+    ),
+    "release": (
+        "override",
+        "Put samples back: clean, whatever the policy says. Counts from the next scan or materialization on.",
+    ),
+    "flag": (
+        "override",
+        "Keep samples out: quarantined, whatever the policy says. Counts from the next scan or materialization on.",
+    ),
+    "unset": (
+        "override",
+        "Take back what was said of samples in the same scope: the policy's own verdict counts again.",
+    ),
+    "audit": (
+        "audit",
+        "Trace files, batches and samples: `gradsentry audit THING`, short for `audit show THING`. Check the evidence.",
+    ),
+    "gate": ("gate", "See how a batch's gate stands; accept a failed one by name."),
+    "attest": ("attest", "Sign attestations, and make keys for that."),
+}
+
+
+def load_command(name: str) -> Any:
+    """The command itself, from its file."""
+    own = typer.Typer(rich_markup_mode="rich")
+    import_module(f"gradsentry_lib.cli.{COMMANDS[name][0]}").register(own)
+    return get_group(own).commands[name]
+
+
+class _Later(TyperCommand):
+    """Stands for a command in the list of commands, and gives way to it when it is called."""
+
+    def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
+        return load_command(str(self.name)).make_context(info_name, args, parent, **extra)
+
+
+class _Commands(TyperGroup):
+    def __init__(self, **attrs: Any) -> None:
+        later = {name: _Later(name, help=text, rich_markup_mode="rich") for name, (_, text) in COMMANDS.items()}
+        super().__init__(**{**attrs, "commands": later})
+
+
 app = typer.Typer(
     name="gradsentry",
+    cls=_Commands,
     help="Finds backdoor poison in fine-tuning data before training.",
     no_args_is_help=True,
     add_completion=False,
@@ -26,10 +84,6 @@ def _about(version: Annotated[bool, typer.Option("--version", help="Show the ver
     if version:
         typer.echo(f"gradsentry {__version__}")
         raise typer.Exit
-
-
-for group in (scan, evaluate, audit, override, gate, attest):
-    group.register(app)
 
 
 def main() -> None:

@@ -1,7 +1,7 @@
 """What an audit found, as tables for a terminal. Everything from data sets and ledgers is escaped."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
@@ -11,8 +11,10 @@ from gradsentry_lib.cli.show import moment, number, settings_line, short, turns_
 from gradsentry_lib.ledger import Override
 from gradsentry_lib.ledger.audit import BatchFacts, DecisionFacts, FileFacts, SampleFacts
 from gradsentry_lib.ledger.diff import Difference
-from gradsentry_lib.ledger.verify import Verified
 from gradsentry_lib.report.escape import rich_markup
+
+if TYPE_CHECKING:
+    from gradsentry_lib.ledger.verify import Verified
 
 STATES = {"unaltered": "green", "altered": "red", "missing": "yellow", "not checked": "yellow", "unknown": "yellow"}
 VERDICTS = {"clean": "green", "flagged": "red", "unscored": "yellow"}
@@ -140,7 +142,7 @@ def difference(console: Console, found: Difference, limit: int) -> None:
     _more(console, len(found.rows), limit)
 
 
-def verification(console: Console, found: Verified) -> None:
+def verification(console: Console, found: "Verified") -> None:
     for finding in found.findings:
         mark = "[bold red]altered[/]" if finding.severity == "problem" else "[yellow]note[/]"
         console.print(f"{mark} {rich_markup(finding.subject)}: {rich_markup(finding.message, 1000)}")
