@@ -12,7 +12,8 @@ from gradsentry_lib.errors import BadInput
 from gradsentry_lib.files import sha256_json
 from gradsentry_lib.ledger import current_run
 from gradsentry_lib.samples.read import open_source
-from gradsentry_lib.scan.decide import decide, load_decided, load_evidence
+from gradsentry_lib.scan.decide import decide
+from gradsentry_lib.scan.decided import load_decided, load_evidence
 from gradsentry_lib.scan.ingest import Ingested, ingest, load
 from gradsentry_lib.scan.publish import gate_of, publish
 from gradsentry_lib.scan.score import load_scored, score_batch

@@ -21,7 +21,7 @@ from gradsentry_lib.errors import BadInput, GradSentryError
 from gradsentry_lib.filtering.gate import GateCheck, GateLimits, gate_passed
 from gradsentry_lib.ledger import GateResult, GateState, current_run, open_ledger
 from gradsentry_lib.report.escape import one_line
-from gradsentry_lib.scan.decide import Decided, load_decided, load_evidence
+from gradsentry_lib.scan.decided import Decided, load_decided, load_evidence
 from gradsentry_lib.scan.ingest import load
 from gradsentry_lib.scan.publish import gate_of, write_refusal
 from gradsentry_lib.scan.store import Store

@@ -19,7 +19,7 @@ from gradsentry_lib.ledger import GateState
 from gradsentry_lib.report.escape import one_line
 from gradsentry_lib.samples.sample import Sample
 from gradsentry_lib.samples.table import read_samples
-from gradsentry_lib.scan.decide import Decided, Evidence
+from gradsentry_lib.scan.decided import Decided, Evidence
 from gradsentry_lib.scan.ingest import Ingested
 from gradsentry_lib.scan.publish import Published
 from gradsentry_lib.scan.score import Scored

@@ -1,30 +1,102 @@
-"""Files that are never half written: each is made beside its place and renamed into it."""
+"""Files that are never half written: each is made beside its place and renamed into it.
+
+Who is killed meanwhile leaves what it had begun. So every writer holds a lock (flock) on its temporary file, which the
+kernel drops when the writer dies; what lies there unlocked is nobody's, and the next process that writes into the same
+folder removes it.
+"""
 
 import hashlib
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+try:
+    import fcntl
+except ImportError:  # no flock on Windows: there nothing is swept
+    fcntl = None  # type: ignore[assignment]
+
 CHUNK = 1 << 20  # bytes read at a time when hashing
+TEMPORARY = ".gradsentry.tmp"  # how names of unfinished files end; no other program's do
 
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
     """Yields a temporary path beside `path`; renames it into place on success, removes it on failure."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-    os.close(handle)
-    temporary = Path(name)
-    try:
+    with _temporary(path.parent, path.name, is_folder=False) as temporary:
         yield temporary
         temporary.chmod(0o644)  # mkstemp makes 0600; an output is read by other users of the platform
         temporary.replace(path)
+
+
+@contextmanager
+def workshop(parent: Path, name: str = "") -> Iterator[Path]:
+    """Yields a new folder inside `parent`, for this process alone; removes it with all that is left in it."""
+    with _temporary(parent, name, is_folder=True) as folder:
+        yield folder
+
+
+@contextmanager
+def _temporary(parent: Path, name: str, *, is_folder: bool) -> Iterator[Path]:
+    parent.mkdir(parents=True, exist_ok=True)
+    _sweep(parent)
+    place, handle = _claim(parent, name, is_folder)
+    try:
+        yield place
     finally:
-        temporary.unlink(missing_ok=True)
+        if is_folder:
+            shutil.rmtree(place, ignore_errors=True)
+        else:
+            place.unlink(missing_ok=True)
+        if handle is not None:
+            os.close(handle)  # lets go
+
+
+def _claim(parent: Path, name: str, is_folder: bool) -> tuple[Path, int | None]:
+    """A new file or folder with a lock on it; again where a sweeper came between the making and the locking."""
+    told = {"dir": parent, "prefix": f".{name}.", "suffix": TEMPORARY}
+    while True:
+        if is_folder:
+            place, handle = Path(tempfile.mkdtemp(**told)), None
+        else:
+            handle, made = tempfile.mkstemp(**told)
+            place = Path(made)
+        if fcntl is None:
+            if handle is not None:
+                os.close(handle)
+            return place, None
+        try:
+            handle = os.open(place, os.O_RDONLY) if handle is None else handle
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, FileNotFoundError):  # a sweeper has it, and removes it
+            if handle is not None:
+                os.close(handle)
+            continue
+        except OSError:  # a file system without flock: nobody can lock here, so nobody sweeps either
+            return place, handle
+        if place.exists():
+            return place, handle
+        os.close(handle)
+
+
+@lru_cache(maxsize=4096)
+def _sweep(folder: Path) -> None:
+    """Removes what killed writers left in a folder; once a process, so that many files cost one look."""
+    if fcntl is None:
+        return
+    for left in folder.glob(f".*{TEMPORARY}"):
+        with suppress(OSError):  # locked by its living writer, gone, or not ours to remove
+            handle = os.open(left, (os.O_RDONLY if left.is_dir() else os.O_RDWR) | os.O_NOFOLLOW)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(left) if left.is_dir() else left.unlink()
+            finally:
+                os.close(handle)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -34,8 +106,13 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Writes `value` as indented JSON with sorted keys, atomically. NaN is refused: it is not JSON."""
-    write_text(path, json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n")
+    """Writes `value` as `json_text` has it, atomically."""
+    write_text(path, json_text(value))
+
+
+def json_text(value: Any) -> str:
+    """Indented JSON with sorted keys. NaN is refused: it is not JSON."""
+    return json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def read_json(path: Path) -> Any:

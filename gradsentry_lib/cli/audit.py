@@ -203,8 +203,8 @@ def _decision(path: Path, text: str) -> int:
         return int(text)
     if _is_file(text):
         found = facts.audit_file(path, Path(text))
-        if found.recorded is None:
-            raise BadInput(f"{text} is no file that came of a scan in this ledger")
+        if found.recorded is None or not found.recorded.decision:
+            raise BadInput(f"{text} is no file that came of a decision in this ledger")
         return found.recorded.decision
     with open_ledger(path, read_only=True) as ledger:
         return ledger.decision(lookup.find_batch(ledger, text)).seq

@@ -19,7 +19,8 @@ from gradsentry_lib.filtering.gate import GateLimits
 from gradsentry_lib.filtering.policy import DEFAULT_POLICY
 from gradsentry_lib.filtering.threshold import ThresholdConfig
 from gradsentry_lib.report.escape import rich_markup
-from gradsentry_lib.scan.decide import DecisionConfig, load_evidence
+from gradsentry_lib.scan.decide import DecisionConfig
+from gradsentry_lib.scan.decided import load_evidence
 from gradsentry_lib.scan.run import ModelChoice, ScanResult, scan
 from gradsentry_lib.scan.score import Progress
 from gradsentry_lib.scan.store import Store

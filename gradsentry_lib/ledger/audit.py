@@ -140,7 +140,8 @@ def audit_file(path: Path, file: Path, digest: Digest = file_digest) -> FileFact
         state: State = "unaltered" if output.file.sha256 == sha256 else "altered"
         facts = audit_batch(path, output.batch_key, digest)
         chosen = tuple(item for item in facts.decisions if item.decision.seq == output.decision)
-        facts = replace(facts, decisions=chosen)
+        if output.decision:
+            facts = replace(facts, decisions=chosen)
         rows = lookup.removed_rows(facts.batch, chosen[0].decision) if chosen else ()
         return FileFacts(file, sha256, output.kind, state, output, facts, tuple(rows))
     if moved_source:

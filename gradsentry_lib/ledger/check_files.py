@@ -43,7 +43,10 @@ def expected_files(records: Records) -> list[ExpectedFile]:
         add(f"verdicts of decision {decision.seq} (batch {decision.batch_key})", decision.verdicts)
     for output in records.outputs.values():
         kind = batches[output.batch_key].kind if output.batch_key in batches else ""
-        add(f"{output.kind} file of decision {output.decision} (batch {output.batch_key})", output.file, kind, output)
+        of = (
+            f"decision {output.decision} (batch {output.batch_key})" if output.decision else f"batch {output.batch_key}"
+        )
+        add(f"{output.kind} file of {of}", output.file, kind, output)
     return list(found.values())
 
 

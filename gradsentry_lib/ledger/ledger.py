@@ -13,7 +13,7 @@ from gradsentry_lib import settings
 from gradsentry_lib.errors import BadInput
 from gradsentry_lib.files import atomic_path, sha256_json
 from gradsentry_lib.ledger import index, journal
-from gradsentry_lib.ledger.columns import AnyRecord, from_row, table_of, to_columns
+from gradsentry_lib.ledger.columns import AnyRecord, from_row, store_path, table_of, to_columns
 from gradsentry_lib.ledger.connection import connect
 from gradsentry_lib.ledger.lock import PATIENCE
 from gradsentry_lib.ledger.records import (
@@ -141,6 +141,11 @@ class Ledger:
     def get(self, kind: type[AnyRecord], seq: int) -> AnyRecord:
         """The record of that number. Raises BadInput."""
         return _last(self.find(kind, seq=seq), f"the ledger has no {kind.__name__.lower()} {seq}")
+
+    def recorded(self, path: Path) -> str | None:
+        """The digest that was recorded last for an output in this place."""
+        found = self.find(Output, file_path=store_path(path, self.store))
+        return found[-1].file.sha256 if found else None
 
     def batch_keys(self) -> list[str]:
         """Every batch, in the order of arrival."""

@@ -22,7 +22,10 @@ from gradsentry_lib.files import sha256_file
 
 PACKAGES = ("torch", "transformers", "tokenizers", "datasets", "numpy", "scipy", "pyarrow", "duckdb", "faiss-cpu")
 
-OutputKind = Literal["clean", "quarantine", "rejected", "attestation", "signature", "report"]
+OutputKind = Literal[
+    "clean", "quarantine", "rejected", "attestation", "signature", "report",
+    "batch", "scores", "decision", "threshold", "plot", "groups",  # what the steps say of their work
+]  # fmt: skip
 
 
 def _json(**options: Any) -> Any:
@@ -249,7 +252,10 @@ class Override(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class Output(Record):
-    """A file that was handed out. `rows`: data rows in it, None where that means nothing."""
+    """A file that a step wrote, beside its tables. `rows`: data rows in it, None where that means nothing.
+
+    `decision`: the decision that it belongs to; 0 for what a batch has before any decision (batch.json, scores.json).
+    """
 
     batch_key: str
     decision: int

@@ -1,34 +1,37 @@
 """Third step: what the scores mean. Threshold, verdicts, and the gate's answer for exactly these verdicts."""
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 
-from gradsentry_lib.files import atomic_path, read_json, sha256_file, write_json
-from gradsentry_lib.filtering.gate import GateCheck, GateLimits, check_gate, gate_passed
+from gradsentry_lib.files import atomic_path, sha256_file, write_json
+from gradsentry_lib.filtering.gate import GateLimits, check_gate, gate_passed
 from gradsentry_lib.filtering.policy import DEFAULT_POLICY, Judgement, judge
-from gradsentry_lib.filtering.threshold import Threshold, ThresholdConfig
-from gradsentry_lib.filtering.trust import Trust
-from gradsentry_lib.filtering.verdict import Group, Override, count_verdicts
+from gradsentry_lib.filtering.threshold import ThresholdConfig
+from gradsentry_lib.filtering.verdict import Override, count_verdicts
 from gradsentry_lib.ledger import (
     Decision,
     FileRef,
     GateResult,
+    Ledger,
+    Output,
     Run,
     ThresholdRecord,
     applied,
+    file_ref,
     gate_inputs_sha256,
     open_ledger,
     overrides_digest,
 )
 from gradsentry_lib.report.plot import threshold_png
 from gradsentry_lib.samples.table import read_samples
+from gradsentry_lib.scan import manifest
+from gradsentry_lib.scan.decided import EVIDENCE, Decided, load_evidence
 from gradsentry_lib.scan.history import earlier_batches, load_earlier
 from gradsentry_lib.scan.ingest import Ingested
-from gradsentry_lib.scan.score import Scored, read_scores
+from gradsentry_lib.scan.score import Scored, read_scores, read_sketches
 from gradsentry_lib.scan.store import Store, short_key
 
 LOOKING_BACK = ("auto", "coherence", "any")  # policies that compare rows, those of earlier batches too
@@ -47,59 +50,32 @@ class DecisionConfig:
         return asdict(self)
 
 
-@dataclass(frozen=True)
-class Decided:
-    """A decision on a batch; JSON beside its files (decision.json). `number`: its record in the ledger."""
-
-    batch_key: str
-    score_key: str
-    decision_key: str
-    number: int
-    policy: str
-    verdicts_sha256: str
-    gate_inputs: str
-    gate_passed: bool
-    checks: tuple[Mapping[str, Any], ...]
-    clean: int
-    flagged: int
-    unscored: int
-    rejected: int
-    tau: float
-    trust: str
-    remarks: tuple[str, ...] = ()  # on the whole batch, in sentences
-
-    @property
-    def flagged_fraction(self) -> float:
-        """Of the readable rows."""
-        rows = self.clean + self.flagged + self.unscored
-        return self.flagged / rows if rows else 0.0
-
-    @property
-    def gate_checks(self) -> tuple[GateCheck, ...]:
-        return tuple(GateCheck(**check) for check in self.checks)
-
-
 def decide(batch: Ingested, scored: Scored, store: Store, run: Run, config: DecisionConfig | None = None) -> Decided:
-    """Judges a scored batch and runs the gate; the same inputs and settings give the same decision, found again."""
+    """Judges a scored batch and runs the gate; the same inputs and settings give the same decision, found again.
+
+    The decision asked for last is the batch's latest in the ledger, also where an earlier one is returned to.
+    """
     config = config or DecisionConfig()
     with open_ledger(store.ledger) as ledger:
         words = ledger.active_overrides(batch.batch_key)
     overrides_key = overrides_digest(words)
     key = short_key(scored.scores_sha256, config.to_dict(), overrides_key)
     folder = store.batch(batch.batch_key) / "decisions" / key
-    known = load_decided(store, batch.batch_key, key)
-    if known is not None and _is(folder / "verdicts.parquet", known.verdicts_sha256):
-        return known
+    known = _whole(folder, store)
+    if known is not None:
+        return _asked_again(known, folder, store, run)
 
     with open_ledger(store.ledger) as ledger:
         looks_back = config.policy in LOOKING_BACK
         past = earlier_batches(ledger, batch, scored.score_key) if looks_back else []
-    scores = read_scores(store.batch(batch.batch_key) / "scores" / scored.score_key / "scores.parquet", config.policy)
+    scores_path = store.batch(batch.batch_key) / "scores" / scored.score_key / "scores.parquet"
+    scores = read_scores(scores_path)
     judgement = judge(
         scores,
         config.policy,
         threshold=config.threshold,
         samples=lambda: read_samples(store.batch(batch.batch_key) / "samples.parquet"),
+        sketches=lambda: read_sketches(scores_path),
         overrides=[Override(w.sample_id, w.action, w.made_by, w.reason) for w in words if w.action != "unset"],
         history=load_earlier(store, past),
     )
@@ -110,52 +86,11 @@ def decide(batch: Ingested, scored: Scored, store: Store, run: Run, config: Deci
     limits = asdict(config.limits)
     verdicts = FileRef(folder / "verdicts.parquet", sha256_file(folder / "verdicts.parquet"))
     inputs = gate_inputs_sha256(verdicts.sha256, limits)
-    with open_ledger(store.ledger) as ledger:
-        ledger.record_run(run)
-        threshold = ledger.record_threshold(
-            ThresholdRecord.of(
-                scored.scan,
-                batch.batch_key,
-                asdict(config.threshold),
-                judgement.threshold.to_dict(),
-                {"trust": asdict(judgement.trust)},
-                run_id=run.run_id,
-            )
-        )
-        number = ledger.record_verdicts(
-            Decision(
-                scan=scored.scan,
-                threshold=threshold,
-                batch_key=batch.batch_key,
-                decision_key=key,
-                policy=config.policy,
-                settings=config.to_dict() | {"history": past},
-                verdicts=verdicts,
-                clean=counts.clean,
-                flagged=counts.flagged,
-                unscored=counts.unscored,
-                overrides=applied(words),
-                overrides_digest=overrides_key,
-                run_id=run.run_id,
-            )
-        )
-        ledger.record_gate(
-            GateResult(
-                batch_key=batch.batch_key,
-                decision=number,
-                verdicts_sha256=verdicts.sha256,
-                limits=limits,
-                inputs_sha256=inputs,
-                passed=gate_passed(checks),
-                checks=tuple(asdict(check) for check in checks),
-                run_id=run.run_id,
-            )
-        )
     decided = Decided(
         batch_key=batch.batch_key,
         score_key=scored.score_key,
         decision_key=key,
-        number=number,
+        number=0,
         policy=config.policy,
         verdicts_sha256=verdicts.sha256,
         gate_inputs=inputs,
@@ -169,36 +104,86 @@ def decide(batch: Ingested, scored: Scored, store: Store, run: Run, config: Deci
         trust=judgement.trust.verdict,
         remarks=(*judgement.remarks, *_named_for_rescan(judgement)),
     )
+    with open_ledger(store.ledger) as ledger:
+        ledger.record_run(run)
+        threshold = ledger.record_threshold(
+            ThresholdRecord.of(
+                scored.scan,
+                batch.batch_key,
+                asdict(config.threshold),
+                judgement.threshold.to_dict(),
+                {"trust": asdict(judgement.trust)},
+                run_id=run.run_id,
+            )
+        )
+        decision = Decision(
+            scan=scored.scan,
+            threshold=threshold,
+            batch_key=batch.batch_key,
+            decision_key=key,
+            policy=config.policy,
+            settings=config.to_dict() | {"history": past},
+            verdicts=verdicts,
+            clean=counts.clean,
+            flagged=counts.flagged,
+            unscored=counts.unscored,
+            overrides=applied(words),
+            overrides_digest=overrides_key,
+            run_id=run.run_id,
+        )
+        gate = GateResult(
+            batch_key=batch.batch_key,
+            decision=0,
+            verdicts_sha256=verdicts.sha256,
+            limits=limits,
+            inputs_sha256=inputs,
+            passed=decided.gate_passed,
+            checks=decided.checks,
+            run_id=run.run_id,
+        )
+        decided = _record(ledger, decision, gate, decided)
     write_json(folder / "decision.json", asdict(decided))
     return decided
 
 
-def load_decided(store: Store, batch_key: str, decision_key: str) -> Decided | None:
-    """What decision.json says, None where there is none."""
-    path = store.batch(batch_key) / "decisions" / decision_key / "decision.json"
-    return Decided(**read_json(path)) if path.exists() else None
+def _whole(folder: Path, store: Store) -> Decided | None:
+    """The decision that lies there, if all its files are what the ledger has of them."""
+    known = manifest.whole(folder / "decision.json", Decided, store)
+    if known is None or not _is(folder / "verdicts.parquet", known.verdicts_sha256):
+        return None
+    try:
+        load_evidence(store, known)
+    except manifest.Damaged:
+        return None
+    return known
 
 
-@dataclass(frozen=True)
-class Evidence:
-    """What a decision left to look at."""
+def _asked_again(known: Decided, folder: Path, store: Store, run: Run) -> Decided:
+    """A decision that was superseded and is asked for again is recorded once more, with the gate's last answer."""
+    with open_ledger(store.ledger) as ledger:
+        if ledger.decision(known.batch_key).seq == known.number:
+            return known
+        ledger.record_run(run)
+        decision = replace(ledger.get(Decision, known.number), run_id=run.run_id)
+        gates = ledger.find(GateResult, batch_key=known.batch_key, inputs_sha256=known.gate_inputs)
+        decided = _record(ledger, decision, replace(gates[-1], run_id=run.run_id), known)
+    write_json(folder / "decision.json", asdict(decided))
+    return decided
 
-    threshold: Threshold
-    trust: Trust
-    groups: tuple[Group, ...]
 
-
-def load_evidence(store: Store, decided: Decided) -> Evidence:
-    """Threshold, trust and groups of a decision, from its files."""
-    folder = store.batch(decided.batch_key) / "decisions" / decided.decision_key
-    figures = read_json(folder / "threshold.json")
-    groups = read_json(folder / "groups.json")
-    trust, _ = Trust(**figures.pop("trust")), figures.pop("policy")
-    return Evidence(
-        Threshold.from_dict(figures),
-        trust,
-        tuple(Group(**{**group, "rows": tuple(group["rows"])}) for group in groups),
-    )
+def _record(ledger: Ledger, decision: Decision, gate: GateResult, made: Decided) -> Decided:
+    """Decision, the gate's answer and the decision's files into the ledger; gives `made` its number."""
+    folder = decision.verdicts.file.parent
+    number = ledger.record_verdicts(decision)
+    ledger.record_gate(replace(gate, decision=number))
+    decided = replace(made, number=number)
+    files = {kind: file_ref(folder / name) for kind, name in EVIDENCE.items()}
+    files["decision"] = manifest.ref(folder / "decision.json", decided)
+    for kind, file in files.items():
+        ledger.record_output(
+            Output(batch_key=made.batch_key, decision=number, kind=kind, file=file, run_id=decision.run_id)
+        )
+    return decided
 
 
 def _named_for_rescan(judgement: Judgement) -> list[str]:

@@ -1,17 +1,15 @@
 """First step: a source's rows, read once, as samples and rejects."""
 
-import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
-from gradsentry_lib.errors import BadInput
-from gradsentry_lib.files import atomic_path, read_json, sha256_file, sha256_json, write_json
-from gradsentry_lib.ledger import Batch, FileRef, Run, file_ref, open_ledger
+from gradsentry_lib.files import sha256_file, sha256_json, write_json
+from gradsentry_lib.ledger import Batch, FileRef, Output, Run, file_ref, open_ledger
 from gradsentry_lib.samples.read import open_source
 from gradsentry_lib.samples.source import Source
 from gradsentry_lib.samples.table import write_samples
+from gradsentry_lib.scan import manifest
 from gradsentry_lib.scan.store import Store
 
 
@@ -45,11 +43,12 @@ def batch_key(source: Source, options: Mapping[str, Any]) -> str:
 
 
 def ingest(source: Source, store: Store, run: Run, options: Mapping[str, Any] | None = None) -> Ingested:
-    """Reads a source into the store. A batch that was read before, from the same bytes, is not read again."""
+    """Reads a source into the store. A batch that was read before, from the same bytes, and whose files are whole is
+    not read again."""
     options = dict(options or {})
     key = batch_key(source, options)
     folder = store.batch(key)
-    known = load(store, key)
+    known = manifest.whole(folder / "batch.json", Ingested, store)
     samples, rejected = folder / "samples.parquet", folder / "rejected.jsonl"
     if known is not None and samples.exists() and sha256_file(samples) == known.samples_sha256:
         return known
@@ -83,6 +82,8 @@ def ingest(source: Source, store: Store, run: Run, options: Mapping[str, Any] | 
                 run_id=run.run_id,
             )
         )
+        made = manifest.ref(folder / "batch.json", batch)
+        ledger.record_output(Output(batch_key=key, decision=0, kind="batch", file=made, run_id=run.run_id))
     write_json(folder / "batch.json", asdict(batch))  # last: a batch with this file is whole
     return batch
 
@@ -97,23 +98,5 @@ def _location(source: Source) -> str:
 
 
 def load(store: Store, key: str) -> Ingested | None:
-    """What batch.json says, None where the batch was not read yet."""
-    path = store.batch(key) / "batch.json"
-    return Ingested(**read_json(path)) if path.exists() else None
-
-
-def keep_source(path: Path, store: Store, key: str) -> Path:
-    """Copies a file or folder that arrived into the batch's folder, where nobody tidies up; gives the copy's path."""
-    kept = store.batch(key) / f"source{path.suffix if path.is_file() else ''}"
-    if kept.exists():
-        return kept
-    if path.is_dir():
-        shutil.copytree(path, kept.with_name(".source.tmp"), dirs_exist_ok=True)
-        kept.with_name(".source.tmp").rename(kept)
-        return kept
-    try:
-        with atomic_path(kept) as temporary:
-            shutil.copyfile(path, temporary)
-    except OSError as error:
-        raise BadInput(f"{path} can't be copied into the store: {error.strerror}") from error
-    return kept
+    """What batch.json says, None where the batch was not read yet. Raises Damaged."""
+    return manifest.read(store.batch(key) / "batch.json", Ingested, store)

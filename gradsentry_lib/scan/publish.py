@@ -24,7 +24,7 @@ from gradsentry_lib.ledger.attestation import publish_attestation
 from gradsentry_lib.ledger.records import OutputKind
 from gradsentry_lib.samples.source import digest
 from gradsentry_lib.samples.write import write_clean, write_quarantine
-from gradsentry_lib.scan.decide import Decided
+from gradsentry_lib.scan.decided import Decided
 from gradsentry_lib.scan.ingest import Ingested
 from gradsentry_lib.scan.report import write_report
 from gradsentry_lib.scan.store import Store

@@ -18,7 +18,7 @@ from gradsentry_lib.report.contents import Contents, Counts, EvidenceGroup, Poin
 from gradsentry_lib.report.page import render_page
 from gradsentry_lib.samples.sample import Sample
 from gradsentry_lib.samples.table import read_rejects, read_samples
-from gradsentry_lib.scan.decide import Decided, load_evidence
+from gradsentry_lib.scan.decided import Decided, load_evidence
 from gradsentry_lib.scan.ingest import Ingested
 from gradsentry_lib.scan.store import Store
 

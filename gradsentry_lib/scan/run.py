@@ -9,7 +9,8 @@ from gradsentry_lib import settings
 from gradsentry_lib.errors import GateFailed
 from gradsentry_lib.ledger import Run, current_run
 from gradsentry_lib.samples.read import open_source
-from gradsentry_lib.scan.decide import Decided, DecisionConfig, decide
+from gradsentry_lib.scan.decide import DecisionConfig, decide
+from gradsentry_lib.scan.decided import Decided
 from gradsentry_lib.scan.ingest import Ingested, ingest
 from gradsentry_lib.scan.publish import Published, publish, write_refusal
 from gradsentry_lib.scan.score import Progress, Scored, score_batch

@@ -22,8 +22,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from gradsentry_lib.files import atomic_path, read_json, sha256_file, write_json
-from gradsentry_lib.ledger import FileRef, Run, Scan, open_ledger
+from gradsentry_lib.files import atomic_path, sha256_file, write_json
+from gradsentry_lib.ledger import FileRef, Output, Run, Scan, open_ledger
+from gradsentry_lib.scan import manifest
 from gradsentry_lib.scan.ingest import Ingested
 from gradsentry_lib.scan.missing import WINDOW, missing_rows, shards
 from gradsentry_lib.scan.store import Store, short_key
@@ -87,7 +88,7 @@ def score_batch(
     """
     key = short_key(identity.fingerprint, config.key)
     folder = store.batch(batch.batch_key) / "scores" / key
-    known = load_scored(store, batch.batch_key, key)
+    known = manifest.whole(folder / "scores.json", Scored, store)
     if known is not None and not known.unscored and _is(folder / "scores.parquet", known.scores_sha256):
         return replace(known, computed=0, seconds=0.0)
     started = datetime.now(UTC)
@@ -124,35 +125,40 @@ def score_batch(
                 run_id=run.run_id,
             )
         )
-    result = Scored(
-        batch_key=batch.batch_key,
-        score_key=key,
-        scan=number,
-        scores_sha256=digest,
-        model=identity.name,
-        fingerprint=identity.fingerprint,
-        rows=batch.readable,
-        unscored=unscored,
-        computed=meter.computed,
-        seconds=meter.seconds,
-        supervised_tokens=pc.sum(scored["supervised_tokens"]).as_py() or 0,
-    )
+        result = Scored(
+            batch_key=batch.batch_key,
+            score_key=key,
+            scan=number,
+            scores_sha256=digest,
+            model=identity.name,
+            fingerprint=identity.fingerprint,
+            rows=batch.readable,
+            unscored=unscored,
+            computed=meter.computed,
+            seconds=meter.seconds,
+            supervised_tokens=pc.sum(scored["supervised_tokens"]).as_py() or 0,
+        )
+        made = manifest.ref(folder / "scores.json", result)
+        ledger.record_output(Output(batch_key=batch.batch_key, decision=0, kind="scores", file=made, run_id=run.run_id))
     write_json(folder / "scores.json", asdict(result))
     return result
 
 
 def load_scored(store: Store, batch_key: str, score_key: str) -> Scored | None:
-    """What scores.json says, None where there is none or it is damaged."""
-    try:
-        return Scored(**read_json(store.batch(batch_key) / "scores" / score_key / "scores.json"))
-    except (FileNotFoundError, ValueError, TypeError):
-        return None
+    """What scores.json says, None where there is none. Raises Damaged."""
+    return manifest.read(store.batch(batch_key) / "scores" / score_key / "scores.json", Scored, store)
 
 
-def read_scores(path: Path, policy: str) -> pa.Table:
-    """A batch's scores, as much of them as a policy looks at: the paper's reads no sketches, which are most of it."""
-    columns = [name for name in BATCH_SCORE_SCHEMA.names if policy != "paper" or name != "sketch"]
-    return pq.read_table(path, columns=columns)
+def read_scores(path: Path) -> pa.Table:
+    """A batch's scores without the sketches, which are most of the file."""
+    return pq.read_table(path, columns=[name for name in BATCH_SCORE_SCHEMA.names if name != "sketch"])
+
+
+def read_sketches(path: Path) -> Iterator[bytes | None]:
+    """The sketches of a batch's rows, in order, a little at a time."""
+    with pq.ParquetFile(path) as file:
+        for part in file.iter_batches(4096, columns=["sketch"]):
+            yield from part["sketch"].to_pylist()
 
 
 def _scores(
