@@ -43,7 +43,10 @@ FOLDER = "attestations"  # in the batch's folder: a copy of every attestation ev
 def publish_attestation(
     ledger: Ledger, decision: int, clean: FileRef, path: Path, run_id: str = "", key: Path | None = None
 ) -> FileRef:
-    """Writes the attestation of a clean file to `path` and records it. Call it after `record_output` of the file.
+    """Writes the attestation of a clean file to `path` and records it.
+
+    Call it once the file's own record is kept, in a block of its own: what a killed process wrote and did not record
+    can be recorded later (orphans.py) only if the head that it names is still the ledger's.
 
     A copy stays in the store. `key`: an ed25519 private key to sign with (default: GRADSENTRY_SIGNING_KEY, if set);
     the signature lies beside each as `*.dsse.json`. Publishing the same file of the same decision again gives back the

@@ -49,7 +49,7 @@ def check_attestations(records: Records, kept: Sequence[Output], key: Path | Non
         if path not in known and not path.name.endswith(".dsse.json"):
             message = (
                 "the ledger does not know it: records were taken out of the ledger, or a run was killed in the moment "
-                "of publishing (then delete the file)"
+                "of publishing (then scan the batch again)"
             )
             yield Finding(f"attestation {records.short(path)}", message)
 

@@ -21,6 +21,7 @@ from gradsentry_lib.ledger import (
     open_ledger,
 )
 from gradsentry_lib.ledger.attestation import publish_attestation
+from gradsentry_lib.ledger.orphans import heal
 from gradsentry_lib.ledger.records import OutputKind
 from gradsentry_lib.samples.source import digest
 from gradsentry_lib.samples.write import write_clean, write_quarantine
@@ -84,27 +85,29 @@ def publish(batch: Ingested, decided: Decided, store: Store, run: Run) -> Publis
     quarantined_rows = write_quarantine(source, quarantined, quarantine)
     _check_conservation(batch, kept, clean_rows, quarantined_rows)
     report = write_report(batch, decided, store, state, folder / "report.html")
+    written: tuple[tuple[OutputKind, Path, int | None], ...] = (
+        ("clean", clean, clean_rows),
+        ("quarantine", quarantine, quarantined_rows),
+        ("report", report, None),
+    )
+    outputs = [
+        Output(
+            batch_key=batch.batch_key,
+            decision=decided.number,
+            kind=kind,
+            file=file_ref(path) if path.is_file() else FileRef(path, digest(path, source.kind)),
+            rows=rows,
+            run_id=run.run_id,
+        )
+        for kind, path, rows in written
+    ]
     with open_ledger(store.ledger) as ledger:
         ledger.record_run(run)
-        written: tuple[tuple[OutputKind, Path, int | None], ...] = (
-            ("clean", clean, clean_rows),
-            ("quarantine", quarantine, quarantined_rows),
-            ("report", report, None),
-        )
-        for kind, path, rows in written:
-            file = file_ref(path) if path.is_file() else FileRef(path, digest(path, source.kind))
-            ledger.record_output(
-                Output(
-                    batch_key=batch.batch_key,
-                    decision=decided.number,
-                    kind=kind,
-                    file=file,
-                    rows=rows,
-                    run_id=run.run_id,
-                )
-            )
-            if kind == "clean":
-                publish_attestation(ledger, decided.number, file, attestation, run.run_id)
+        for output in outputs:
+            ledger.record_output(output)
+    with open_ledger(store.ledger) as ledger:
+        heal(ledger, batch.batch_key)
+        publish_attestation(ledger, decided.number, outputs[0].file, attestation, run.run_id)
     return Published(folder, clean, quarantine, attestation, report, clean_rows, quarantined_rows, state.status)
 
 

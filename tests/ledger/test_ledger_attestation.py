@@ -4,7 +4,9 @@ import base64
 import copy
 import json
 import shutil
+import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -15,8 +17,11 @@ import pytest
 
 from gradsentry_lib.errors import BadInput
 from gradsentry_lib.files import sha256_file, sha256_json
-from gradsentry_lib.ledger import Output, open_ledger, signing
+from gradsentry_lib.ledger import Output, attestation, open_ledger, orphans, signing
 from gradsentry_lib.ledger.attestation import attestations, broken_rules, dependency, schema, sign_attestation
+from gradsentry_lib.ledger.verify import verify
+from gradsentry_lib.scan.rederive import recompute
+from gradsentry_lib.scan.store import Store
 from tests.ledger import builder
 from tests.ledger.conftest import Made
 
@@ -59,8 +64,6 @@ def test_each_names_the_one_before_it(made: Made, statement: dict[str, Any]) -> 
 
 
 def test_the_same_file_again_is_attested_once(made: Made, copied: Path) -> None:
-    from gradsentry_lib.scan.store import Store
-
     store = Store(copied)
     with open_ledger(store.ledger, read_only=True) as ledger:
         before = ledger.find(Output, kind="attestation")
@@ -195,11 +198,114 @@ def test_only_attestations_of_the_ledger_are_signed(copied: Path, made: Made) ->
 
 
 def test_a_key_in_the_environment_signs_by_itself(copied: Path, made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
-    from gradsentry_lib.scan.store import Store
-
     monkeypatch.setenv("GRADSENTRY_SIGNING_KEY", str(made.key))
     store = Store(copied)
     batch = builder.read_in(store, "gamma", start=500)
     _, published = builder.decide_and_publish(store, batch, builder.score(store, batch))
     signed = signing.open_envelope(published.folder / "attestation.dsse.json", made.public)
     assert signed == (published.folder / "attestation.json").read_bytes()
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from gradsentry_lib.ledger import attestation
+from gradsentry_lib.scan.decided import load_decided
+from gradsentry_lib.scan.ingest import load
+from gradsentry_lib.scan.store import Store
+from tests.ledger import builder
+
+store, batch, decision = Store(Path(sys.argv[1])), sys.argv[2], sys.argv[3]
+attestation._record = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+builder.publish(load(store, batch), load_decided(store, batch, decision), store, builder.RUN)
+"""
+
+
+def said(store: Store) -> list[str]:
+    """What a verification finds wrong."""
+    return [f"{found.subject}: {found.message}" for found in verify(store.ledger, recompute()).problems]
+
+
+def test_a_kill_between_file_and_record_heals(tmp_path: Path) -> None:
+    """The process is really killed; the same decision published again records what it left behind."""
+    store = Store(tmp_path / "store")
+    batch = builder.read_in(store, "alpha")
+    decided = builder.decide(batch, builder.score(store, batch), store, builder.RUN, builder.DecisionConfig("paper"))
+    told = [store.home, batch.batch_key, decided.decision_key]
+    killed = subprocess.run([sys.executable, "-c", KILLED, *map(str, told)])
+    assert killed.returncode == -signal.SIGKILL
+    (left,) = store.batch(batch.batch_key).glob(f"{attestation.FOLDER}/*.json")
+    assert len(said(store)) == 1 and "the ledger does not know it" in said(store)[0]
+
+    published = builder.publish(batch, decided, store, builder.RUN)
+    assert said(store) == []
+    assert list(left.parent.iterdir()) == [left]
+    assert published.attestation.read_bytes() == left.read_bytes()
+
+
+def test_one_left_behind_is_recorded_though_another_decision_is_published(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store(tmp_path / "store")
+    batch = builder.read_in(store, "delta", start=700)
+    scored = builder.score(store, batch)
+    with monkeypatch.context() as patch:
+        patch.setattr(attestation, "_record", _fail)
+        with pytest.raises(InterruptedError):
+            builder.decide_and_publish(store, batch, scored)
+    builder.publish(batch, builder.decide(batch, scored, store, builder.RUN, LOOSE), store, builder.RUN)
+    assert said(store) == []
+    with open_ledger(store.ledger, read_only=True) as ledger:
+        first, second = attestations(ledger, batch.batch_key)
+    previous = dependency(json.loads(second.file.read_bytes()), "previous")
+    assert previous is not None and previous["digest"] == {"sha256": sha256_file(first.file)}
+
+
+LOOSE = builder.DecisionConfig("paper", limits=builder.GateLimits(max_flagged=0.9))
+
+
+def _fail(*_: object) -> None:
+    raise InterruptedError
+
+
+def test_a_record_without_its_file_gets_it_back_from_the_copy(made: Made, copied: Path) -> None:
+    store = Store(copied)
+    with open_ledger(store.ledger, read_only=True) as ledger:
+        kept = attestations(ledger, made.alpha.batch_key)[-1]
+    kept.file.unlink()
+    assert any("is missing" in line for line in said(store))
+    batch = replace(made.alpha, source=str(copied / "landing" / "alpha.jsonl"))
+    builder.publish(batch, made.second, store, builder.RUN)
+    assert sha256_file(kept.file) == kept.sha256
+    assert said(store) == []
+
+
+@pytest.mark.parametrize("forged", ["tau", "overrides", "rows", "previous", "decision", "head", "no JSON"])
+def test_a_forged_attestation_is_never_recorded(forged: str, made: Made, copied: Path) -> None:
+    """Everything as a killed process could have left it, but for one thing."""
+    store = Store(copied)
+    key = made.alpha.batch_key
+    with open_ledger(store.ledger) as ledger:
+        clean = ledger.find(Output, decision=made.second.number, kind="clean")[-1].file
+        made_up = attestation.statement(ledger, made.second.number, clean)
+    internal = made_up["predicate"]["buildDefinition"]["internalParameters"]
+    match forged:
+        case "tau":
+            internal["tau"] = 0.1
+        case "overrides":
+            internal["overrides"] = []
+        case "rows":
+            internal["rows"]["flagged"] += 1
+        case "previous":
+            dependency(made_up, "previous")["digest"] = {"sha256": "0" * 64}  # type: ignore[index]
+        case "decision":
+            internal["decision"] = "1"
+        case "head":
+            attestation.byproduct(made_up, "ledger")["digest"] = {"sha256": "0" * 64}  # type: ignore[index]
+    path = store.batch(key) / attestation.FOLDER / f"{sha256_json(made_up)[:16]}.json"
+    path.write_text("{" if forged == "no JSON" else json.dumps(made_up))
+    with open_ledger(store.ledger) as ledger:
+        before = ledger.head()
+        orphans.heal(ledger, key)
+        assert ledger.head() == before
+    assert any("the ledger does not know it" in line for line in said(store))
