@@ -137,7 +137,8 @@ def _hand_out(result: ScanResult, store: Store, out: Path) -> None:
         shutil.rmtree(old) if old.is_dir() else old.unlink()
     (out / "quarantine.jsonl").unlink(missing_ok=True)
     if result.published is not None:
-        files |= {path.name: path for path in result.published.folder.iterdir()}
+        # Hidden ones are what another scan of the same batch is writing at this moment.
+        files |= {path.name: path for path in result.published.folder.iterdir() if not path.name.startswith(".")}
     for name, path in files.items():
         if path.is_dir():
             shutil.copytree(path, out / name)
@@ -170,6 +171,8 @@ def _tell(console: Console, result: ScanResult, store: Store, out: Path) -> None
         console.print(f"[red]looks like one attack[/] {rich_markup(told, 400)}")
     for remark in decided.remarks:
         console.print(f"[cyan]note[/] {rich_markup(remark)}")
+    for released in result.released_elsewhere:
+        console.print(f"[cyan]note[/] {rich_markup(str(released), 400)}")
     _tell_flagged(console, result, store)
     console.print(f"results in {rich_markup(str(out))}")
 

@@ -101,6 +101,7 @@ class Contents:
     threshold: Threshold | None = None
     trust: Trust | None = None
     points: Points | None = None
+    remarks: tuple[str, ...] = ()  # on the whole batch, in sentences; untrusted: people's names and reasons
     groups: tuple[EvidenceGroup, ...] = ()
     rows: tuple[Row, ...] = ()
     unscored: tuple[Row, ...] = ()

@@ -19,6 +19,7 @@ from gradsentry_lib.report.page import render_page
 from gradsentry_lib.samples.sample import Sample
 from gradsentry_lib.samples.table import read_rejects, read_samples
 from gradsentry_lib.scan.decided import Decided, load_evidence
+from gradsentry_lib.scan.elsewhere import released_elsewhere
 from gradsentry_lib.scan.ingest import Ingested
 from gradsentry_lib.scan.store import Store
 
@@ -49,6 +50,7 @@ def write_report(batch: Ingested, decided: Decided, store: Store, state: GateSta
         threshold=evidence.threshold,
         trust=evidence.trust,
         points=_points(verdicts),
+        remarks=(*decided.remarks, *map(str, released_elsewhere(store, batch.batch_key))),
         groups=tuple(_group(group) for group in evidence.groups),
         rows=_rows(flagged, texts, evidence.groups),
         unscored=_rows(unscored, texts, ()),

@@ -11,7 +11,8 @@ from gradsentry_lib.ledger import Run, current_run
 from gradsentry_lib.samples.read import open_source
 from gradsentry_lib.scan.decide import DecisionConfig, decide
 from gradsentry_lib.scan.decided import Decided
-from gradsentry_lib.scan.ingest import Ingested, ingest
+from gradsentry_lib.scan.elsewhere import ReleasedElsewhere, released_elsewhere
+from gradsentry_lib.scan.ingest import Ingested, batch_key, ingest
 from gradsentry_lib.scan.publish import Published, publish, write_refusal
 from gradsentry_lib.scan.score import Progress, Scored, score_batch
 from gradsentry_lib.scan.store import Store
@@ -37,12 +38,13 @@ class ModelChoice:
 
 @dataclass(frozen=True)
 class ScanResult:
-    """`published` is None where the gate refused."""
+    """`published` is None where the gate refused. `released_elsewhere`: rows put back in other batches, not in this."""
 
     batch: Ingested
     scored: Scored
     decided: Decided
     published: Published | None
+    released_elsewhere: tuple[ReleasedElsewhere, ...] = ()
 
 
 @contextmanager
@@ -84,13 +86,14 @@ def scan(
     told = dict(options or {})
     opened = open_source(source, told.get("columns"), told.get("split"))
     identity = (model or ModelChoice()).identify(store)
-    batch = ingest(opened, store, run, told)
-    with lazy_model(identity) as load:
-        scored = score_batch(batch, store, run, identity, load, scoring or ScoringConfig(), effort, on_progress)
-    decided = decide(batch, scored, store, run, decision)
-    try:
-        published = publish(batch, decided, store, run)
-    except GateFailed:
-        published = None
-        write_refusal(batch, decided, store)
-    return ScanResult(batch, scored, decided, published)
+    with store.alone(batch_key(opened, told)):
+        batch = ingest(opened, store, run, told)
+        with lazy_model(identity) as load:
+            scored = score_batch(batch, store, run, identity, load, scoring or ScoringConfig(), effort, on_progress)
+        decided = decide(batch, scored, store, run, decision)
+        try:
+            published = publish(batch, decided, store, run)
+        except GateFailed:
+            published = None
+            write_refusal(batch, decided, store)
+    return ScanResult(batch, scored, decided, published, released_elsewhere(store, batch.batch_key))

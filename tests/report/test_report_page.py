@@ -71,6 +71,7 @@ def contents() -> Contents:
         threshold=threshold,
         trust=assess(entropy, tokens, tau=threshold.tau),
         points=Points(entropy, tokens, entropy > threshold.tau),
+        remarks=HOSTILE,
         groups=(group,),
         rows=rows + tuple(replace(rows[0], row=1000 + i) for i in range(LARGEST_LIST)),
         unscored=tuple(replace(row, verdict="unscored", entropy=float("nan")) for row in rows),
