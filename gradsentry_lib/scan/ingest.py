@@ -50,7 +50,7 @@ def ingest(source: Source, store: Store, run: Run, options: Mapping[str, Any] | 
     folder = store.batch(key)
     known = manifest.whole(folder / "batch.json", Ingested, store)
     samples, rejected = folder / "samples.parquet", folder / "rejected.jsonl"
-    if known is not None and samples.exists() and sha256_file(samples) == known.samples_sha256:
+    if known is not None and _tables_are_whole(store, key):
         return known
     counts = write_samples(source, samples, rejected, limit=options.get("limit"))
     batch = Ingested(
@@ -86,6 +86,14 @@ def ingest(source: Source, store: Store, run: Run, options: Mapping[str, Any] | 
         ledger.record_output(Output(batch_key=key, decision=0, kind="batch", file=made, run_id=run.run_id))
     write_json(folder / "batch.json", asdict(batch))  # last: a batch with this file is whole
     return batch
+
+
+def _tables_are_whole(store: Store, key: str) -> bool:
+    """Whether samples and rejected rows are what the ledger has of them."""
+    with open_ledger(store.ledger, read_only=True) as ledger:
+        batch = ledger.batch(key)
+    tables = [table for table in (batch.samples, batch.rejected) if table is not None]
+    return all(table.file.exists() and sha256_file(table.file) == table.sha256 for table in tables)
 
 
 def _location(source: Source) -> str:

@@ -161,6 +161,33 @@ def curve_in_ledger(home: Path) -> None:
     sql(home, "UPDATE thresholds SET density = list_transform(density, lambda x: x * 2)")
 
 
+def what_the_batch_says(home: Path) -> None:
+    edit_bytes(only(home, "batches/alpha-*/batch.json"), b'"read": 61', b'"read": 60')
+
+
+def what_the_decision_says(home: Path) -> None:
+    edit_bytes(only(home, "batches/beta-*/decisions/*/decision.json"), b'"gate_passed": false', b'"gate_passed": true')
+
+
+def threshold_in_its_file(home: Path) -> None:
+    edit_bytes(only(home, "batches/beta-*/decisions/*/threshold.json"), b'"tau": 0.', b'"tau": 1.')
+
+
+def picture_byte(home: Path) -> None:
+    path = only(home, "batches/beta-*/decisions/*/threshold.png")
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def picture_deleted(home: Path) -> None:
+    only(home, "batches/beta-*/decisions/*/threshold.png").unlink()
+
+
+def groups_edited(home: Path) -> None:
+    edit_bytes(only(home, "batches/beta-*/decisions/*/groups.json"), b"[]", b"[ ]")
+
+
 def clean_file(home: Path, batch: str = "beta") -> Path:
     return only(home, f"batches/{batch}-*/clean/*/clean.jsonl")
 
@@ -358,6 +385,12 @@ KINDS: list[tuple[Callable[[Path], None], list[str]]] = [
     (tau_in_ledger, ["ledger thresholds", "altered", "tau 0.99 was recorded"]),
     (tau_in_ledger_and_chain, ["tau 0.99 was recorded"]),
     (curve_in_ledger, ["ledger thresholds"]),
+    (what_the_batch_says, ["batch file of batch alpha", "batch.json is not what was recorded"]),
+    (what_the_decision_says, ["decision file of decision", "decision.json is not what was recorded"]),
+    (threshold_in_its_file, ["threshold file of decision", "threshold.json is not what was recorded"]),
+    (picture_byte, ["plot file of decision", "threshold.png is not what was recorded"]),
+    (picture_deleted, ["plot file of decision", "threshold.png is missing"]),
+    (groups_edited, ["groups file of decision", "groups.json is not what was recorded"]),
     (clean_row_added, ["clean file", "that does not belong"]),
     (clean_row_removed, ["clean file", "lacks 1 line of the source"]),
     (clean_row_edited, ["clean file", "that does not belong; lacks 1 line of the source"]),
