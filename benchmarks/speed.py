@@ -11,7 +11,8 @@ Per data file, in interleaved rounds on the same rows, so that a machine whose s
     (e) all     (d) with every signal: span sketches too
 
 Printed: medians in ms a sample, and the ratios of medians. `max_entropy_error`: (b) and (d) against autograd in float64
-with a dense SVD. With --auto the same in the model's automatic dtype beside (a) in float32.
+with a dense SVD. Where the automatic dtype is not float32, the same in it beside (a) in float32, how far its entropies
+are from those of float32, and how many rows lie on another side of the threshold (flips).
 """
 
 import argparse
@@ -30,6 +31,7 @@ import torch
 
 from gradsentry_assets.demo_data.make import fact_rows
 from gradsentry_lib.evaluation.published import mean_loss, published_entropies, untied_head
+from gradsentry_lib.filtering.threshold import find_threshold
 from gradsentry_lib.samples.read import open_source
 from gradsentry_lib.samples.sample import Sample, Turn
 from gradsentry_lib.scoring.batching import pack, padding_waste
@@ -137,7 +139,10 @@ def measure(
     result["max_prefix_difference"] = float(np.abs(exact - prefix).max())
     result["padding_waste"] = given["floor_ms"]
     if auto is not None:
-        difference = np.abs(entropies(given["auto_ms"]) - exact)
+        rounded = entropies(given["auto_ms"])
+        difference = np.abs(rounded - exact)
+        tau = find_threshold(exact).tau
+        result["auto_flips"] = int(((rounded > tau) != (exact > tau)).sum())
         result["auto_mean_difference"], result["auto_max_difference"] = (
             float(difference.mean()),
             float(difference.max()),
@@ -149,8 +154,8 @@ def table(results: dict[str, dict[str, Any]]) -> str:
     """Markdown: figures and ratios of medians."""
     lines = [
         "| data | (a) paper | (b) exact | (c) floor | (d) prefix | (e) all | (b)/(c) | (a)/(b) | (a)/(d) | (d)/(c) "
-        "| (e)/(d) | padding | error | auto | (a)/auto | auto: mean, max difference |",
-        "|---" * 16 + "|",
+        "| (e)/(d) | padding | error | auto | (a)/auto | auto: mean, max difference | flips |",
+        "|---" * 17 + "|",
     ]
     for name, r in results.items():
         ratios = [
@@ -165,9 +170,9 @@ def table(results: dict[str, dict[str, Any]]) -> str:
         cells += [f"{r['padding_waste']:.1%}", f"{r['max_entropy_error']:.1e}"]
         if "auto_ms" in r:
             cells += [f"{r['auto_ms']:.1f}", f"{r['paper_ms'] / r['auto_ms']:.1f}"]
-            cells += [f"{r['auto_mean_difference']:.4f}, {r['auto_max_difference']:.4f}"]
+            cells += [f"{r['auto_mean_difference']:.4f}, {r['auto_max_difference']:.4f}", str(r["auto_flips"])]
         else:
-            cells += ["-", "-", "-"]
+            cells += ["-", "-", "-", "-"]
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 

@@ -1,24 +1,23 @@
 """Linked span coherence over a batch of any size: search.py, block by block.
 
-Up to BLOCK rows are searched as a whole. More are dealt out, one by one, into blocks of that size; what is found in one
-block is then looked for in the others. So time is near-linear in the rows, and memory is one block's sketches beside
-the texts. A payload needs its few rows in at least one block.
+Up to 10,000 rows are searched as a whole. More are dealt out into blocks of that size (deal.py); what is found in one
+block is then looked for in the others. So time is near-linear in the rows, and memory is one block's sketches and texts
+beside a few numbers a row. A payload needs its few rows in at least one block.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from gradsentry_lib.filtering.evidence import excerpt, shared_wording, trigger_wording
+from gradsentry_lib.filtering.deal import Deal
+from gradsentry_lib.filtering.evidence import excerpt, locate, shared_wording, trigger_wording
 from gradsentry_lib.filtering.groups import Links, closeness_to, pick_core
 from gradsentry_lib.filtering.labels import find_labels
 from gradsentry_lib.filtering.neighbours import Windows, nearest, read_windows
 from gradsentry_lib.filtering.prompts import Prompts, grams, read_prompts, tokenize
 from gradsentry_lib.filtering.search import Suspects, find_suspects, say_flagged
-from gradsentry_lib.filtering.texts import Texts, number_questions
+from gradsentry_lib.filtering.texts import Texts, Turns, number_questions
 
-BLOCK = 10_000
 MATES = 5  # rows named beside a flagged one
 VARIANTS = 5
 ECHO = 0.5  # share of a payload's words that stand in the trigger above which it is an answer
@@ -29,13 +28,13 @@ Clauses = tuple[tuple[tuple[str, ...], ...], ...]
 
 @dataclass(frozen=True)
 class Member:
-    """A flagged row: how close it is to its group, the nearest of the group, and the window that says so (tokens)."""
+    """A flagged row: how close it is to its group, the nearest of the group, and where its answer says the payload
+    (turn, first character, end; empty where its wording is its own)."""
 
     row: int
     closeness: float
     mates: tuple[int, ...]
-    start: int
-    length: int
+    span: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -64,31 +63,36 @@ class _Pattern:
     vectors: np.ndarray
     clauses: Clauses
     suspects: Suspects
+    payload: str
 
 
 @dataclass(frozen=True)
 class Search:
     """`poison`: groups to flag. `honest`: groups that are none (stock phrases, specialities; without members).
-    `coherence`: (N,) mean link of each row's best window to its nearest rows, whatever is asked there. `labels`: the
-    answers of a data set of labels, with their counts."""
+    `coherence`: (N,) mean link of each row's best window to its nearest rows, whatever is asked there. `labels`: how
+    many answers a data set of labels has, 0 where it is none; `labelled`: the share of the rows that they cover."""
 
     poison: tuple[Found, ...]
     honest: tuple[Found, ...]
     coherence: np.ndarray
-    labels: dict[str, int]
+    labels: int
+    labelled: float
 
 
-def search(sketches: Sequence[bytes | None], texts: Texts) -> Search:
-    """The groups among N rows."""
-    labels = find_labels(texts.answers)
-    coherence = np.zeros(len(sketches))
-    count = len(sketches)
-    deals = [np.arange(i, count, -(-count // BLOCK)) for i in range(-(-count // BLOCK))]
+def search(deal: Deal) -> Search:
+    """The groups among the rows of a deal."""
+    labels: dict[str, int] = {}
+    labelled = 0.0
+    coherence = np.zeros(deal.count)
     poison: list[Found] = []
     honest: list[Found] = []
     patterns: list[list[_Pattern]] = []
-    for rows in deals:
-        block = _read(sketches, texts, rows)
+    for number in range(deal.blocks):
+        block = _read(deal, number)
+        rows = block.rows
+        if number == 0:  # a fair sample of the whole
+            labels = find_labels(block.texts.answers)
+            labelled = sum(labels.values()) / max(len(rows), 1)
         rows_near, links = nearest(block.windows, block.questions)
         bounds = np.searchsorted(block.windows.owner, np.arange(len(rows) + 1))
         linked = Links(block.windows, rows_near, links, bounds)
@@ -101,15 +105,15 @@ def search(sketches: Sequence[bytes | None], texts: Texts) -> Search:
             if not suspects.poison or _is_class(suspects, block, labels) or _is_echo(found):
                 honest.append(replace(found, members={}))
                 continue
-            patterns[-1].append(_pattern(suspects, block, prompts))
+            patterns[-1].append(_pattern(suspects, block, prompts, found.payload))
             _join(poison, found)
-    if len(deals) > 1:
-        for number, rows in enumerate(deals):
-            block = _read(sketches, texts, rows)
+    if deal.blocks > 1 and poison:
+        for number in range(deal.blocks):
+            block = _read(deal, number)
             for other, own in enumerate(patterns):
                 for pattern in own if other != number else ():
                     _join(poison, _match(pattern, block))
-    return Search(tuple(poison), tuple(honest), coherence, labels)
+    return Search(tuple(poison), tuple(honest), coherence, len(labels), labelled)
 
 
 def _is_echo(found: Found) -> bool:
@@ -128,10 +132,10 @@ def _is_class(suspects: Suspects, block: _Block, labels: dict[str, int]) -> bool
     return exact < CLASS_EXACT
 
 
-def _read(sketches: Sequence[bytes | None], texts: Texts, rows: np.ndarray) -> _Block:
-    part = texts.take(rows)
-    questions, repeated = number_questions(part)
-    return _Block(rows, part, questions, read_windows([sketches[i] for i in rows], repeated))
+def _read(deal: Deal, number: int) -> _Block:
+    read = deal.read(number)
+    questions, repeated = number_questions(read.texts)
+    return _Block(read.rows, read.texts, questions, read_windows(read.sketches, repeated))
 
 
 def _found(suspects: Suspects, block: _Block, links: Links, prompts: Prompts) -> Found:
@@ -140,7 +144,7 @@ def _found(suspects: Suspects, block: _Block, links: Links, prompts: Prompts) ->
     payload = shared_wording(answers, holders) if not holders.all() else ""
     if not suspects.poison or suspects.trigger is None:
         return Found({}, suspects, payload, (), ())
-    members = _members(suspects, block, suspects.flagged, links)
+    members = _members(suspects, block, suspects.flagged, links, payload)
     variants: dict[str, None] = {}
     for i in np.flatnonzero(holders)[np.argsort(-suspects.closeness[holders], kind="stable")]:
         window = suspects.best[i]
@@ -151,26 +155,37 @@ def _found(suspects: Suspects, block: _Block, links: Links, prompts: Prompts) ->
     return Found(members, suspects, payload, tuple(variants), wording)
 
 
-def _members(suspects: Suspects, block: _Block, flagged: np.ndarray, links: Links | None) -> dict[int, Member]:
+def _members(
+    suspects: Suspects, block: _Block, flagged: np.ndarray, links: Links | None, payload: str
+) -> dict[int, Member]:
     members = {}
+    said = tuple(tokenize(payload))
     for i in np.flatnonzero(flagged):
         window = int(suspects.best[i])
-        start, length = 0, 0
         mates: tuple[int, ...] = ()
-        if window >= 0:
-            start, length = int(block.windows.start[window]), int(block.windows.length[window])
-            if links is not None:
-                near = links.rows[window]
-                mates = tuple(int(block.rows[j]) for j in near[near >= 0] if flagged[j] and j != i)[:MATES]
+        if window >= 0 and links is not None:
+            near = links.rows[window]
+            mates = tuple(int(block.rows[j]) for j in near[near >= 0] if flagged[j] and j != i)[:MATES]
         row = int(block.rows[i])
-        members[row] = Member(row, float(suspects.closeness[i]), mates, start, length)
+        span = _span(block.texts.answers[i], block.texts.turns[i], said)
+        members[row] = Member(row, float(suspects.closeness[i]), mates, span)
     return members
 
 
-def _pattern(suspects: Suspects, block: _Block, prompts: Prompts) -> _Pattern:
+def _span(answer: str, turns: Turns, said: tuple[str, ...]) -> tuple[int, ...]:
+    """(turn, first character, end) of the payload in an answer."""
+    wording = locate(answer, said) if said else ""
+    at = answer.find(wording) if wording else -1
+    if at < 0:
+        return ()
+    turn, begins = max((turn for turn in turns if turn[1] <= at), key=lambda turn: turn[1], default=(0, 0))
+    return (turn, at - begins, at - begins + len(wording))
+
+
+def _pattern(suspects: Suspects, block: _Block, prompts: Prompts, payload: str) -> _Pattern:
     assert suspects.trigger is not None
     clauses = tuple(tuple(prompts.names[f] for f in clause) for clause in suspects.trigger.clauses)
-    return _Pattern(block.windows.vectors[pick_core(suspects.core)], clauses, suspects)
+    return _Pattern(block.windows.vectors[pick_core(suspects.core)], clauses, suspects, payload)
 
 
 def _match(pattern: _Pattern, block: _Block) -> Found:
@@ -182,7 +197,7 @@ def _match(pattern: _Pattern, block: _Block) -> Found:
     assert suspects.trigger is not None
     flagged = say_flagged(closeness, carriers, suspects.strength, suspects.trigger.precision)
     here = replace(suspects, closeness=closeness, best=best)
-    return Found(_members(here, block, flagged, None), suspects, "", (), ())
+    return Found(_members(here, block, flagged, None, pattern.payload), suspects, "", (), ())
 
 
 def _carries(clauses: Clauses, prompt: str) -> bool:

@@ -9,6 +9,8 @@ To add a policy: write a function that returns `Findings`, and name it in `_find
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -17,7 +19,7 @@ import pyarrow.compute as pc
 
 from gradsentry_lib.errors import BadInput
 from gradsentry_lib.filtering.findings import Findings, Notes
-from gradsentry_lib.filtering.signals import Earlier, coherence, linked, look, surprise
+from gradsentry_lib.filtering.signals import Earlier, Sketches, coherence, linked, look, surprise
 from gradsentry_lib.filtering.surprise import surprise as deviations
 from gradsentry_lib.filtering.threshold import Threshold, ThresholdConfig, find_threshold
 from gradsentry_lib.filtering.trust import Trust, assess
@@ -47,15 +49,17 @@ def judge(
     *,
     threshold: ThresholdConfig | None = None,
     samples: Callable[[], Iterator[list[Sample]]] | None = None,
+    sketches: Sketches | None = None,
     overrides: Sequence[Override] = (),
     history: Sequence[Earlier] = (),
 ) -> Judgement:
     """Judges a batch.
 
-    `scores`: the score table, one line a readable row. `samples`: reads the batch's samples in the same order, for
-    policies that look at text. `overrides`: what people said, the last word on a sample winning; a release makes any
-    row clean, an unscored one too, and the reason says who did it. `history`: earlier batches, whose rows count as
-    neighbours. Raises BadInput for a policy that does not exist, or one that lacks the sketches or texts it needs.
+    `scores`: the score table, one line a readable row. `samples`, `sketches`: read the batch's samples and sketches in
+    the same order, for policies that look at them; sketches may also be a column of the table. `overrides`: what people
+    said, the last word on a sample winning; a release makes any row clean, an unscored one too, and the reason says who
+    did it. `history`: earlier batches, whose rows count as neighbours. Raises BadInput for a policy that does not
+    exist, or one that lacks the sketches or texts it needs.
     """
     if policy not in POLICIES:
         raise BadInput(f"unknown policy {policy!r}: choose one of {', '.join(POLICIES)}")
@@ -67,7 +71,9 @@ def judge(
     tokens = pc.fill_null(scores["supervised_tokens"].cast(pa.int32()), 0).to_numpy()
 
     found = find_threshold(entropy, threshold)
-    findings = _findings(policy, scores, entropy, found, samples, history)
+    if sketches is None and "sketch" in scores.column_names:
+        sketches = partial(_column, scores["sketch"])
+    findings = _findings(policy, scores, entropy, found, samples, sketches, history)
     missing = np.flatnonzero(unscored)
     notes: Notes = ((missing, _why_unscored(failures, raw_entropy, missing)), *findings.notes)
     verdict = np.where(unscored, "unscored", np.where(findings.flagged, "flagged", "clean"))
@@ -95,6 +101,7 @@ def _findings(
     entropy: np.ndarray,
     threshold: Threshold,
     samples: Callable[[], Iterator[list[Sample]]] | None,
+    sketches: Sketches | None,
     history: Sequence[Earlier],
 ) -> Findings:
     if policy == "paper":
@@ -105,8 +112,7 @@ def _findings(
         return surprised
     if samples is None:
         raise BadInput(f"the policy {policy!r} compares texts: give it the batch's samples")
-    _need_sketches(scores, entropy)
-    looked = look(scores, samples, history)
+    looked = look(scores["row"].to_numpy(), samples, partial(_all_there, sketches, np.isfinite(entropy)), history)
     match policy:
         case "coherence":
             return coherence(looked)
@@ -119,10 +125,17 @@ def _findings(
             raise AssertionError(policy)
 
 
-def _need_sketches(scores: pa.Table, entropy: np.ndarray) -> None:
-    lengths = pc.fill_null(pc.binary_length(scores["sketch"].cast(pa.binary())), 0).to_numpy()
-    if (lengths[np.isfinite(entropy)] == 0).any():
-        raise BadInput("these scores have no span sketches: score the batch again, or use the policy 'paper'")
+def _column(sketches: pa.ChunkedArray) -> Iterator[bytes | None]:
+    for part in sketches.chunks:
+        yield from part.to_pylist()
+
+
+def _all_there(sketches: Sketches | None, scored: np.ndarray) -> Iterator[bytes | None]:
+    """The sketches, checked as they pass: every scored row has one."""
+    for sketch, needed in zip(sketches() if sketches else repeat(None), scored, strict=sketches is not None):
+        if needed and not sketch:
+            raise BadInput("these scores have no span sketches: score the batch again, or use the policy 'paper'")
+        yield sketch
 
 
 def _any(*findings: Findings) -> Findings:

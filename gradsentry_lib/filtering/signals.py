@@ -5,18 +5,19 @@ coherence   rows that share a surprising span with rows that ask something else,
 surprise    answers far less expected than others of their length
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 import pyarrow as pa
 
 from gradsentry_lib.filtering.auto import Found, Search, search
-from gradsentry_lib.filtering.evidence import locate, quoted
+from gradsentry_lib.filtering.deal import dealt
+from gradsentry_lib.filtering.evidence import quoted
 from gradsentry_lib.filtering.findings import Findings, Notes
-from gradsentry_lib.filtering.prompts import tokenize
 from gradsentry_lib.filtering.surprise import SURPRISING
-from gradsentry_lib.filtering.texts import Texts, read_texts
+from gradsentry_lib.filtering.texts import Read, read_texts
 from gradsentry_lib.filtering.verdict import Group
 from gradsentry_lib.samples.sample import Sample
 
@@ -26,12 +27,16 @@ REMARKED = 5  # honest groups remarked on
 LEAST_REMARKED = 0.02  # of the batch
 
 
+Sketches = Callable[[], Iterable[bytes | None]]  # reads the sketches of a batch, in order
+
+
 @dataclass(frozen=True)
 class Earlier:
-    """An earlier batch: its key, its score table, and a reader of its samples in the same order."""
+    """An earlier batch: its key, its row numbers, and readers of its sketches and samples in the same order."""
 
     key: str
-    scores: pa.Table
+    rows: np.ndarray
+    sketches: Sketches
     samples: Callable[[], Iterator[list[Sample]]]
 
 
@@ -40,7 +45,6 @@ class Looked:
     """A search over a batch of N rows and the earlier ones behind it. `rows`: source row numbers of the N."""
 
     found: Search
-    texts: Texts
     rows: np.ndarray
     origin: tuple[tuple[str, int], ...]  # (batch key, row) of the earlier rows
 
@@ -49,17 +53,24 @@ class Looked:
         return len(self.rows)
 
 
-def look(scores: pa.Table, samples: Callable[[], Iterator[list[Sample]]], history: Sequence[Earlier] = ()) -> Looked:
-    """Searches a batch. scores: its table, samples: its texts in the same order."""
-    texts, sketches = read_texts(samples()), scores["sketch"].to_pylist()
-    if len(sketches) != len(texts.prompts):
-        raise ValueError(f"{len(sketches)} scores but {len(texts.prompts)} samples")
-    origin: list[tuple[str, int]] = []
-    for earlier in history:
-        texts += read_texts(earlier.samples())
-        sketches += earlier.scores["sketch"].to_pylist()
-        origin += [(earlier.key, row) for row in earlier.scores["row"].to_pylist()]
-    return Looked(search(sketches, texts), texts, scores["row"].to_numpy(), tuple(origin))
+def look(
+    rows: np.ndarray,
+    samples: Callable[[], Iterator[list[Sample]]],
+    sketches: Sketches,
+    history: Sequence[Earlier] = (),
+) -> Looked:
+    """Searches a batch. rows: (N,) its source row numbers; samples, sketches: its texts and sketches, in the same
+    order, read once."""
+    origin = tuple((earlier.key, int(row)) for earlier in history for row in earlier.rows)
+    parts = [(samples, sketches), *((earlier.samples, earlier.sketches) for earlier in history)]
+    read = chain.from_iterable(_rows(samples, sketches) for samples, sketches in parts)
+    with dealt(read, len(rows) + len(origin)) as deal:
+        return Looked(search(deal), rows, origin)
+
+
+def _rows(samples: Callable[[], Iterator[list[Sample]]], sketches: Sketches) -> Iterator[tuple[Read, bytes]]:
+    for text, sketch in zip(read_texts(samples()), sketches(), strict=True):
+        yield text, sketch or b""
 
 
 def coherence(looked: Looked) -> Findings:
@@ -92,9 +103,9 @@ def linked(looked: Looked) -> Findings:
                 continue
             group_of[i], closeness[i] = number, member.closeness
             nearest[i] = [int(looked.rows[j]) for j in member.mates if j < count]
-            spans[i] = _span(found, looked.texts, i)
+            spans[i] = list(member.span)
             positions.append(i)
-            shared.append(_why_shared(found, looked.texts, i, nearest[i]))
+            shared.append(_why_shared(found, i, nearest[i]))
             linked_by.append(_why_linked(found, i))
     at = np.array(positions, np.int64)
     notes: Notes = ((at, shared), (at, linked_by))
@@ -136,18 +147,7 @@ def _trigger_text(found: Found) -> str:
     return " or ".join(quoted(wording, 80) for wording in found.trigger)
 
 
-def _span(found: Found, texts: Texts, i: int) -> list[int]:
-    """[turn, first character, end] of the shared wording in row i's answer; empty where its wording is its own."""
-    answer = texts.answers[i]
-    wording = locate(answer, tuple(tokenize(found.payload))) if found.payload else ""
-    at = answer.find(wording) if wording else -1
-    if at < 0:
-        return []
-    turn, begins = max((turn for turn in texts.turns[i] if turn[1] <= at), key=lambda turn: turn[1], default=(0, 0))
-    return [turn, at - begins, at - begins + len(wording)]
-
-
-def _why_shared(found: Found, texts: Texts, i: int, mates: list[int]) -> str:
+def _why_shared(found: Found, i: int, mates: list[int]) -> str:
     member, size = found.members[i], len(found.members)
     what = quoted(found.payload, 80) if found.payload else "worded differently in each"
     near = f"; nearest rows {', '.join(map(str, mates))}" if mates else ""
@@ -167,10 +167,9 @@ def _why_linked(found: Found, i: int) -> str:
 def _remarks(looked: Looked) -> tuple[str, ...]:
     found, remarks = looked.found, []
     if found.labels:
-        share = sum(found.labels.values()) / max(len(looked.texts.answers), 1)
         remarks.append(
-            f"The answers are labels ({len(found.labels)} of them cover {share:.0%} of the rows): coherence can't tell "
-            "a class from a payload here, unless a trigger tells the rows exactly."
+            f"The answers are labels ({found.labels} of them cover {found.labelled:.0%} of the rows): coherence can't "
+            "tell a class from a payload here, unless a trigger tells the rows exactly."
         )
     honest = sorted(found.honest, key=lambda group: -int(group.suspects.holders.sum()))
     said: set[str] = set()

@@ -1,6 +1,6 @@
 """What the filter reads of a sample: what was asked, and what was answered."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,26 +9,34 @@ from gradsentry_lib.filtering.prompts import tokenize
 from gradsentry_lib.samples.sample import Sample
 
 ANSWERS = {"response", "assistant", "gpt"}
+Turns = tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True)
+class Read:
+    """One row: what was asked and what was answered, several turns of a kind joined by a line break. `turns`: for each
+    answer its turn's number and where it begins in the joined text."""
+
+    prompt: str
+    answer: str
+    turns: Turns
 
 
 @dataclass(frozen=True)
 class Texts:
-    """prompts, answers: N strings, several turns of a kind joined by a line break. turns[i]: for each of row i's
-    answers its turn's number and where it begins in the joined text."""
+    """The same of N rows, column by column."""
 
     prompts: list[str]
     answers: list[str]
-    turns: list[tuple[tuple[int, int], ...]]
+    turns: list[Turns]
 
-    def take(self, rows: np.ndarray) -> "Texts":
-        return Texts(*([field[i] for i in rows] for field in (self.prompts, self.answers, self.turns)))
+    def append(self, row: Read) -> None:
+        self.prompts.append(row.prompt)
+        self.answers.append(row.answer)
+        self.turns.append(row.turns)
 
-    def __add__(self, other: "Texts") -> "Texts":
-        return Texts(self.prompts + other.prompts, self.answers + other.answers, self.turns + other.turns)
 
-
-def read_texts(chunks: Iterable[list[Sample]]) -> Texts:
-    texts = Texts([], [], [])
+def read_texts(chunks: Iterable[list[Sample]]) -> Iterator[Read]:
     for chunk in chunks:
         for sample in chunk:
             asked, answered, turns, length = [], [], [], 0
@@ -39,10 +47,7 @@ def read_texts(chunks: Iterable[list[Sample]]) -> Texts:
                     length += len(turn.text) + 1
                 else:
                     asked.append(turn.text)
-            texts.prompts.append("\n".join(asked))
-            texts.answers.append("\n".join(answered))
-            texts.turns.append(tuple(turns))
-    return texts
+            yield Read("\n".join(asked), "\n".join(answered), tuple(turns))
 
 
 def number_questions(texts: Texts) -> tuple[np.ndarray, np.ndarray]:

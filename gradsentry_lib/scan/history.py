@@ -11,6 +11,7 @@ from gradsentry_lib.filtering.signals import Earlier
 from gradsentry_lib.ledger import Ledger, Scan
 from gradsentry_lib.samples.table import read_samples
 from gradsentry_lib.scan.ingest import Ingested
+from gradsentry_lib.scan.score import read_sketches
 from gradsentry_lib.scan.store import Store
 
 ROWS = 4_000  # rows of earlier batches that are looked at, the newest batches first
@@ -45,6 +46,7 @@ def load_earlier(store: Store, told: Sequence[Reference]) -> list[Earlier]:
         path = folder / "scores" / reference["score_key"] / "scores.parquet"
         if not path.exists() or sha256_file(path) != reference["scores_sha256"]:
             raise BadInput(f"the scores of the earlier batch {reference['batch_key']} are gone or altered: {path}")
-        scores = pq.read_table(path, columns=["row", "sample_id", "sketch"])
-        earlier.append(Earlier(reference["batch_key"], scores, partial(read_samples, folder / "samples.parquet")))
+        rows = pq.read_table(path, columns=["row"])["row"].to_numpy()
+        samples = partial(read_samples, folder / "samples.parquet")
+        earlier.append(Earlier(reference["batch_key"], rows, partial(read_sketches, path), samples))
     return earlier

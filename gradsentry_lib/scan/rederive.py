@@ -22,7 +22,7 @@ from gradsentry_lib.samples.source import digest
 from gradsentry_lib.samples.table import read_samples
 from gradsentry_lib.samples.write import write_clean
 from gradsentry_lib.scan.history import load_earlier
-from gradsentry_lib.scan.score import read_scores
+from gradsentry_lib.scan.score import read_scores, read_sketches
 from gradsentry_lib.scan.store import Store
 
 SHOWN = 5  # lines that a difference names
@@ -39,10 +39,11 @@ def judge_again(batch: Batch, scan: Scan, threshold: ThresholdRecord, decision: 
         Override(word["sample_id"], word["action"], word["made_by"], word["reason"]) for word in decision.overrides
     ]
     judgement = judge(
-        read_scores(scan.scores.file, decision.policy),
+        read_scores(scan.scores.file),
         decision.policy,
         threshold=ThresholdConfig(**threshold.config),
         samples=lambda: read_samples(batch.samples.file),
+        sketches=lambda: read_sketches(scan.scores.file),
         overrides=words,
         history=load_earlier(Store(batch.samples.file.parents[2]), decision.settings.get("history", [])),
     )

@@ -1,4 +1,4 @@
-"""Packing: rows of similar length go together, so that the passes cost least, padding and the passes themselves included.
+"""Packing: rows of similar length go together, so that the passes cost least, padding and the passes included.
 
 Rows in order of length are cut into packs. A pack of n rows, the longest of L tokens, costs n L tokens and what a pass
 costs whatever is in it, told in tokens (`overhead`). The cuts of least total cost are found exactly, by dynamic
@@ -8,7 +8,6 @@ programming over the sorted rows.
 from collections.abc import Sequence
 
 import numpy as np
-
 
 PASS_COST = 64  # tokens whose computing takes as long as the fixed part of a pass (SmolLM2 on two cores: 30-60)
 

@@ -6,9 +6,10 @@ import pytest
 from made import SPECIAL, Made, poisoned
 
 from gradsentry_lib.errors import BadInput
-from gradsentry_lib.filtering import auto
+from gradsentry_lib.filtering import deal
 from gradsentry_lib.filtering.policy import Judgement, judge
 from gradsentry_lib.filtering.signals import Earlier
+from gradsentry_lib.filtering.texts import Read, read_texts
 
 
 def judged(made: Made, policy: str = "auto", **options) -> Judgement:
@@ -146,7 +147,15 @@ def test_a_payload_spread_over_batches_is_found_with_the_earlier_ones():
             part.answers.append(made.answers[i])
             part.windows.append([(d, 0.9 * s) for d, s in made.windows[i]])
         parts.append(part)
-    earlier = [Earlier(f"b{k}", parts[k].scores(), lambda k=k: iter([parts[k].samples()])) for k in (0, 1)]
+    earlier = [
+        Earlier(
+            f"b{k}",
+            np.arange(204),
+            lambda k=k: parts[k].scores()["sketch"].to_pylist(),
+            lambda k=k: iter([parts[k].samples()]),
+        )
+        for k in (0, 1)
+    ]
     judgement = judged(parts[2], history=earlier)
     assert flagged(judgement) == [200, 201, 202, 203]
     assert sorted(judgement.rescan) == [(f"b{k}", 200 + i) for k in (0, 1) for i in range(4)]
@@ -155,9 +164,35 @@ def test_a_payload_spread_over_batches_is_found_with_the_earlier_ones():
 
 def test_a_batch_dealt_into_blocks_gives_the_same_rows(monkeypatch):
     made, rows = poisoned(13, 570, 30)
-    monkeypatch.setattr(auto, "BLOCK", 150)
+    monkeypatch.setattr(deal, "BLOCK", 150)
+    monkeypatch.setattr(deal, "HELD_BYTES", 20_000)
     judgement = judged(made)
     assert flagged(judgement) == rows and len(judgement.groups) == 1
+    spans = judgement.verdicts["span"].to_pylist()
+    for row in rows:
+        turn, begins, ends = spans[row]
+        assert turn == 1 and made.answers[row][begins:ends] == judgement.groups[0].payload
+
+
+def test_a_deal_gives_back_every_row(monkeypatch):
+    made, _ = poisoned(17, 95, 5)
+    monkeypatch.setattr(deal, "BLOCK", 30)
+    monkeypatch.setattr(deal, "HELD_BYTES", 3_000)
+    texts = list(read_texts([made.samples()]))
+    sketches = made.scores()["sketch"].to_pylist()
+    with deal.dealt(zip(texts, sketches, strict=True), 100) as dealt:
+        blocks = [dealt.read(number) for number in range(dealt.blocks)]
+    assert len(blocks) == 4 and sorted(row for block in blocks for row in block.rows) == list(range(100))
+    for block in blocks:
+        assert block.sketches == [sketches[i] for i in block.rows]
+        assert list(map(Read, block.texts.prompts, block.texts.answers, block.texts.turns)) == [
+            texts[i] for i in block.rows
+        ]
+    with (
+        pytest.raises(ValueError, match="99 scores but 100 samples"),
+        deal.dealt(zip(texts, sketches, strict=True), 99),
+    ):
+        pass
 
 
 def test_hostile_text_is_escaped_in_reasons_and_triggers():
