@@ -8,9 +8,11 @@ import dagster as dg
 from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTITION_RANGE_START_TAG
 
 from gradsentry_lib.errors import BadInput, GradSentryError
+from gradsentry_lib.files import sha256_json
 from gradsentry_lib.ledger import LedgerBusy
 from gradsentry_lib.report.escape import one_line
 from gradsentry_lib.scan.score import Progress
+from gradsentry_lib.scan.store import Store
 
 BATCHES = dg.DynamicPartitionsDefinition(name="batches")
 TOGETHER = dg.BackfillPolicy.single_run()  # a run over many partitions loads the model once
@@ -27,7 +29,7 @@ class Outcome(NamedTuple):
     version: str
 
 
-def each_batch(context: dg.AssetExecutionContext, step: Callable[[str], Outcome]) -> Events:
+def each_batch(context: dg.AssetExecutionContext, store: Store, step: Callable[[str], Outcome]) -> Events:
     """Runs a step on every batch of this run.
 
     A batch that fails does not take the others with it: those are materialized, then the step fails and names the
@@ -37,14 +39,17 @@ def each_batch(context: dg.AssetExecutionContext, step: Callable[[str], Outcome]
     failed: dict[str, GradSentryError] = {}
     for batch in context.partition_keys:
         try:
-            done[batch] = step(batch)
+            with store.alone(batch):
+                done[batch] = step(batch)
         except GradSentryError as error:
             failed[batch] = error
     if not failed:
         for batch, outcome in done.items():
             context.add_asset_metadata(outcome.metadata, asset_key=context.asset_key, partition_key=batch)
+        # A run has one data version for all its batches: it changes when any of them does.
         versions = [outcome.version for outcome in done.values()]
-        yield dg.MaterializeResult(data_version=dg.DataVersion("+".join(versions)[:200]))
+        version = versions[0] if len(versions) == 1 else sha256_json(versions)
+        yield dg.MaterializeResult(data_version=dg.DataVersion(version))
         return
     for batch, outcome in done.items():
         tags = {"dagster/data_version": outcome.version, "dagster/data_version_is_user_provided": "true"}

@@ -9,7 +9,6 @@ delivery leaves `arrival.json` beside the copy:
 
 import re
 import shutil
-import tempfile
 from collections.abc import Collection, Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path, PurePosixPath
@@ -18,7 +17,7 @@ from upath import UPath
 
 from gradsentry_assets.arrivals import Landed
 from gradsentry_lib.errors import BadInput
-from gradsentry_lib.files import read_json, sha256_json, write_json
+from gradsentry_lib.files import read_json, sha256_json, workshop, write_json
 from gradsentry_lib.samples.read import open_source
 from gradsentry_lib.samples.sample import Sample
 from gradsentry_lib.samples.source import digest
@@ -54,11 +53,9 @@ def receive(file: Landed, root: UPath, store: Path, present: Collection[str], ba
     content of a batch whose own file is gone is that batch under a new name. A file that cannot be copied gets a
     batch of its own as well, so that somebody sees it; it is tried again at every later look.
     """
-    incoming = store / "incoming"
-    incoming.mkdir(parents=True, exist_ok=True)
     name = PurePosixPath(file.url).name
-    with tempfile.TemporaryDirectory(dir=incoming) as folder:
-        copy = Path(folder) / name
+    with workshop(store / "incoming") as folder:
+        copy = folder / name
         try:
             _copy(UPath(file.url, **root.storage_options), copy)
         except FileNotFoundError:

@@ -3,8 +3,6 @@
 import base64
 import gzip
 import math
-import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import date, datetime, time
@@ -15,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from gradsentry_lib.files import atomic_path
+from gradsentry_lib.files import atomic_path, workshop
 from gradsentry_lib.samples import arrow
 from gradsentry_lib.samples.row_format import BadRow
 from gradsentry_lib.samples.source import Source, among, contains
@@ -169,14 +167,10 @@ def _plain(value: Any) -> Any:
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
     """Yields a new folder beside `path`; puts it in the place of `path` on success, removes it on failure."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    workshop = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
-    try:
-        new = workshop / "new"
+    with workshop(path.parent, path.name) as room:
+        new = room / "new"
         new.mkdir()
         yield new
         if path.exists():
-            path.rename(workshop / "old")
+            path.rename(room / "old")
         new.rename(path)
-    finally:
-        shutil.rmtree(workshop, ignore_errors=True)
