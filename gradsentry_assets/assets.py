@@ -11,6 +11,7 @@ from gradsentry_lib import settings
 from gradsentry_lib.errors import BadInput
 from gradsentry_lib.files import sha256_json
 from gradsentry_lib.ledger import current_run
+from gradsentry_lib.report.escape import one_line
 from gradsentry_lib.samples.read import open_source
 from gradsentry_lib.scan.decide import decide
 from gradsentry_lib.scan.decided import load_decided, load_evidence
@@ -54,10 +55,10 @@ def raw_samples(context: dg.AssetExecutionContext, store: StoreResource) -> Even
             raise BadInput(arrival.failure)
         read = ingest(open_source(str(place.batch(batch) / arrival.path)), place, run)
         context.log.info(f"{batch}: {read.read} rows read, {read.readable} readable, {read.rejected} rejected")
-        metadata = {"arrived_as": arrival.url, **presentation.of_batch(read, place.batch(batch))}
+        metadata = {"arrived_as": one_line(arrival.url), **presentation.of_batch(read, place.batch(batch))}
         return Outcome(metadata, read.samples_sha256)
 
-    yield from each_batch(context, step)
+    yield from each_batch(context, place, step)
 
 
 @dg.asset(
@@ -99,7 +100,7 @@ def gradient_entropy(context: dg.AssetExecutionContext, store: StoreResource, mo
         folder = place.batch(batch) / "scores" / scored.score_key
         return Outcome(presentation.of_scores(scored, folder), scored.scores_sha256)
 
-    yield from each_batch(context, step)
+    yield from each_batch(context, place, step)
 
 
 @dg.asset(
@@ -134,7 +135,7 @@ def entropy_threshold(context: dg.AssetExecutionContext, store: StoreResource, j
         metadata = presentation.of_decision(decided, load_evidence(place, decided), place)
         return Outcome(metadata, decided.verdicts_sha256)
 
-    yield from each_batch(context, step)
+    yield from each_batch(context, place, step)
 
 
 @dg.asset(
@@ -167,11 +168,11 @@ def clean_dataset(context: dg.AssetExecutionContext, store: StoreResource) -> Ev
         published = publish(read, decided, place, run)
         context.log.info(f"{batch}: {published.clean_rows} clean rows in {published.clean}")
         return Outcome(
-            presentation.of_publication(read, decided, published, state),
+            presentation.of_publication(read, decided, published, state, place),
             sha256_json([decided.verdicts_sha256, read.source_sha256]),
         )
 
-    yield from each_batch(context, step)
+    yield from each_batch(context, place, step)
 
 
 def _read(batch: str, store: Store) -> Ingested:

@@ -62,7 +62,8 @@ def gate(context: dg.AssetCheckExecutionContext, store: StoreResource) -> Iterat
     batches = context.op_execution_context.partition_keys
     for batch in batches:
         try:
-            judged.append(_judge(context, batch, store.store))
+            with store.store.alone(batch):
+                judged.append(_judge(context, batch, store.store))
         except GradSentryError as error:
             failed[batch] = error
     if failed:

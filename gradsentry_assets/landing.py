@@ -40,7 +40,7 @@ def look(context: dg.SensorEvaluationContext, landing: LandingResource, store: S
     listed = list_landing(root, landing.wanted)
     state = Landing.from_cursor(context.cursor)
     ready = state.look(listed, need_marker=landing.needs_marker)
-    known = context.instance.get_dynamic_partitions(str(BATCHES.name))
+    known = dict.fromkeys(context.instance.get_dynamic_partitions(str(BATCHES.name)))
     arrivals = list(_deliver(context, state, ready, landing, store, listed.keys(), known))
     fresh = {arrival.batch: arrival for arrival in arrivals if _needs_run(arrival, known, store)}
     together, alone = _grouped(list(fresh.values()), known)
@@ -62,7 +62,7 @@ def _deliver(
     landing: LandingResource,
     store: StoreResource,
     present: Collection[str],
-    known: Sequence[str],
+    known: Collection[str],
 ) -> Iterator[Arrival]:
     """Receives one file after the other until the tick's time is up, and remembers each in the state."""
     started = time.monotonic()
@@ -75,23 +75,24 @@ def _deliver(
             state.forget(file)
             continue
         state.received(file, "" if arrival.failure else arrival.batch)
-        context.log.info(f"{one_line(file.url)}: {arrival.failure or f'batch {arrival.batch}'}")
+        context.log.info(one_line(f"{file.url}: {arrival.failure or f'batch {arrival.batch}'}"))
         yield arrival
 
 
-def _needs_run(arrival: Arrival, known: Sequence[str], store: StoreResource) -> bool:
+def _needs_run(arrival: Arrival, known: Collection[str], store: StoreResource) -> bool:
     """A batch that is new; or one that was taken in, but whose run was lost before it read a row."""
     if arrival.batch not in known:
         return True
     return not arrival.failure and not (store.store.home / "batches" / arrival.batch / "batch.json").exists()
 
 
-def _grouped(arrivals: Sequence[Arrival], known: Sequence[str]) -> tuple[list[Arrival], list[Arrival]]:
+def _grouped(arrivals: Sequence[Arrival], known: Collection[str]) -> tuple[list[Arrival], list[Arrival]]:
     """Those that may share a run, and those that get one each: large, not readable, or not new."""
     together = [a for a in arrivals if a.usable and a.bytes <= SMALL and a.batch not in known]
     if len(together) < 2:
         together = []
-    return together, [arrival for arrival in arrivals if arrival not in together]
+    shared = {arrival.batch for arrival in together}
+    return together, [arrival for arrival in arrivals if arrival.batch not in shared]
 
 
 def _shared_runs(arrivals: Sequence[Arrival]) -> Iterator[dg.RunRequest]:

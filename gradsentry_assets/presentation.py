@@ -20,6 +20,7 @@ from gradsentry_lib.report.escape import one_line
 from gradsentry_lib.samples.sample import Sample
 from gradsentry_lib.samples.table import read_samples
 from gradsentry_lib.scan.decided import Decided, Evidence
+from gradsentry_lib.scan.elsewhere import released_elsewhere
 from gradsentry_lib.scan.ingest import Ingested
 from gradsentry_lib.scan.publish import Published
 from gradsentry_lib.scan.score import Scored
@@ -81,6 +82,7 @@ def of_decision(decided: Decided, evidence: Evidence, store: Store) -> Metadata:
         "score_can_be_trusted": one_line(f"{evidence.trust.verdict}: {evidence.trust.message}"),
         "policy": decided.policy,
         **({"remarks": " ".join(one_line(remark) for remark in decided.remarks)} if decided.remarks else {}),
+        **_released(store, decided),
         "clean": decided.clean,
         "flagged": decided.flagged,
         "unscored": decided.unscored,
@@ -93,7 +95,7 @@ def of_decision(decided: Decided, evidence: Evidence, store: Store) -> Metadata:
     }
 
 
-def of_publication(batch: Ingested, decided: Decided, published: Published, state: GateState) -> Metadata:
+def of_publication(batch: Ingested, decided: Decided, published: Published, state: GateState, store: Store) -> Metadata:
     found = {
         "clean_file": dg.MetadataValue.path(published.clean),
         "quarantine_file": dg.MetadataValue.path(published.quarantine),
@@ -106,11 +108,18 @@ def of_publication(batch: Ingested, decided: Decided, published: Published, stat
         "rows_add_up": f"{batch.read} read = {published.clean_rows} clean + {published.quarantined_rows} quarantined "
         f"+ {batch.rejected} rejected",
         "gate": state.status,
+        **_released(store, decided),
         "decision_key": decided.decision_key,
     }
     if state.acceptance:
         found["gate_accepted_by"] = one_line(f"{state.acceptance.made_by}: {state.acceptance.reason}")
     return found
+
+
+def _released(store: Store, decided: Decided) -> Metadata:
+    """Rows of this batch that somebody put back in another one: a person may want to do so here, too."""
+    found = released_elsewhere(store, decided.batch_key)
+    return {"released_elsewhere": "; ".join(one_line(str(words), 400) for words in found)} if found else {}
 
 
 def picture(path: Path, threshold: Threshold) -> dg.MetadataValue:

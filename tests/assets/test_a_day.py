@@ -71,9 +71,11 @@ def test_every_file_of_a_day_ends_somewhere(world: World, stub_scoring: Callable
     arrivals = sorted(draw.randrange(TICKS) for _ in range(FILES))
     broken = set(draw.sample(range(FILES), FILES // 20))
     asked: set[str] = set()
+    delivered = 0  # rows, of the files in order
     for tick in range(TICKS):
         for index in [i for i, when in enumerate(arrivals) if when == tick]:
             rows = damaged(draw, index) if index in broken else as_jsonl(questions(draw.randint(3, 40), seed=index))
+            delivered += 0 if index in broken else rows.count(b"\n")
             path = world.drop(f"{draw.choice('abc')}/file{index:03}.jsonl", rows)
             if draw.random() < 0.05:
                 path.rename(path.with_name(f"renamed{index:03}.jsonl"))
@@ -85,27 +87,42 @@ def test_every_file_of_a_day_ends_somewhere(world: World, stub_scoring: Callable
 
     stub_scoring(0.0)  # the night: what was killed too often is found and scanned again
     left = set(world.batches) - world.materialized("clean_dataset")
+    judged = world.materialized("entropy_threshold")
     for batch in sorted(left):
-        if (world.store.batch(batch) / "batch.json").exists() and batch not in world.materialized("entropy_threshold"):
+        if (world.store.batch(batch) / "batch.json").exists() and batch not in judged:
             world.run(batch)
 
     ends = {"clean": 0, "refused": 0, "unreadable": 0}
+    accounted = 0
+    cleaned, taken_in = world.materialized("clean_dataset"), world.materialized("raw_samples")
     for batch in world.batches:
-        if batch in world.materialized("clean_dataset"):
+        if batch in cleaned:
             clean = world.metadata("clean_dataset", batch)
             read = world.metadata("raw_samples", batch)["rows_read"]
             assert clean["clean_rows"] + clean["quarantined_rows"] + clean["rejected_rows"] == read
             assert clean["rows_add_up"].startswith(f"{read} read = {clean['clean_rows']} clean")
+            accounted += read
             ends["clean"] += 1
         elif (world.store.batch(batch) / "batch.json").exists():
             decision = json.loads(next(world.store.batch(batch).glob("decisions/*/decision.json")).read_text())
             assert not decision["gate_passed"]
+            accounted += sum(decision[end] for end in ("clean", "flagged", "unscored", "rejected"))
             ends["refused"] += 1
         else:
-            assert batch not in world.materialized("raw_samples")
+            assert batch not in taken_in
+            assert batch in failure(world, batch)
             ends["unreadable"] += 1
     contents = {path.read_bytes() for path in (world.home.parent / "landing").rglob("*.jsonl")}
     assert len(world.batches) >= len(contents)
     assert sum(ends.values()) == len(world.batches)
     assert ends["clean"] + ends["refused"] == FILES - len(broken)
     assert ends["unreadable"] > 0
+    assert accounted == delivered
+
+
+def failure(world: World, batch: str) -> str:
+    """What the one run of a batch that can't be read says."""
+    (run,) = world.instance.get_runs(dg.RunsFilter(tags={"dagster/partition": batch}))
+    (entry,) = world.instance.all_logs(run.run_id, of_type=dg.DagsterEventType.STEP_FAILURE)
+    assert entry.dagster_event is not None
+    return str(entry.dagster_event.step_failure_data.error_display_string)

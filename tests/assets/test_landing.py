@@ -1,6 +1,7 @@
 """The landing sensor: what it takes in, what it leaves, and what it remembers."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -209,6 +210,10 @@ def test_the_clock_plays_no_part(world: World, monkeypatch: pytest.MonkeyPatch) 
     assert asked(world) == []
     monkeypatch.setattr("time.time", lambda: 0.0)
     assert len(asked(world)) == 1
+    for seed, changed in ((1, 4_000_000_000), (2, 1)):  # files from the future, then from the past
+        os.utime(world.drop("a.jsonl", questions(5, seed)), (changed, changed))
+        assert asked(world) == []
+        assert len(asked(world)) == 1
 
 
 def test_neighbours() -> None:
