@@ -1,6 +1,6 @@
 """How time and memory grow with the number of rows: every stage of a scan, 1,000 to 1,000,000 rows.
 
-    python -m benchmarks.scale [--quick] [--json FILE]
+    python -m benchmarks.scale [--quick] [--json FILE] [--plot FILE]
 
 Each size runs in a process of its own, through the same steps as any scan, with a stand-in for the scorer that gives
 scores without a model; so what is measured is everything else. `--slice N` scores N rows with a real model as well,
@@ -52,6 +52,8 @@ def main() -> None:
         for result in found["ray"]:
             faster = result["rows_a_second"] / found["ray"][0]["rows_a_second"]
             print(f"Ray, {result['workers']} workers: {result['rows_a_second']:.1f} rows a second ({faster:.2f} x)")
+    if options.plot:
+        plot(results, options.plot)
     if options.json:
         options.json.write_text(json.dumps(found, indent=2) + "\n")
 
@@ -70,6 +72,24 @@ def table(results: Sequence[dict[str, Any]]) -> str:
         cells = [f"{result['peak_mb'][stage]:.0f}" for result in results]
         lines.append(f"| peak memory up to *{stage}*, MB | {' | '.join(cells)} | |")
     return "\n".join(lines)
+
+
+def plot(results: Sequence[dict[str, Any]], path: Path) -> None:
+    """Seconds and peak memory of each stage by rows, both axes logarithmic."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 3.2), layout="constrained")
+    time_axis, memory_axis = figure.subplots(1, 2)
+    sizes = [result["rows"] for result in results]
+    for stage in STAGES:
+        time_axis.plot(sizes, [result["seconds"][stage] for result in results], "o-", ms=3, label=stage)
+    for stage in STAGES[:5]:
+        memory_axis.plot(sizes, [result["peak_mb"][stage] for result in results], "o-", ms=3, label=stage)
+    time_axis.set(xscale="log", yscale="log", xlabel="rows", ylabel="seconds")
+    memory_axis.set(xscale="log", xlabel="rows", ylabel="peak memory so far, MB", ylim=(0, None))
+    time_axis.legend(fontsize=7)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=110)
 
 
 def _exponent(results: Sequence[dict[str, Any]], stage: str) -> str:
@@ -226,6 +246,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--model", default="embedded", help="the real model")
     parser.add_argument("--ray", type=int, nargs="+", default=[], metavar="N", help="also on Ray with N workers")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw them, as PNG")
     parser.add_argument("--one", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--work", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--real", default="", help=argparse.SUPPRESS)

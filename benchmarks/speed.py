@@ -1,6 +1,6 @@
 """How fast, against what: the paper's algorithm, ours, the bare transformer, ours with shared prefixes. One process.
 
-    python -m benchmarks.speed [--quick] [--json FILE] [--data ../shared/data] [--model embedded] [--rows 40]
+    python -m benchmarks.speed [--quick] [--json FILE] [--plot FILE] [--data ../shared/data] [--model embedded] [--rows 40]
 
 Per data file, in interleaved rounds on the same rows, so that a machine whose speed drifts drifts for all alike:
 
@@ -177,10 +177,35 @@ def table(results: dict[str, dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def plot(results: dict[str, dict[str, Any]], path: Path) -> None:
+    """Bars: milliseconds a sample, a group a data file."""
+    from matplotlib.figure import Figure
+
+    bars = {
+        "paper_ms": "(a) the paper's algorithm",
+        "exact_ms": "(b) exact",
+        "floor_ms": "(c) bare transformer",
+        "prefix_ms": "(d) shared prefixes",
+        "auto_ms": "(d) in bfloat16",
+    }
+    figure = Figure(figsize=(8, 3.4), layout="constrained")
+    axis = figure.subplots()
+    for number, (key, label) in enumerate(bars.items()):
+        values = [result.get(key, 0.0) for result in results.values()]
+        drawn = axis.bar([at + 0.16 * (number - 2) for at in range(len(results))], values, 0.15, label=label)
+        axis.bar_label(drawn, fmt="%.0f", fontsize=7)
+    axis.set(ylabel="ms a sample", xticks=range(len(results)), xticklabels=list(results))
+    axis.legend(fontsize=8)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=110)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="few rows, two rounds, two data sets: within a minute")
     parser.add_argument("--json", type=Path, help="where to write the figures")
+    parser.add_argument("--plot", type=Path, help="where to draw them, as PNG")
+    parser.add_argument("--only", default="", help=f"data sets, comma separated: {', '.join(FILES)}, contexts")
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--model", default="embedded")
     parser.add_argument("--device", default="auto")
@@ -196,8 +221,10 @@ def main() -> None:
     sets = {name: told.data / file for name, file in FILES.items() if (told.data / file).exists()}
     if told.quick:
         sets = dict(list(sets.items())[:2])
+    wanted = told.only.split(",") if told.only else [*FILES, "contexts"]
+    sets = {name: path for name, path in sets.items() if name in wanted}
     results = {name: measure(read(path, rows), model, auto, rounds, exact_rows) for name, path in sets.items()}
-    if not told.quick or not sets:
+    if "contexts" in wanted and (not told.quick or not sets):
         results["contexts"] = measure(contexts(rows), model, auto, rounds, exact_rows // 2)
     dtype = auto.identity.dtype if auto else "float32"
     print(
@@ -208,6 +235,8 @@ def main() -> None:
     if told.json:
         told.json.parent.mkdir(parents=True, exist_ok=True)
         told.json.write_text(json.dumps(results, indent=2) + "\n")
+    if told.plot:
+        plot(results, told.plot)
 
 
 if __name__ == "__main__":
