@@ -1,6 +1,6 @@
 """How fast, against what: the paper's algorithm, ours, the bare transformer, ours with shared prefixes. One process.
 
-    python -m benchmarks.speed [--quick] [--json FILE] [--plot FILE] [--only webqa,nq] [--data ../shared/data] [--rows 40]
+    python -m benchmarks.speed [--quick] [--json FILE] [--plot FILE] [--only webqa,nq] [--data FOLDER] [--rows 40]
 
 Per data file, in interleaved rounds on the same rows, so that a machine whose speed drifts drifts for all alike:
 
