@@ -1,0 +1,66 @@
+"""Command line, library and two code locations of Dagster at once on one store: nobody sees a lock, nothing is lost.
+
+24 batches by default; GRADSENTRY_TEST_BATCHES=200 for the full number.
+"""
+
+import multiprocessing
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from gradsentry_lib.ledger import Decision, GateResult, Output, Run, open_ledger
+from gradsentry_lib.scan.store import Store
+from tests.assets.writers import work
+from tests.scan.builder import lines, write
+
+BATCHES, ROWS = int(os.environ.get("GRADSENTRY_TEST_BATCHES", "24")), 12
+ROADS = ("command", "library", "dagster", "command", "library", "dagster", "command", "library")
+
+
+def test_eight_writers_on_one_store(tmp_path: Path) -> None:
+    store = Store.default()
+    sources = [
+        write(tmp_path / f"part{n}.jsonl", ["{broken", *lines(range(n * ROWS, n * ROWS + ROWS))])
+        for n in range(BATCHES)
+    ]
+    model = tmp_path / "model"  # enough of one to be told from others by its bytes
+    model.mkdir()
+    (model / "config.json").write_text("{}")
+    (model / "tokenizer.json").write_text("{}")
+    settings = {"GRADSENTRY_HOME": str(store.home), "GRADSENTRY_MODEL": str(model), "GRADSENTRY_DEVICE": "cpu"}
+    settings |= {"GRADSENTRY_POLICY": "paper", "GRADSENTRY_MAX_FLAGGED": "1", "GRADSENTRY_WARN_FLAGGED": "1"}
+    settings |= {"OMP_NUM_THREADS": "1"}
+
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["tests.assets.writers"])
+    shared = sources[:1]  # a batch that all three roads take at once
+    plan = [(road, shared * (n < 3) + sources[1 + n :: len(ROADS)]) for n, road in enumerate(ROADS)]
+    processes = [context.Process(target=work, args=(road, some, settings)) for road, some in plan]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [0] * len(ROADS)
+
+    with open_ledger(store.ledger, read_only=True) as ledger:
+        batches = [ledger.batch(key) for key in ledger.batch_keys()]
+        assert sorted(batch.name for batch in batches) == sorted(source.stem for source in sources)
+        known_runs = {run.run_id for run in ledger.find(Run)}
+        for batch in batches:
+            decisions = ledger.find(Decision, batch_key=batch.batch_key)
+            assert decisions
+            for decision in decisions:
+                assert decision.run_id in known_runs
+                assert decision.clean + decision.flagged + decision.unscored == batch.readable == ROWS
+                assert [gate.passed for gate in ledger.find(GateResult, decision=decision.seq)] != []
+            outputs = ledger.find(Output, batch_key=batch.batch_key, decision=decisions[-1].seq)
+            rows = {output.kind: output.rows for output in outputs}
+            assert {"clean", "quarantine", "report"} <= set(rows)
+            assert rows["clean"] + rows["quarantine"] + batch.rejected_rows == batch.rows_read == ROWS + 1
+        # One run a scan by hand, one in all for each code location.
+        assert len(known_runs) == sum(1 if road == "dagster" else len(some) for road, some in plan)
+
+    command = [str(Path(sys.executable).parent / "gradsentry"), "audit", "verify"]
+    told = subprocess.run(command, env={**os.environ, **settings}, capture_output=True, text=True, check=False)
+    assert told.returncode == 0, told.stdout + told.stderr
