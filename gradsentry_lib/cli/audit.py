@@ -9,7 +9,6 @@ from typing import Annotated, Any, Literal
 
 import typer
 from rich.console import Console
-from rich.progress import Progress
 from typer.core import TyperGroup
 
 from gradsentry_lib import settings
@@ -113,13 +112,11 @@ def guess(path: Path, subject: str) -> Kind:
     """What a subject is: a file that exists, a batch, a sample that exists, else a text."""
     if _is_file(subject):
         return "file"
+    if lookup.is_sample_id(subject.lower()):  # no batch's key: those have a hyphen
+        return "sample"
     with open_ledger(path, read_only=True) as ledger:
         keys = ledger.batch_keys()
-        if subject in keys:
-            return "batch"
-        if lookup.is_sample_id(subject.lower()):
-            return "sample"
-        return "batch" if sum(key.startswith(subject) for key in keys) == 1 else "text"
+    return "batch" if subject in keys or sum(key.startswith(subject) for key in keys) == 1 else "text"
 
 
 def _is_file(subject: str) -> bool:
@@ -223,6 +220,8 @@ def _print_json(value: Any) -> None:
 
 @contextmanager
 def _progress() -> Iterator[Callable[[int, int, str], None]]:
+    from rich.progress import Progress
+
     with Progress(console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("verifying")
         yield lambda done, total, what: bar.update(

@@ -55,7 +55,8 @@ def find(index: np.ndarray, prefix: str) -> np.ndarray:
     high = int(head.ljust(DIGITS, "f"), 16)
     first = np.searchsorted(index, np.uint64(low), side="left")
     last = np.searchsorted(index, np.uint64(high), side="right")
-    return np.unique(index[first:last])
+    found = index[first:last]
+    return np.unique(found) if found.size > 1 else found
 
 
 def members(index: np.ndarray, sample_ids: list[str]) -> np.ndarray:
