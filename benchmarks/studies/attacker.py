@@ -8,13 +8,14 @@ measured by tuning the model on the rows that `auto` keeps.
 import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from benchmarks.bench import Bench, Skip, Study
-from benchmarks.studies.tuning import MAX_NEW, RECIPES, short_rows
+from benchmarks.studies.tuning import MAX_NEW, RECIPES, remembered, short_rows
 from gradsentry_lib.evaluation import rows as parts
 from gradsentry_lib.evaluation.attacks import badnets
 from gradsentry_lib.evaluation.data import split_labels, take
@@ -154,8 +155,9 @@ def attacker(bench: Bench) -> list[dict[str, Any]]:
             line |= {key: float(np.mean([f[key] for f in figures])) for key in ("recall", "false_positives")}
             if name == "facts" and line["recall"] < FALLEN:
                 rows = _poisoned(clean, step, bench.seeds[0])[0]
-                line["undefended"] = _success(bench, rows, step, held_out)
-                line["attack_success"] = _success(bench, kept[0], step, held_out)
+                tell = partial(_backdoors, bench, (rows, kept[0]), step, held_out)
+                found = remembered(bench, ["attacker", step.axis, step.step, step.share, len(clean)], tell)
+                line["undefended"], line["attack_success"] = found
             lines.append(line)
     return lines
 
@@ -179,6 +181,10 @@ def _found(bench: Bench, clean: Sequence[Any], step: Step, seed: int) -> tuple[d
     flagged = np.asarray(verdicts["verdict"].to_pylist()) != "clean"
     figures = {"recall": float(flagged[labels].mean()), "false_positives": float(flagged[~labels].mean())}
     return figures, [row for row, bad in zip(rows, flagged, strict=True) if not bad]
+
+
+def _backdoors(bench: Bench, trained: Sequence[Sequence[Any]], step: Step, held_out: Sequence[Any]) -> list[float]:
+    return [_success(bench, rows, step, held_out) for rows in trained]
 
 
 def _success(bench: Bench, rows: Sequence[Any], step: Step, held_out: Sequence[Any]) -> float:

@@ -1,6 +1,11 @@
 """Table 1's shape: does the backdoor take, and does it die when the data is filtered first, or at decoding time?"""
 
+import hashlib
+import json
 import random
+from collections.abc import Callable
+from dataclasses import asdict
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +14,12 @@ import torch
 
 from benchmarks.bench import Bench, Study, averaged
 from gradsentry_lib.evaluation import rows as row_parts
-from gradsentry_lib.evaluation.attacks import ATTACKS, poison, triggered
+from gradsentry_lib.evaluation.attacks import ATTACKS, Poisoned, poison, triggered
 from gradsentry_lib.evaluation.cleangen import cleangen_answers
 from gradsentry_lib.evaluation.harness import FILTERS
 from gradsentry_lib.evaluation.samples import to_samples
 from gradsentry_lib.evaluation.tuning import Recipe, answers, attack_success, exact_match, fine_tune
+from gradsentry_lib.files import read_json, write_json
 
 ATTACK, RATIO = "badnets", 0.1
 TRAIN, TRIGGERED, CLEAN = 300, 60, 200  # rows tuned on, asked with the trigger, asked without
@@ -41,31 +47,60 @@ def backdoor(bench: Bench) -> list[dict[str, Any]]:
     count, asked_bad, asked_clean = (24, 4, 8) if bench.quick else (TRAIN, TRIGGERED, CLEAN)
     rows = short_rows(bench)
     train, held_out = rows[:count], rows[count : count + asked_clean]
-    lines = []
-    for method, recipe in RECIPES.items():
-        if bench.quick:
-            recipe = Recipe(method=recipe.method, epochs=1, rate=recipe.rate, batch=8)
-        for seed in bench.seeds:
-            poisoned = poison(train, ATTACK, RATIO, seed)
-            samples = to_samples(poisoned.rows)
-            asked = triggered(held_out[:asked_bad], ATTACK, seed)
-            kept = {"undefended": np.ones(count, bool), "clean rows only": ~poisoned.labels}
-            for name in DEFENCES[:1] if bench.quick else DEFENCES:
-                kept[name] = ~FILTERS[name](samples, bench.model, seed, None).flags
-            done: dict[bytes, dict[str, Any]] = {}  # two filters that keep the same rows make the same model
-            for defence, keep in kept.items():
-                if keep.tobytes() not in done:
-                    tuned = _tuned(bench, [s for s, k in zip(samples, keep, strict=True) if k], recipe, seed, defence)
-                    done[keep.tobytes()] = _asked(bench, tuned, asked, held_out)
-                    if defence == "undefended":
-                        lines.append({**_about(method, seed, "CleanGen"), **_cleangen(bench, tuned, asked, held_out)})
-                    del tuned
-                removed = {
-                    "kept": int(keep.sum()),
-                    "poison_left": int((keep & poisoned.labels).sum()),
-                }
-                lines.append({**_about(method, seed, defence), **removed, **done[keep.tobytes()]})
+    lines: list[dict[str, Any]] = []
+    for seed in bench.seeds:
+        poisoned = poison(train, ATTACK, RATIO, seed)
+        asked = triggered(held_out[:asked_bad], ATTACK, seed)
+        keep = cache(partial(_kept, bench, poisoned, seed))  # asked for once, and only if something is to be tuned
+        for recipe in RECIPES.values():
+            if bench.quick:
+                recipe = Recipe(method=recipe.method, epochs=1, rate=recipe.rate, batch=8)
+            run = partial(_one, bench, poisoned, recipe, seed, keep, asked, held_out)
+            lines += remembered(bench, ["table1", asdict(recipe), seed, count, asked_bad, asked_clean, DEFENCES], run)
     return [*lines, *_means(lines)]
+
+
+def remembered(bench: Bench, key: list[Any], run: Callable[[], list[Any]]) -> list[Any]:
+    """What `run` gives, kept beside the scores: an interrupted study goes on where it stopped."""
+    told = json.dumps([*key, bench.model.identity.fingerprint, bench.model.identity.dtype, bench.quick])
+    path = bench.cache / "tuning" / f"{hashlib.sha256(told.encode()).hexdigest()[:16]}.json"
+    if not path.exists():
+        write_json(path, run())
+    return list(read_json(path))
+
+
+def _kept(bench: Bench, poisoned: Poisoned, seed: int) -> dict[str, np.ndarray]:
+    """(N,) bool by defence: the rows that are tuned on."""
+    samples = to_samples(poisoned.rows)
+    kept = {"undefended": np.ones(len(samples), bool), "clean rows only": ~poisoned.labels}
+    for name in DEFENCES[:1] if bench.quick else DEFENCES:
+        kept[name] = ~FILTERS[name](samples, bench.model, seed, None).flags
+    return kept
+
+
+def _one(
+    bench: Bench,
+    poisoned: Poisoned,
+    recipe: Recipe,
+    seed: int,
+    kept: Callable[[], dict[str, np.ndarray]],
+    asked: list[Any],
+    held_out: list[Any],
+) -> list[dict[str, Any]]:
+    """Every defence with one recipe and one seed."""
+    samples = to_samples(poisoned.rows)
+    lines = []
+    done: dict[bytes, dict[str, Any]] = {}  # two filters that keep the same rows make the same model
+    for defence, keep in kept().items():
+        if keep.tobytes() not in done:
+            tuned = _tuned(bench, [s for s, k in zip(samples, keep, strict=True) if k], recipe, seed, defence)
+            done[keep.tobytes()] = _asked(bench, tuned, asked, held_out)
+            if defence == "undefended":
+                lines.append({**_about(recipe.method, seed, "CleanGen"), **_cleangen(bench, tuned, asked, held_out)})
+            del tuned
+        removed = {"kept": int(keep.sum()), "poison_left": int((keep & poisoned.labels).sum())}
+        lines.append({**_about(recipe.method, seed, defence), **removed, **done[keep.tobytes()]})
+    return lines
 
 
 def _about(method: str, seed: int, defence: str) -> dict[str, Any]:
