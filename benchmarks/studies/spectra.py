@@ -191,7 +191,7 @@ STUDIES = (
         "F1: lm_head 99.80, last-layer MLP 99.2 to 99.5, last o_proj 98.91, early and middle layers mostly 18 to 25, "
         "LoRA adapters at most 27.",
         "Each gradient is cropped to an eighth of its rows and columns, as lm_head's is; the paper does not say "
-        "whether it crops the smaller matrices. An adapter's gradient has rank 4 and is not cropped: its entropy cannot "
+        "whether it crops the smaller matrices. An adapter's gradient has rank 4 and is not cropped: its entropy can't "
         "pass ln 4 / ln 16 = 0.5. Thirty layers of width 576 are not thirty-two of width 4,096.",
     ),
 )
