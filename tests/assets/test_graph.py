@@ -13,10 +13,14 @@ from typing import Any
 import dagster as dg
 import pyarrow.parquet as pq
 import pytest
+from dagster._core.definitions.data_version import CachingStaleStatusResolver, StaleStatus
+from dagster._core.loader import LoadingContextForTest
 
 from gradsentry_assets import gates
-from gradsentry_assets.partitions import range_tags
-from gradsentry_lib.ledger import open_ledger
+from gradsentry_assets.definitions import defs
+from gradsentry_assets.partitions import range_tags, refusal
+from gradsentry_lib.errors import BadInput
+from gradsentry_lib.ledger import LedgerBusy, open_ledger
 from gradsentry_lib.scan import run as scan_run
 from gradsentry_lib.scan.decide import DecisionConfig
 from gradsentry_lib.scan.run import ModelChoice
@@ -173,6 +177,40 @@ def test_many_batches_share_a_run_a_model_and_nothing_else(world: World, loads: 
         assert world.metadata("clean_dataset", batch)["clean_rows"] <= 20
 
 
+def test_fifty_small_files_load_the_model_once(world: World, loads: list[weakref.ref]) -> None:
+    for index in range(50):
+        world.drop(f"part{index}.jsonl", questions(20, seed=index))
+    world.tick()
+    (request,) = world.tick().run_requests
+    assert request.tags["gradsentry/batches"] == "50"
+    assert world.run(assets=["raw_samples", "gradient_entropy"], tags=dict(request.tags)).success
+    assert len(loads) == 1
+    assert len(world.materialized("gradient_entropy")) == 50
+    assert {world.metadata("gradient_entropy", batch)["computed"] for batch in world.batches} == {20}
+
+
+def separate_steps() -> dg.JobDefinition:
+    """The job as it is for those who want a process a step."""
+    theirs = dg.Definitions(
+        assets=defs.assets,
+        asset_checks=defs.asset_checks,
+        jobs=defs.jobs,
+        resources=defs.resources,
+        executor=dg.multiprocess_executor,
+    )
+    return theirs.resolve_job_def("scan_batch")
+
+
+def test_every_step_can_have_a_process_of_its_own(world: World) -> None:
+    batch = world.take_in("a.jsonl", questions(40))
+    model = {"model": str(world.model), "device": "cpu", "dtype": "float32"}
+    config = {"resources": {"model": {"config": model}}, "execution": {"config": {"max_concurrent": 1}}}
+    tags = {"dagster/partition": batch}
+    with dg.execute_job(dg.reconstructable(separate_steps), world.instance, run_config=config, tags=tags) as result:
+        assert result.success
+    assert all(world.materialized(asset) == {batch} for asset in ASSETS)
+
+
 def test_nothing_of_the_data_acts_in_the_ui(world: World) -> None:
     hostile = "<script>alert(1)</script> ![x](http://evil.example/x.png) [a](javascript:1) \x1b[31m \u202egnp.exe"
     rows = [{"prompt": f"{hostile} {i}", "response": f"{hostile} {i}"} for i in range(30)]
@@ -192,6 +230,40 @@ def test_nothing_of_the_data_acts_in_the_ui(world: World) -> None:
     assert "\\x1b[31m" in said
     assert "\\u202e" in said
     assert "\u202e" not in said
+
+    # What lies in a file that can't be read, and what it is called, shows as text too.
+    batch = world.take_in("\u202e<script>\x1b[31m![x](a).jsonl", b"\x1b[31m <script> \xe2\x80\xae\n" * 3)
+    (said,) = failures(world.run(batch, ["raw_samples"])).values()
+    assert said.replace("\n", "").isprintable()
+    batch = world.take_in("\u202e<script>\x1b[31m.jsonl", questions(3))
+    assert world.run(batch, ["raw_samples"]).success
+    assert str(world.metadata("raw_samples", batch)["arrived_as"]).endswith("/\\u202e<script>\\x1b[31m.jsonl")
+
+
+def test_only_a_busy_ledger_is_tried_again() -> None:
+    assert refusal({"a": LedgerBusy("busy"), "b": BadInput("bad")}, of=2).allow_retries
+    assert not refusal({"b": BadInput("bad")}, of=1).allow_retries
+
+
+def test_dagster_agrees_on_what_is_stale(world: World, tiny_model: Callable[..., Path]) -> None:
+    batch = world.take_in("a.jsonl", questions(40))
+    assert world.run(batch).success
+    assert set(staleness(world, batch).values()) == {StaleStatus.FRESH}
+    assert world.run(batch, ["gradient_entropy"]).success  # the same scores again
+    assert set(staleness(world, batch).values()) == {StaleStatus.FRESH}
+    world.model = tiny_model(seed=5)
+    assert world.run(batch, ["gradient_entropy"]).success
+    assert [name for name, status in staleness(world, batch).items() if status == StaleStatus.STALE] == [
+        "entropy_threshold"  # Dagster looks one step back
+    ]
+    assert world.run(batch).success
+    assert set(staleness(world, batch).values()) == {StaleStatus.FRESH}
+
+
+def staleness(world: World, batch: str) -> dict[str, StaleStatus]:
+    graph = defs.resolve_asset_graph()
+    asked = CachingStaleStatusResolver(world.instance, graph, LoadingContextForTest(world.instance))
+    return {name: asked.get_status(dg.AssetKey(name), batch) for name in ASSETS}
 
 
 def test_materializing_out_of_order_says_what_to_do(world: World) -> None:
