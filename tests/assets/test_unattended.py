@@ -1,6 +1,7 @@
 """What runs without anybody looking: re-scans, publishing when a gate opens, alerts, pruning."""
 
 import json
+import shutil
 import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -37,7 +38,9 @@ def plan(world: World, force: bool = False, **resources: Any) -> dict[str, str]:
     return found
 
 
-def test_only_what_is_out_of_date_is_scanned_again(world: World, tiny_model: Callable[..., Path]) -> None:
+def test_only_what_is_out_of_date_is_scanned_again(
+    world: World, tiny_model: Callable[..., Path], tmp_path: Path
+) -> None:
     first, second = (world.take_in(f"{name}.jsonl", questions(40, seed)) for name, seed in (("a", 0), ("b", 1)))
     assert plan(world) == {}  # nothing was read yet: there is nothing to re-scan
     for batch in (first, second):
@@ -47,6 +50,11 @@ def test_only_what_is_out_of_date_is_scanned_again(world: World, tiny_model: Cal
     other = str(tiny_model(seed=5))
     assert plan(world, model={"model": other}) == dict.fromkeys((first, second), "model changed")
     assert plan(world, model={"max_tokens": 64}) == dict.fromkeys((first, second), "scoring settings changed")
+    reader = tmp_path / "same weights, other tokenizer"
+    shutil.copytree(world.model, reader)
+    (reader / "special_tokens_map.json").write_text("{}")
+    assert plan(world, model={"model": str(reader)}) == dict.fromkeys((first, second), "tokenizer changed")
+    assert plan(world, judging={"policy": "coherence"}) == dict.fromkeys((first, second), "policy changed")
     changed = {"threshold": 0.9, "max_flagged": 0.4}
     assert set(plan(world, judging=changed).values()) == {"threshold settings changed, gate limits changed"}
 
@@ -154,6 +162,17 @@ def test_a_refused_gate_is_told_once_and_a_dead_webhook_is_tried_again(world: Wo
     assert told["link"] == f"https://dagster.example/runs/{run.run_id}"
     assert (told["checks"][0]["observed"], told["checks"][0]["limit"]) == (1.0, 0.5)
     assert "100.0% of the readable rows are flagged" in told["text"]
+
+
+def test_a_webhook_that_is_not_there_blocks_nothing(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.resources = CLOSED
+    for url in ("http://127.0.0.1:9/hook", "file:///etc/hostname", "nonsense"):
+        monkeypatch.setenv("GRADSENTRY_WEBHOOK", url)
+        if not world.batches:  # a refused run ends like any other, whatever becomes of the message
+            assert not world.run(world.take_in("refused.jsonl", questions(40))).success
+        cursor, said = alert_tick(world, json.dumps({"seq": 0}))
+        assert "the webhook failed 1 times" in said
+        assert json.loads(cursor) == {"seq": 0, "attempts": 1, "pause": 0}  # kept, to be told later
 
 
 def test_old_runs_go_unless_their_results_are_the_latest(world: World) -> None:
