@@ -59,12 +59,12 @@ def _temporary(parent: Path, name: str, *, is_folder: bool) -> Iterator[Path]:
 
 def _claim(parent: Path, name: str, is_folder: bool) -> tuple[Path, int | None]:
     """A new file or folder with a lock on it; again where a sweeper came between the making and the locking."""
-    told = {"dir": parent, "prefix": f".{name}.", "suffix": TEMPORARY}
+    prefix = f".{name}."
     while True:
         if is_folder:
-            place, handle = Path(tempfile.mkdtemp(**told)), None
+            place, handle = Path(tempfile.mkdtemp(TEMPORARY, prefix, parent)), None
         else:
-            handle, made = tempfile.mkstemp(**told)
+            handle, made = tempfile.mkstemp(TEMPORARY, prefix, parent)
             place = Path(made)
         if fcntl is None:
             if handle is not None:
