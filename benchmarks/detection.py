@@ -30,6 +30,7 @@ from gradsentry_lib.evaluation import rows as parts
 from gradsentry_lib.evaluation.samples import to_samples
 from gradsentry_lib.files import write_json
 from gradsentry_lib.filtering.policy import POLICIES, Judgement, judge
+from gradsentry_lib.filtering.signals import COHERENT
 from gradsentry_lib.scoring.config import ScoringConfig
 from gradsentry_lib.scoring.model import load_model
 
@@ -47,17 +48,24 @@ def run(bench: Bench, where: Set, size: int, ratio: float, seed: int) -> Line:
     table = bench.scores(samples, where.name)
     line: Line = {"data": where.name, "rows": len(rows), "ratio": ratio, "seed": seed, "poisoned": int(bad.sum())}
     start = time.perf_counter()
-    judged = {policy: judge(table, policy, samples=lambda: iter([samples])) for policy in POLICIES}
+    auto = judge(table, "auto", samples=lambda: iter([samples]))
     line["seconds"] = time.perf_counter() - start
-    for policy, judgement in judged.items():
-        flagged = np.array(judgement.verdicts["verdict"].to_pylist()) != "clean"
+    flags = {policy: _flagged(judge(table, policy)) for policy in ("paper", "surprise")} | {"auto": _flagged(auto)}
+    flags["coherence"] = auto.verdicts["coherence"].to_numpy() > COHERENT  # as the policies do, without a second search
+    flags["any"] = np.logical_or.reduce(list(flags.values()))
+    for policy in POLICIES:
+        flagged = flags[policy]
         line[f"{policy} recall"] = float(flagged[bad].mean()) if bad.any() else None
         line[f"{policy} fpr"] = float(flagged[~bad].mean()) if (~bad).any() else None
     if bad.any():
-        for name, value in rankings(judged["auto"], rows).items():
+        for name, value in rankings(auto, rows).items():
             line[f"{name} at 0.5 %"] = recall_at(bad, value)
-        line["named"] = [named(group.figures["wordings"], where.triggers) for group in judged["auto"].groups]
+        line["named"] = [named(group.figures["wordings"], where.triggers) for group in auto.groups]
     return line
+
+
+def _flagged(judgement: Judgement) -> np.ndarray:
+    return np.array(judgement.verdicts["verdict"].to_pylist()) != "clean"
 
 
 def rankings(judgement: Judgement, rows: Sequence[Row]) -> dict[str, np.ndarray]:
