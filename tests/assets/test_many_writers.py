@@ -1,6 +1,6 @@
 """Command line, library and two code locations of Dagster at once on one store: nobody sees a lock, nothing is lost.
 
-24 batches by default; GRADSENTRY_TEST_BATCHES=200 for the full number.
+16 batches by default; GRADSENTRY_TEST_BATCHES=200 for the full number.
 """
 
 import multiprocessing
@@ -14,7 +14,7 @@ from gradsentry_lib.scan.store import Store
 from tests.assets.writers import work
 from tests.scan.builder import lines, write
 
-BATCHES, ROWS = int(os.environ.get("GRADSENTRY_TEST_BATCHES", "24")), 12
+BATCHES, ROWS = int(os.environ.get("GRADSENTRY_TEST_BATCHES", "16")), 12
 ROADS = ("command", "library", "dagster", "command", "library", "dagster", "command", "library")
 
 
