@@ -29,6 +29,7 @@ RECIPES = {
 }
 DEFENCES = ("policy-auto", "policy-paper", "graceful", "length", "ngram")
 MAX_NEW = 24
+CLEANGEN = 30  # questions of each kind that CleanGen is asked: two models, one token at a time
 
 
 def short_rows(bench: Bench) -> list[dict[str, str]]:
@@ -126,7 +127,7 @@ def _asked(bench: Bench, tuned: Any, asked: list[Any], held_out: list[Any]) -> d
 
 def _cleangen(bench: Bench, tuned: Any, asked: list[Any], held_out: list[Any]) -> dict[str, Any]:
     reference, tokenizer = bench.model.model, bench.model.tokenizer
-    part = held_out[: max(len(asked), len(held_out) // 4)]
+    asked, part = asked[:CLEANGEN], held_out[:CLEANGEN]
     task = bench.progress.add_task("CleanGen", total=len(asked) + len(part))
 
     def run(questions: list[Any]) -> list[str]:
@@ -178,7 +179,8 @@ STUDIES = (
         "LoRA of rank 4 on Llama-2-7B: attack success 50 to 99 % undefended, 0.00 % after filtering, in all 16 "
         "settings, accuracy kept.",
         f"{TRAIN} facts under a short prompt, at rates at which a model of 135 M learns; attack success on "
-        f"{TRIGGERED} questions with the trigger, exact match on {CLEAN} without, none of them tuned on.",
+        f"{TRIGGERED} questions with the trigger, exact match on {CLEAN} without, none of them tuned on (CleanGen: "
+        f"{CLEANGEN} of each).",
         _plot,
     ),
 )
