@@ -189,7 +189,7 @@ def on_ray(rows: int, work: Path, real: str, workers: int) -> dict[str, Any]:
         ModelChoice(real).identify(store),
         lambda: None,  # type: ignore[arg-type,return-value]
         ScoringConfig(),
-        Effort(rows_per_shard=32, cluster=Cluster(workers=workers)),
+        Effort(rows_per_shard=64, cluster=Cluster(workers=workers)),
         lambda at: arrived.append((time.perf_counter(), at.done)),
     )
     (first, done), (last, total) = arrived[1], arrived[-1]
