@@ -13,6 +13,7 @@ def test_quick_benchmark_writes_results_and_a_report(small_model, tmp_path):
     small_model.model.save_pretrained(model)
     small_model.tokenizer.save_pretrained(model)
     studies = ["table2", "released", "table8", "figure4", "figure5", "table9", "figure6", "sweeps", "table7", "table1"]
+    studies.append("attacker")
     command = [sys.executable, "-W", "ignore", "-m", "benchmarks.evaluation", "--quick", "--rows", "40"]
     options = ["--data", "none", "--out", str(tmp_path), "--model", str(model), "--only", ",".join(studies)]
     environment = {"GRADSENTRY_HOME": str(tmp_path / "home"), "OMP_NUM_THREADS": "1", "PATH": ""}
@@ -24,6 +25,8 @@ def test_quick_benchmark_writes_results_and_a_report(small_model, tmp_path):
     assert [line["attack"] for line in results["table2"]["lines"]] == ["badnets", "addsent", "cba", "style"]
     assert all(line["recall"] is not None for line in results["figure4"]["lines"])
     assert {"undefended", "clean rows only", "CleanGen"} <= {line["defence"] for line in results["table1"]["lines"]}
+    assert any(line["module"].endswith("LoRA adapter") for line in results["table7"]["lines"])
+    assert [line["axis"] for line in results["attacker"]["lines"]] == ["none", "wording"]
     page = (tmp_path / "evaluation.md").read_text()
     assert "Skipped" in page and "confounded" in page and page.count("*Why ours differ:*") == len(studies) - 1
     for picture in ("figure4", "figure6", "table1"):
