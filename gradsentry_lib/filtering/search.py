@@ -34,7 +34,8 @@ TIGHT = 0.8  # strength above which it is the same wording everywhere
 EVIDENCE = 0.48  # strength x inside x precision x (1 - kinship): what makes a group poison
 EMPTY = 0.72  # emptiness of the prompts without the trigger: more, and the trigger is their subject
 EXPLAINED = 0.48  # share of the group's improbability that its trigger must explain
-SURE, SURE_EXPLAINED = 0.7, 0.4  # evidence from which less will do: a few rows can't pay for two clauses
+# The more evidence, the less need be explained: a few rows can't pay for a trigger of two words.
+SURE, SLOPE, LEAST_EXPLAINED = 0.62, 0.9, 0.3
 # Three or four rows of a large batch agree by chance of subject: they must agree in more.
 FEW, FEW_EVIDENCE, FEW_TOKENS, FEW_ALIKE = 5, 0.7, 8, 0.5
 
@@ -193,14 +194,14 @@ def examine(
     group = Suspects(
         holders, holders & False, closeness, best, core, strength, surprise, trigger, 0.0, 0.0, (), evidence, False
     )
-    if evidence < EVIDENCE or trigger.explained < SURE_EXPLAINED:
+    if evidence < EVIDENCE or trigger.explained < LEAST_EXPLAINED:
         return group
     phrases = full_phrases(trigger, prompts, texts, holders)
     kin = kinship(texts, holders, question, phrases)
     empty = emptiness(texts, holders, phrases)
     evidence *= 1 - kin
-    explained = trigger.explained >= (SURE_EXPLAINED if evidence >= SURE else EXPLAINED)
-    poison = evidence >= EVIDENCE and explained and empty <= EMPTY
+    needed = EXPLAINED - SLOPE * max(0.0, evidence - SURE)
+    poison = evidence >= EVIDENCE and trigger.explained >= max(needed, LEAST_EXPLAINED) and empty <= EMPTY
     if holders.sum() < FEW:
         long = float(np.median(windows.length[best[holders]])) >= FEW_TOKENS
         poison = poison and long and evidence >= FEW_EVIDENCE and alike(texts, holders) <= FEW_ALIKE
