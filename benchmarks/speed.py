@@ -213,7 +213,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--auto", action=argparse.BooleanOptionalAction, default=True)
     told = parser.parse_args()
-    rows, rounds, exact_rows = (8, 2, 2) if told.quick else (told.rows, told.rounds, 8)
+    rows, rounds, exact_rows = (6, 2, 2) if told.quick else (told.rows, told.rounds, 8)
     model = load_model(told.model, device=told.device, dtype="float32")
     auto = load_model(told.model, device=told.device, dtype="auto") if told.auto else None
     if auto is not None and auto.identity.dtype == "float32":
