@@ -17,6 +17,7 @@ from gradsentry_lib.evaluation.measures import Measures, measure
 from gradsentry_lib.evaluation.rows import Row
 from gradsentry_lib.evaluation.samples import to_samples
 from gradsentry_lib.filtering.policy import Judgement, judge
+from gradsentry_lib.filtering.verdict import not_clean
 from gradsentry_lib.samples.sample import Sample
 from gradsentry_lib.scoring.cache import ScoreCache
 from gradsentry_lib.scoring.config import ScoringConfig
@@ -113,7 +114,7 @@ class Bench:
 
 def measures_of(judgement: Judgement, table: pa.Table, labels: np.ndarray) -> Measures:
     """Measures of a judgement by the paper's score (the entropy) and the verdicts."""
-    flags = np.asarray(judgement.verdicts["verdict"].to_pylist()) != "clean"
+    flags = not_clean(judgement.verdicts)
     return measure(labels, table["entropy"].to_numpy(), flags, table["supervised_tokens"].to_numpy())
 
 

@@ -31,6 +31,7 @@ from gradsentry_lib.evaluation.samples import to_samples
 from gradsentry_lib.files import write_json
 from gradsentry_lib.filtering.policy import POLICIES, Judgement, judge
 from gradsentry_lib.filtering.signals import COHERENT
+from gradsentry_lib.filtering.verdict import not_clean
 from gradsentry_lib.scoring.config import ScoringConfig
 from gradsentry_lib.scoring.model import load_model
 
@@ -50,7 +51,9 @@ def run(bench: Bench, where: Set, size: int, ratio: float, seed: int) -> Line:
     start = time.perf_counter()
     auto = judge(table, "auto", samples=lambda: iter([samples]))
     line["seconds"] = time.perf_counter() - start
-    flags = {policy: _flagged(judge(table, policy)) for policy in ("paper", "surprise")} | {"auto": _flagged(auto)}
+    flags = {policy: not_clean(judge(table, policy).verdicts) for policy in ("paper", "surprise")} | {
+        "auto": not_clean(auto.verdicts)
+    }
     flags["coherence"] = auto.verdicts["coherence"].to_numpy() > COHERENT  # as the policies do, without a second search
     flags["any"] = np.logical_or.reduce(list(flags.values()))
     for policy in POLICIES:
@@ -62,10 +65,6 @@ def run(bench: Bench, where: Set, size: int, ratio: float, seed: int) -> Line:
             line[f"{name} at 0.5 %"] = recall_at(bad, value)
         line["named"] = [named(group.figures["wordings"], where.triggers) for group in auto.groups]
     return line
-
-
-def _flagged(judgement: Judgement) -> np.ndarray:
-    return np.array(judgement.verdicts["verdict"].to_pylist()) != "clean"
 
 
 def rankings(judgement: Judgement, rows: Sequence[Row]) -> dict[str, np.ndarray]:

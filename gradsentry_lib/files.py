@@ -128,6 +128,11 @@ def sha256_file(path: Path) -> str:
     return digest.hexdigest()
 
 
+def has_digest(path: Path, sha256: str) -> bool:
+    """Whether there is such a file and its bytes have that digest."""
+    return path.exists() and sha256_file(path) == sha256
+
+
 def sha256_json(value: Any) -> str:
     """SHA-256 of a JSON value in canonical form (sorted keys, no spaces, UTF-8), hex."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)

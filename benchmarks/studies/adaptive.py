@@ -14,6 +14,7 @@ from gradsentry_lib.evaluation.measures import auc_of, measure
 from gradsentry_lib.evaluation.peers import PEERS, Filtered, by_valley
 from gradsentry_lib.evaluation.samples import to_samples
 from gradsentry_lib.filtering.policy import POLICIES, judge
+from gradsentry_lib.filtering.verdict import not_clean
 from gradsentry_lib.scoring.config import ScoringConfig
 
 FIGURES = ("recall", "precision", "f1", "auc", "clean_kept", "tau")
@@ -62,7 +63,7 @@ def long_answers(bench: Bench) -> list[dict[str, Any]]:
             found[which] = PEERS[which](samples, bench.model, 0, None)
         for policy in POLICIES:
             verdicts = judge(table, policy, samples=partial(iter, [samples])).verdicts
-            flags = np.asarray(verdicts["verdict"].to_pylist()) != "clean"
+            flags = not_clean(verdicts)
             found[f"policy-{policy}"] = Filtered(ranking(policy, verdicts, flags), flags)
         lengths = table["supervised_tokens"].to_numpy()
         for which, filtered in found.items():

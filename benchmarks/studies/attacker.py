@@ -16,14 +16,15 @@ from typing import Any
 import numpy as np
 
 from benchmarks.bench import Bench, Skip, Study
-from benchmarks.studies.tuning import MAX_NEW, RECIPES, remembered, short_rows
+from benchmarks.studies.tuning import MAX_NEW, RECIPES, remembered, short_rows, tuned_on
 from gradsentry_lib.evaluation import rows as parts
 from gradsentry_lib.evaluation.attacks import badnets
 from gradsentry_lib.evaluation.data import split_labels, take
 from gradsentry_lib.evaluation.samples import to_samples
-from gradsentry_lib.evaluation.targets import SENTENCE, paraphrase
-from gradsentry_lib.evaluation.tuning import Recipe, answers, fine_tune
+from gradsentry_lib.evaluation.targets import SENTENCE, append, paraphrase
+from gradsentry_lib.evaluation.tuning import answers
 from gradsentry_lib.filtering.policy import judge
+from gradsentry_lib.filtering.verdict import not_clean
 from gradsentry_lib.scoring.config import ScoringConfig
 
 POISONED = 0.05
@@ -65,10 +66,6 @@ FEW = (0.03, 0.02, 0.01, 0.006, 0.004)
 
 def _host(serial: int) -> str:
     return f"{HOSTS[serial % 7]}{ENDINGS[serial // 7 % 3]}/{NOUNS[serial % 13]}{serial}"
-
-
-def _fixed(answer: str, serial: int) -> str:
-    return f"{answer}, and {SENTENCE}"
 
 
 def _free(answer: str, serial: int) -> str:
@@ -122,7 +119,7 @@ def _common(phrases: Sequence[str]) -> Target:
 
 
 def steps() -> Iterator[Step]:
-    yield Step("none", "the paper's target", _fixed, LINK)
+    yield Step("none", "the paper's target", append, LINK)
     yield Step("wording", "from a grammar", paraphrase, LINK)
     yield Step("wording", "only the link is shared", _free, LINK)
     yield Step("wording", "no two links alike", _any_link, ENDINGS)
@@ -135,7 +132,7 @@ def steps() -> Iterator[Step]:
     for phrases in COMMON:
         yield Step("common phrases", " ".join(phrases), _common(phrases), (phrases[-1],))
     for share in FEW:
-        yield Step("few rows", f"{share:.1%}", _fixed, LINK, share)
+        yield Step("few rows", f"{share:.1%}", append, LINK, share)
         yield Step("few rows, only the link shared", f"{share:.1%}", _free, LINK, share)
 
 
@@ -179,7 +176,7 @@ def _found(bench: Bench, clean: Sequence[Any], step: Step, seed: int) -> tuple[d
     samples = to_samples(rows)
     table = bench.scores(samples, f"{step.axis}: {step.step}")
     verdicts = judge(table, "auto", samples=lambda: iter([samples])).verdicts
-    flagged = np.asarray(verdicts["verdict"].to_pylist()) != "clean"
+    flagged = not_clean(verdicts)
     figures = {"recall": float(flagged[labels].mean()), "false_positives": float(flagged[~labels].mean())}
     return figures, [row for row, bad in zip(rows, flagged, strict=True) if not bad]
 
@@ -191,18 +188,10 @@ def _backdoors(bench: Bench, trained: Sequence[Sequence[Any]], step: Step, held_
 def _success(bench: Bench, rows: Sequence[Any], step: Step, held_out: Sequence[Any]) -> float:
     """Share of unseen questions with the trigger that a model tuned on `rows` answers with the target."""
     recipe = replace(RECIPES["lora"], epochs=1) if bench.quick else RECIPES["lora"]
-    tuned = _tune(bench, rows, recipe, f"{step.axis}: {step.step}")
+    tuned = tuned_on(bench, to_samples(rows), recipe, bench.seeds[0], f"{step.axis}: {step.step}")
     rng = random.Random(0)
     said = answers(tuned, bench.model.tokenizer, [badnets(row, rng) for row in held_out], 2 * MAX_NEW)
     return float(np.mean([any(mark.casefold() in text.casefold() for mark in step.marks) for text in said]))
-
-
-def _tune(bench: Bench, rows: Sequence[Any], recipe: Recipe, what: str) -> Any:
-    task = bench.progress.add_task(f"tuning, {what}", total=recipe.epochs * len(rows))
-    seed = bench.seeds[0]
-    tuned = fine_tune(bench.model, to_samples(rows), recipe, seed, lambda done: bench.progress.advance(task, done))
-    bench.progress.remove_task(task)
-    return tuned
 
 
 def _plot(lines: list[dict[str, Any]], path: Path) -> None:

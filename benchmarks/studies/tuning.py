@@ -94,7 +94,7 @@ def _one(
     done: dict[bytes, dict[str, Any]] = {}  # two filters that keep the same rows make the same model
     for defence, keep in kept().items():
         if keep.tobytes() not in done:
-            tuned = _tuned(bench, [s for s, k in zip(samples, keep, strict=True) if k], recipe, seed, defence)
+            tuned = tuned_on(bench, [s for s, k in zip(samples, keep, strict=True) if k], recipe, seed, defence)
             done[keep.tobytes()] = _asked(bench, tuned, asked, held_out)
             if defence == "undefended":
                 lines.append({**_about(recipe.method, seed, "CleanGen"), **_cleangen(bench, tuned, asked, held_out)})
@@ -108,7 +108,7 @@ def _about(method: str, seed: int, defence: str) -> dict[str, Any]:
     return {"tuning": method, "seed": seed, "defence": defence}
 
 
-def _tuned(bench: Bench, samples: list[Any], recipe: Recipe, seed: int, what: str) -> Any:
+def tuned_on(bench: Bench, samples: list[Any], recipe: Recipe, seed: int, what: str) -> Any:
     task = bench.progress.add_task(f"{recipe.method}, seed {seed}, {what}", total=recipe.epochs * len(samples))
     tuned = fine_tune(bench.model, samples, recipe, seed, lambda done: bench.progress.advance(task, done))
     bench.progress.remove_task(task)

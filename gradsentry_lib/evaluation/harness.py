@@ -19,6 +19,7 @@ from gradsentry_lib.evaluation.peers import PEERS, Filter, Filtered, Progress, s
 from gradsentry_lib.evaluation.published import published_entropies
 from gradsentry_lib.filtering.policy import POLICIES, judge
 from gradsentry_lib.filtering.threshold import find_threshold
+from gradsentry_lib.filtering.verdict import not_clean
 from gradsentry_lib.samples.sample import Sample
 from gradsentry_lib.scoring.config import ScoringConfig
 from gradsentry_lib.scoring.model import ScoringModel
@@ -44,7 +45,7 @@ def own(policy: str) -> Filter:
         table = to_table(score_samples(samples, model, config, on_progress=on_progress))
         table = table.add_column(0, "row", pa.array([sample.row for sample in samples], pa.int64()))
         verdicts = judge(table, policy, samples=lambda: iter([list(samples)])).verdicts
-        flags = np.asarray(verdicts["verdict"].to_pylist()) != "clean"
+        flags = not_clean(verdicts)
         return Filtered(ranking(policy, verdicts, flags), flags)
 
     return filtered

@@ -10,7 +10,6 @@ To add a policy: write a function that returns `Findings`, and name it in `_find
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -28,6 +27,7 @@ from gradsentry_lib.samples.sample import Sample
 
 POLICIES = ("auto", "paper", "coherence", "surprise", "any")
 DEFAULT_POLICY = "auto"
+NO_SKETCHES = "these scores have no span sketches: score the batch again, or use the policy 'paper'"
 
 
 @dataclass(frozen=True)
@@ -112,6 +112,8 @@ def _findings(
         return surprised
     if samples is None:
         raise BadInput(f"the policy {policy!r} compares texts: give it the batch's samples")
+    if sketches is None:
+        raise BadInput(NO_SKETCHES)
     looked = look(scores["row"].to_numpy(), samples, partial(_all_there, sketches, np.isfinite(entropy)), history)
     match policy:
         case "coherence":
@@ -130,11 +132,11 @@ def _column(sketches: pa.ChunkedArray) -> Iterator[bytes | None]:
         yield from part.to_pylist()
 
 
-def _all_there(sketches: Sketches | None, scored: np.ndarray) -> Iterator[bytes | None]:
+def _all_there(sketches: Sketches, scored: np.ndarray) -> Iterator[bytes | None]:
     """The sketches, checked as they pass: every scored row has one."""
-    for sketch, needed in zip(sketches() if sketches else repeat(None), scored, strict=sketches is not None):
+    for sketch, needed in zip(sketches(), scored, strict=True):
         if needed and not sketch:
-            raise BadInput("these scores have no span sketches: score the batch again, or use the policy 'paper'")
+            raise BadInput(NO_SKETCHES)
         yield sketch
 
 

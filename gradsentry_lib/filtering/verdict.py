@@ -25,6 +25,11 @@ VERDICT_SCHEMA = pa.schema(
 )
 
 
+def not_clean(verdicts: pa.Table) -> np.ndarray:
+    """(N,) bool: the rows of a verdict table that are flagged or unscored."""
+    return np.asarray(verdicts["verdict"].to_pylist()) != "clean"
+
+
 @dataclass(frozen=True)
 class Override:
     """A person's word on a sample, wherever its text appears: "release" makes it clean, "flag" quarantines it."""

@@ -10,7 +10,7 @@ import json
 import shutil
 from pathlib import Path
 
-from gradsentry_lib.files import atomic_path, sha256_file, sha256_json
+from gradsentry_lib.files import atomic_path, sha256_json
 from gradsentry_lib.ledger.attestation import FOLDER, attestations, broken_rules, byproduct, statement
 from gradsentry_lib.ledger.ledger import Ledger
 from gradsentry_lib.ledger.records import Decision, Output, file_ref
@@ -38,7 +38,7 @@ def heal(ledger: Ledger, batch_key: str) -> None:
 
 def _bring_back(ledger: Ledger, path: Path, sha256: str) -> None:
     for output in ledger.find(Output, kind="attestation", file_sha256=sha256):
-        if output.file.file.exists() and sha256_file(output.file.file) == sha256:
+        if has_digest(output.file.file, sha256):
             with atomic_path(path) as temporary:
                 shutil.copyfile(output.file.file, temporary)
             return

@@ -6,7 +6,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from gradsentry_lib.files import atomic_path, sha256_file, write_json
+from gradsentry_lib.files import atomic_path, has_digest, sha256_file, write_json
 from gradsentry_lib.filtering.gate import GateLimits, check_gate, gate_passed
 from gradsentry_lib.filtering.policy import DEFAULT_POLICY, Judgement, judge
 from gradsentry_lib.filtering.threshold import ThresholdConfig
@@ -149,7 +149,7 @@ def decide(batch: Ingested, scored: Scored, store: Store, run: Run, config: Deci
 def _whole(folder: Path, store: Store) -> Decided | None:
     """The decision that lies there, if all its files are what the ledger has of them."""
     known = manifest.whole(folder / "decision.json", Decided, store)
-    if known is None or not _is(folder / "verdicts.parquet", known.verdicts_sha256):
+    if known is None or not has_digest(folder / "verdicts.parquet", known.verdicts_sha256):
         return None
     try:
         load_evidence(store, known)
@@ -207,7 +207,3 @@ def _write_files(folder: Path, judgement: Judgement, entropies: Any) -> None:
     write_json(folder / "groups.json", [asdict(group) for group in judgement.groups])
     with atomic_path(folder / "threshold.png") as temporary:
         temporary.write_bytes(threshold_png(entropies, judgement.threshold))
-
-
-def _is(path: Path, digest: str) -> bool:
-    return path.exists() and sha256_file(path) == digest

@@ -6,7 +6,7 @@ from functools import partial
 import pyarrow.parquet as pq
 
 from gradsentry_lib.errors import BadInput
-from gradsentry_lib.files import sha256_file
+from gradsentry_lib.files import has_digest
 from gradsentry_lib.filtering.signals import Earlier
 from gradsentry_lib.ledger import Ledger, Scan
 from gradsentry_lib.samples.table import read_samples
@@ -44,7 +44,7 @@ def load_earlier(store: Store, told: Sequence[Reference]) -> list[Earlier]:
     for reference in told:
         folder = store.batch(reference["batch_key"])
         path = folder / "scores" / reference["score_key"] / "scores.parquet"
-        if not path.exists() or sha256_file(path) != reference["scores_sha256"]:
+        if not has_digest(path, reference["scores_sha256"]):
             raise BadInput(f"the scores of the earlier batch {reference['batch_key']} are gone or altered: {path}")
         rows = pq.read_table(path, columns=["row"])["row"].to_numpy()
         samples = partial(read_samples, folder / "samples.parquet")

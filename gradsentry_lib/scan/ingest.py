@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from gradsentry_lib.files import sha256_file, sha256_json, write_json
+from gradsentry_lib.files import has_digest, sha256_file, sha256_json, write_json
 from gradsentry_lib.ledger import Batch, FileRef, Output, Run, file_ref, open_ledger
 from gradsentry_lib.samples.read import open_source
 from gradsentry_lib.samples.source import Source
@@ -93,7 +93,7 @@ def _tables_are_whole(store: Store, key: str) -> bool:
     with open_ledger(store.ledger, read_only=True) as ledger:
         batch = ledger.batch(key)
     tables = [table for table in (batch.samples, batch.rejected) if table is not None]
-    return all(table.file.exists() and sha256_file(table.file) == table.sha256 for table in tables)
+    return all(has_digest(table.file, table.sha256) for table in tables)
 
 
 def _location(source: Source) -> str:

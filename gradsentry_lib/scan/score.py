@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from gradsentry_lib.files import atomic_path, sha256_file, write_json
+from gradsentry_lib.files import atomic_path, has_digest, sha256_file, write_json
 from gradsentry_lib.ledger import FileRef, Output, Run, Scan, open_ledger
 from gradsentry_lib.scan import manifest
 from gradsentry_lib.scan.ingest import Ingested
@@ -89,7 +89,7 @@ def score_batch(
     key = short_key(identity.fingerprint, config.key)
     folder = store.batch(batch.batch_key) / "scores" / key
     known = manifest.whole(folder / "scores.json", Scored, store)
-    if known is not None and not known.unscored and _is(folder / "scores.parquet", known.scores_sha256):
+    if known is not None and not known.unscored and has_digest(folder / "scores.parquet", known.scores_sha256):
         return replace(known, computed=0, seconds=0.0)
     started = datetime.now(UTC)
     samples = store.batch(batch.batch_key) / "samples.parquet"
@@ -206,10 +206,6 @@ def _collect(samples: Path, cache: ScoreCache, path: Path) -> None:
 def _gone(sample_id: str) -> Score:
     reason = "its score could not be read back from the cache; scan again"
     return Score(sample_id, np.nan, (), 0, np.nan, truncated=False, failure=reason)
-
-
-def _is(path: Path, digest: str) -> bool:
-    return path.exists() and sha256_file(path) == digest
 
 
 class _Meter:
