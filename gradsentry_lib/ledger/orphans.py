@@ -10,7 +10,7 @@ import json
 import shutil
 from pathlib import Path
 
-from gradsentry_lib.files import atomic_path, sha256_json
+from gradsentry_lib.files import atomic_path, has_digest, sha256_json
 from gradsentry_lib.ledger.attestation import FOLDER, attestations, broken_rules, byproduct, statement
 from gradsentry_lib.ledger.ledger import Ledger
 from gradsentry_lib.ledger.records import Decision, Output, file_ref
