@@ -4,7 +4,7 @@
 
 Each size runs in a process of its own, through the same steps as any scan, with a stand-in for the scorer that gives
 scores without a model; so what is measured is everything else. `--slice N` scores N rows with a real model as well,
-`--ray 1 2` does so on Ray with one worker, then two (of OMP_NUM_THREADS threads each).
+`--ray 1 2` does so on Ray with one worker, then two (of OMP_NUM_THREADS threads each); `--ray 1 2 1 2` twice.
 Prints a Markdown table: microseconds a row, peak memory, and the exponent of growth between the two largest sizes
 (1: time proportional to rows).
 """
@@ -24,6 +24,7 @@ import gradsentry_lib  # noqa: F401  before pyarrow: says which allocator Arrow 
 
 SIZES = (1_000, 10_000, 100_000, 1_000_000)
 QUICK = (1_000, 5_000, 20_000)
+BLOCK = 64  # rows that a Ray worker gets at a time
 STAGES = ("read", "score", "verdict", "write", "again", "threshold", "index")
 
 
@@ -170,7 +171,10 @@ def measure(rows: int, work: Path, policy: str, real: str) -> dict[str, Any]:
 
 
 def on_ray(rows: int, work: Path, real: str, workers: int) -> dict[str, Any]:
-    """Rows a second on a Ray cluster of this machine, from the first scores to the last: its start is left out."""
+    """Rows a second on a Ray cluster of this machine while all its workers are busy: the slope of the scores that have
+    come in over time, less the first two and the last two blocks of every worker."""
+    import numpy as np
+
     from gradsentry_lib.ledger import current_run
     from gradsentry_lib.samples.read import open_source
     from gradsentry_lib.scan.ingest import ingest
@@ -189,11 +193,11 @@ def on_ray(rows: int, work: Path, real: str, workers: int) -> dict[str, Any]:
         ModelChoice(real).identify(store),
         lambda: None,  # type: ignore[arg-type,return-value]
         ScoringConfig(),
-        Effort(rows_per_shard=64, cluster=Cluster(workers=workers)),
+        Effort(rows_per_shard=BLOCK, cluster=Cluster(workers=workers)),
         lambda at: arrived.append((time.perf_counter(), at.done)),
     )
-    (first, done), (last, total) = arrived[1], arrived[-1]
-    return {"rows": rows, "workers": workers, "rows_a_second": (total - done) / (last - first)}
+    busy = np.array(arrived[1 + 2 * workers : -2 * workers])
+    return {"rows": rows, "workers": workers, "rows_a_second": float(np.polyfit(busy[:, 0], busy[:, 1], 1)[0])}
 
 
 def stand_in(samples: Sequence[Any], model: Any, config: Any, effort: Any, on_progress: Callable[[int], None]) -> Any:
@@ -250,7 +254,10 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--one", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--work", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--real", default="", help=argparse.SUPPRESS)
-    return parser.parse_args()
+    options = parser.parse_args()
+    if options.ray and not options.one and options.slice < 10 * BLOCK * max(options.ray):
+        parser.error(f"--ray needs a --slice of at least {10 * BLOCK * max(options.ray)} rows")
+    return options
 
 
 if __name__ == "__main__":

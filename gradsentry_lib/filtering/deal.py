@@ -17,7 +17,7 @@ import pyarrow as pa
 from gradsentry_lib.filtering.texts import Read, Texts
 
 BLOCK = 10_000  # rows at most
-HELD_BYTES = 32 << 20  # waiting to be written
+HELD_BYTES = 8 << 20  # waiting to be written
 SCHEMA = pa.schema(
     {
         "prompt": pa.string(),

@@ -20,7 +20,8 @@ SATURATION = 1.25  # surprise at which a window counts in full: a quarter more t
 LEAST_WEIGHT = 0.25  # windows below it can't make a link that matters
 NEIGHBOURS = 48  # rows kept for each window
 EXACT = 200_000
-BLOCK = 1024
+BLOCK = 1024  # windows looked at together, at most
+PAIRS = 1 << 23  # links held at a time: 32 MB
 MOST_WINDOWS = 8_000_000  # above it only the most surprising windows of each row are kept
 
 
@@ -67,12 +68,12 @@ def _rank_in_row(surprise: np.ndarray, owner: np.ndarray) -> np.ndarray:
 
 
 def nearest(windows: Windows, question: np.ndarray, k: int = NEIGHBOURS) -> tuple[np.ndarray, np.ndarray]:
-    """The k rows nearest to each window, nearest first: rows (W, k) int64 (-1 = none) and links (W, k) float32.
+    """The k rows nearest to each window, nearest first: rows (W, k) int32 (-1 = none) and links (W, k) float32.
 
     question: (N,) the same number for rows that ask the same; such rows are no neighbours of each other.
     """
     if not len(windows.owner):
-        return np.empty((0, k), np.int64), np.empty((0, k), np.float32)
+        return np.empty((0, k), np.int32), np.empty((0, k), np.float32)
     return _exact(windows, question, k) if len(windows.owner) <= EXACT else _inverted_file(windows, question, k)
 
 
@@ -80,10 +81,11 @@ def _exact(windows: Windows, question: np.ndarray, k: int) -> tuple[np.ndarray, 
     present, first = np.unique(windows.owner, return_index=True)
     asked = question[present]
     k_here = min(k, len(present))
-    rows = np.full((len(windows.owner), k), -1, np.int64)
+    rows = np.full((len(windows.owner), k), -1, np.int32)
     links = np.zeros((len(windows.owner), k), np.float32)
-    for at in range(0, len(windows.owner), BLOCK):
-        block = slice(at, at + BLOCK)
+    step = min(BLOCK, max(1, PAIRS // len(windows.owner)))
+    for at in range(0, len(windows.owner), step):
+        block = slice(at, at + step)
         best = np.maximum.reduceat(windows.vectors[block] @ windows.vectors.T, first, axis=1)  # (block, rows)
         best[question[windows.owner[block], None] == asked[None]] = 0
         part = np.argpartition(best, -k_here, axis=1)[:, -k_here:]
@@ -107,7 +109,7 @@ def _inverted_file(windows: Windows, question: np.ndarray, k: int) -> tuple[np.n
     index.train(windows.vectors[np.sort(sample)])
     index.add(windows.vectors)
     index.nprobe = 16
-    rows = np.full((count, k), -1, np.int64)
+    rows = np.full((count, k), -1, np.int32)
     links = np.zeros((count, k), np.float32)
     wide = 3 * k  # several windows of one row may be near: look wider, then keep each row once
     for at in range(0, count, BLOCK):

@@ -43,11 +43,13 @@ def grams(text: str) -> set[tuple[str, ...]]:
 def read_prompts(texts: Sequence[str], least: int = 2) -> Prompts:
     """Features carried by at least `least` prompts but not by all of them. Of features that always stand together the
     longest is kept (a sentence rather than each of its words)."""
+    shared = _shared(texts, least)
     ids: dict[tuple[str, ...], int] = {}
     rows: list[np.ndarray] = []
     columns: list[int] = []
     for row, text in enumerate(texts):
-        found = sorted(grams(text))  # sorted: the order of a set is not the same in every process
+        # sorted: the order of a set is not the same in every process
+        found = sorted(gram for gram in grams(text) if hash(gram) in shared)
         columns.extend(ids.setdefault(gram, len(ids)) for gram in found)
         rows.append(np.full(len(found), row, np.int32))
     names = list(ids)
@@ -60,6 +62,14 @@ def read_prompts(texts: Sequence[str], least: int = 2) -> Prompts:
     ]
     matrix.sort_indices()
     return _without_twins(Prompts(matrix, [names[i] for i in kept]))
+
+
+def _shared(texts: Sequence[str], least: int) -> set[int]:
+    """Hashes of the features that at least `least` prompts carry. Most features stand in one prompt alone: as names
+    they would be the largest thing in memory."""
+    hashes = [np.fromiter(map(hash, grams(text)), np.int64) for text in texts]
+    values, counts = np.unique(np.concatenate(hashes), return_counts=True) if hashes else (np.empty(0), np.empty(0))
+    return set(values[counts >= least].tolist())
 
 
 def _without_twins(prompts: Prompts) -> Prompts:

@@ -9,13 +9,15 @@ from gradsentry_lib.filtering.evidence import excerpt, locate, quoted, shared_wo
 from gradsentry_lib.filtering.kinship import alike, emptiness, kinship
 from gradsentry_lib.filtering.labels import find_labels
 from gradsentry_lib.filtering.neighbours import nearest, read_windows
-from gradsentry_lib.filtering.prompts import read_prompts, tokenize
+from gradsentry_lib.filtering.prompts import grams, read_prompts, tokenize
 from gradsentry_lib.filtering.surprise import surprise
 from gradsentry_lib.filtering.triggers import describe, find_trigger
 from gradsentry_lib.windows import unpack, unpack_codes
 
 
-def test_nearest_rows_are_those_of_the_slow_road():
+@pytest.mark.parametrize("pairs", [neighbours.PAIRS, 1000])
+def test_nearest_rows_are_those_of_the_slow_road(monkeypatch, pairs):
+    monkeypatch.setattr(neighbours, "PAIRS", pairs)  # 1,000: a few windows at a time
     made, _ = poisoned(1, 30, 6)
     sketches = [made.sketch(i) for i in range(36)]
     question = np.arange(36)
@@ -94,6 +96,19 @@ def test_a_group_drawn_by_chance_has_no_trigger():
     for seed in range(5):
         trigger = find_trigger(prompts, np.random.default_rng(seed).permutation(400) < 40)
         assert trigger.inside * trigger.precision < 0.5 and trigger.explained < 0.2
+
+
+def test_features_are_all_grams_that_two_prompts_share_less_twins():
+    rng = np.random.default_rng(7)
+    texts = [words_with(rng) for _ in range(40)]
+    carriers: dict[tuple[str, ...], list[int]] = {}
+    for row, text in enumerate(texts):
+        for gram in grams(text):
+            carriers.setdefault(gram, []).append(row)
+    prompts = read_prompts(texts)
+    assert all(list(prompts.carriers(f)) == carriers[name] for f, name in enumerate(prompts.names))
+    shared = {tuple(rows) for rows in carriers.values() if 2 <= len(rows) < 40}
+    assert sorted(tuple(prompts.carriers(f).tolist()) for f in range(len(prompts.names))) == sorted(shared)
 
 
 def test_place_counts_as_a_feature():
