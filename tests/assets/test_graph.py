@@ -260,6 +260,13 @@ def test_dagster_agrees_on_what_is_stale(world: World, tiny_model: Callable[...,
     assert set(staleness(world, batch).values()) == {StaleStatus.FRESH}
 
 
+def test_dagster_finds_batches_of_one_run_fresh_and_one_of_them_scanned_again(world: World) -> None:
+    batches = [world.take_in(f"{name}.jsonl", questions(5, seed=seed)) for seed, name in enumerate("abc")]
+    assert world.run(tags=range_tags(batches[0], batches[-1])).success
+    assert world.run(batches[1]).success
+    assert {status for batch in batches for status in staleness(world, batch).values()} == {StaleStatus.FRESH}
+
+
 def staleness(world: World, batch: str) -> dict[str, StaleStatus]:
     graph = defs.resolve_asset_graph()
     asked = CachingStaleStatusResolver(world.instance, graph, LoadingContextForTest(world.instance))
