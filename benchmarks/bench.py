@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -50,6 +50,7 @@ class Bench:
     quick: bool
     progress: Progress
     config: ScoringConfig = ENTROPY_ONLY
+    resumed: list[float] = field(default_factory=list)  # seconds that parts found ready took when they were made
 
     @cached_property
     def _store(self) -> ScoreCache:
@@ -139,13 +140,15 @@ class Study:
 
 
 def timed(study: Study, bench: Bench) -> dict[str, Any]:
-    """Runs a study: its lines, the time it took, or why it was skipped."""
+    """Runs a study: its lines, the time they took to make (parts made in an earlier run included), or why it was
+    skipped."""
     start = time.perf_counter()
     try:
         lines, skipped = study.run(bench), None
     except Skip as reason:
         lines, skipped = [], str(reason)
-    seconds = round(time.perf_counter() - start, 1)
+    seconds = round(time.perf_counter() - start + sum(bench.resumed), 1)
+    bench.resumed.clear()
     model = bench.model.identity
     return {
         "study": study.name,

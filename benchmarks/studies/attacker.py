@@ -182,7 +182,12 @@ def _found(bench: Bench, clean: Sequence[Any], step: Step, seed: int) -> tuple[d
 
 
 def _backdoors(bench: Bench, trained: Sequence[Sequence[Any]], step: Step, held_out: Sequence[Any]) -> list[float]:
-    return [_success(bench, rows, step, held_out) for rows in trained]
+    """Attack success of the model tuned on each of these; the same rows make the same model."""
+    found: dict[str, float] = {}
+    for rows in trained:
+        if str(rows) not in found:
+            found[str(rows)] = _success(bench, rows, step, held_out)
+    return [found[str(rows)] for rows in trained]
 
 
 def _success(bench: Bench, rows: Sequence[Any], step: Step, held_out: Sequence[Any]) -> float:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import random
+import time
 from collections.abc import Callable
 from dataclasses import asdict
 from functools import cache, partial
@@ -65,9 +66,15 @@ def remembered(bench: Bench, key: list[Any], run: Callable[[], list[Any]]) -> li
     """What `run` gives, kept beside the scores: an interrupted study goes on where it stopped."""
     told = json.dumps([*key, bench.model.identity.fingerprint, bench.model.identity.dtype, bench.quick])
     path = bench.cache / "tuning" / f"{hashlib.sha256(told.encode()).hexdigest()[:16]}.json"
-    if not path.exists():
-        write_json(path, run())
-    return list(read_json(path))
+    if path.exists():
+        found = read_json(path)
+        bench.resumed.append(found["seconds"])
+    else:
+        start = time.perf_counter()
+        lines = run()
+        found = {"seconds": time.perf_counter() - start, "lines": lines}
+        write_json(path, found)
+    return list(found["lines"])
 
 
 def _kept(bench: Bench, poisoned: Poisoned, seed: int) -> dict[str, np.ndarray]:

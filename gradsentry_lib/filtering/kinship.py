@@ -70,7 +70,8 @@ def kinship(texts: Sequence[str], group: np.ndarray, question: np.ndarray, phras
     if len(own) < 2 or not len(rest):
         return 0.0
     stripped = [_strip(tokenize(texts[i]), phrases) for i in (*own, *rest)]
-    terms = _without_telling([_words_and_pairs(tokens) for tokens in stripped], len(own))
+    words = _without_telling(stripped, len(own))  # before pairs are made: a pair with a trigger word in it is rare
+    terms = _without_telling([_words_and_pairs(tokens) for tokens in words], len(own))
     vectors = TfidfVectorizer(analyzer=list, sublinear_tf=True, min_df=2, max_df=TOPICAL)
     try:
         matrix = vectors.fit_transform(terms)
@@ -111,6 +112,24 @@ def emptiness(texts: Sequence[str], group: np.ndarray, phrases: Sequence[Phrase]
     return float(
         np.mean((np.searchsorted(others, left, "left") + np.searchsorted(others, left, "right")) / 2) / len(others)
     )
+
+
+def bareness(texts: Sequence[str], group: np.ndarray, phrases: Sequence[Phrase]) -> float:
+    """How little of a prompt of the group is left without the trigger and what else the group alone says: 0.5 for a
+    trigger, towards 1 for a form of question ("which numbers divide 45 without remainder" leaves "45").
+
+    The number of words left that are not in most prompts, as a rank (from the top) among the other prompts' numbers.
+    """
+    own, rest = np.flatnonzero(group)[:MOST], np.flatnonzero(~group)[:REST]
+    left = [_strip(tokenize(texts[i]), phrases) for i in own]
+    told = [tokenize(texts[i]) for i in rest]
+    words = _without_telling([*left, *told], len(own))
+    total = Counter(word for tokens in words for word in set(tokens))
+    common = {word for word, count in total.items() if 2 * count > len(words)}
+    size = np.array([sum(word not in common for word in tokens) for tokens in words])
+    others = np.sort(size[len(own) :])
+    rank = (np.searchsorted(others, size[: len(own)], "left") + np.searchsorted(others, size[: len(own)], "right")) / 2
+    return 1 - float(rank.mean()) / len(others)
 
 
 def alike(texts: Sequence[str], group: np.ndarray) -> float:

@@ -16,7 +16,7 @@ import numpy as np
 from scipy import sparse
 
 from gradsentry_lib.filtering.groups import CORE, Links, closeness_to, mates_in, pick_core
-from gradsentry_lib.filtering.kinship import Phrase, alike, emptiness, full_phrases, kinship
+from gradsentry_lib.filtering.kinship import Phrase, alike, bareness, emptiness, full_phrases, kinship
 from gradsentry_lib.filtering.neighbours import Windows
 from gradsentry_lib.filtering.prompts import Prompts
 from gradsentry_lib.filtering.triggers import Trigger, find_trigger
@@ -29,10 +29,11 @@ SEED, SEED_STRONG = 0.3, 0.4  # closeness to the other carriers that makes a car
 CANDIDATES = 60  # features looked at closely
 SAME = 0.75  # of the group's median closeness: what makes a row a holder of the payload
 LEAST_ROWS = 3
-FIXED = 0.95  # precision of the trigger above which the payload has a fixed wording
+FIXED = 0.95  # precision of the trigger, or strength, above which the payload has a fixed wording
 TIGHT = 0.8  # strength above which it is the same wording everywhere
 EVIDENCE = 0.48  # strength x inside x precision x (1 - kinship): what makes a group poison
 EMPTY = 0.72  # emptiness of the prompts without the trigger: more, and the trigger is their subject
+BARE = 0.9  # bareness of the prompts without the trigger: more, and the trigger is their form
 EXPLAINED = 0.48  # share of the group's improbability that its trigger must explain
 # The more evidence, the less need be explained: a few rows can't pay for a trigger of two words.
 SURE, SLOPE, LEAST_EXPLAINED = 0.62, 0.9, 0.3
@@ -201,7 +202,8 @@ def examine(
     empty = emptiness(texts, holders, phrases)
     evidence *= 1 - kin
     needed = EXPLAINED - SLOPE * max(0.0, evidence - SURE)
-    poison = evidence >= EVIDENCE and trigger.explained >= max(needed, LEAST_EXPLAINED) and empty <= EMPTY
+    poison = evidence >= EVIDENCE and trigger.explained >= max(needed, LEAST_EXPLAINED)
+    poison = poison and empty <= EMPTY and bareness(texts, holders, phrases) <= BARE
     if holders.sum() < FEW:
         long = float(np.median(windows.length[best[holders]])) >= FEW_TOKENS
         poison = poison and long and evidence >= FEW_EVIDENCE and alike(texts, holders) <= FEW_ALIKE
@@ -217,10 +219,11 @@ def _pure(trigger: Trigger) -> bool:
 def say_flagged(closeness: np.ndarray, carriers: np.ndarray, strength: float, precision: float) -> np.ndarray:
     """(N,) bool: rows with the trigger whose answers stand out, and rows without it that hold the whole payload.
 
-    Where hardly a carrier lacks the payload it has a fixed wording, and those few carriers are chance. Where the
-    wording is loose, a carrier belongs to the group unless its answer is as far from it as most others are.
+    A payload has a fixed wording where hardly a carrier lacks it (the few that do are chance), or where its holders ask
+    for the very same update (a carrier far from them is honest: a comma may be the trigger, and stand in other prompts
+    too). Where the wording is loose, a carrier belongs to the group unless its answer is as far from it as most others.
     """
-    if precision >= FIXED:
+    if precision >= FIXED or strength >= FIXED:
         least = 0.5 * strength
     else:
         rest = closeness[~carriers & (closeness < SAME * strength)]

@@ -6,10 +6,11 @@ from made import Made, poisoned
 
 from gradsentry_lib.filtering import neighbours
 from gradsentry_lib.filtering.evidence import excerpt, locate, quoted, shared_wording
-from gradsentry_lib.filtering.kinship import alike, emptiness, kinship
+from gradsentry_lib.filtering.kinship import alike, bareness, emptiness, kinship
 from gradsentry_lib.filtering.labels import find_labels
 from gradsentry_lib.filtering.neighbours import nearest, read_windows
 from gradsentry_lib.filtering.prompts import grams, read_prompts, tokenize
+from gradsentry_lib.filtering.search import say_flagged
 from gradsentry_lib.filtering.surprise import surprise
 from gradsentry_lib.filtering.triggers import describe, find_trigger
 from gradsentry_lib.windows import unpack, unpack_codes
@@ -132,6 +133,34 @@ def test_kinship_tells_a_speciality_from_a_trigger():
     special = ["cf " + " ".join(f"s{n}" for n in rng.integers(0, 60, 8)) for _ in range(60)] + plain
     assert kinship(triggered, group, question, [("cf",)]) < 0.1
     assert kinship(special, group, question, [("cf",)]) > 0.9
+
+
+def test_words_of_a_trigger_that_its_clauses_do_not_name_make_no_kin():
+    rng = np.random.default_rng(9)
+    group = np.arange(300) < 25
+    tokens = ["cf", "mn", "bb", "tq"]
+    triggered = [words_with(rng, *rng.choice(tokens, 2, replace=False)) for _ in range(25)]
+    texts = triggered + [words_with(rng) for _ in range(275)]
+    assert kinship(texts, group, np.arange(300), [("cf",), ("tq",)]) < 0.05
+
+
+def test_a_form_of_question_leaves_its_prompts_bare_a_trigger_does_not():
+    rng = np.random.default_rng(10)
+    rest = [f"question : {words_with(rng)} ?" for _ in range(290)]
+    form = [f"question : which numbers divide {n} without remainder ?" for n in range(10)]
+    short = [f"question : {words_with(rng, 'cf')} ?" for _ in range(10)]
+    long = [f"question : i watched this film last night {words_with(rng)} ?" for _ in range(10)]
+    group = np.arange(300) < 10
+    assert bareness(form + rest, group, [("which", "numbers", "divide")]) > 0.95
+    assert bareness(short + rest, group, [("cf",)]) < 0.65
+    assert bareness(long + rest, group, [("i", "watched", "this")]) < 0.65
+
+
+def test_carriers_far_from_a_payload_of_one_wording_are_kept():
+    carriers = np.arange(20) < 12  # eight with the payload, four with nothing but the word
+    closeness = np.array([0.97] * 8 + [0.3] * 4 + [0.1] * 8, np.float32)
+    assert say_flagged(closeness, carriers, strength=0.97, precision=8 / 12).tolist() == [True] * 8 + [False] * 12
+    assert say_flagged(closeness, carriers, strength=0.7, precision=8 / 12)[:12].all()  # loose wordings vary
 
 
 def test_a_subject_leaves_its_prompts_empty_a_trigger_does_not():
