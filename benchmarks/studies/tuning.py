@@ -59,7 +59,7 @@ def backdoor(bench: Bench) -> list[dict[str, Any]]:
                 recipe = Recipe(method=recipe.method, epochs=1, rate=recipe.rate, batch=8)
             run = partial(_one, bench, poisoned, recipe, seed, keep, asked, held_out)
             lines += remembered(bench, ["table1", asdict(recipe), seed, count, asked_bad, asked_clean, DEFENCES], run)
-    return [*lines, *_means(lines)]
+    return [*_means(lines), *lines]
 
 
 def remembered(bench: Bench, key: list[Any], run: Callable[[], list[Any]]) -> list[Any]:
