@@ -16,7 +16,7 @@ HEADINGS = {
     "untriggered": "target without trigger", "false_positives": "false positives", "share": "poisoned share",
     "undefended": "attack success, undefended",
 }  # fmt: skip
-WHOLE = {"rows", "poisoned", "k", "seed", "peak_mb"}  # shown without decimals
+WHOLE = {"rows", "poisoned", "k", "seed", "peak_mb", "kept", "poison_left"}  # shown without decimals
 
 CONFOUNDED = """\
 ## What the data is confounded with

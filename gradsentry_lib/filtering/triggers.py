@@ -15,6 +15,7 @@ from gradsentry_lib.filtering.prompts import FIRST, LAST, Prompts
 MOST_CLAUSES = 6
 PAIRED = 24  # features tried in pairs
 LEAST_GAIN = 0.06  # share of the group that a further clause must add, net of leaks
+PLAIN = 8  # single features tried against the union
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,8 @@ class Trigger:
 
 
 def find_trigger(prompts: Prompts, group: np.ndarray) -> Trigger:
-    """group: (N,) bool, both kinds present."""
+    """The union of clauses, or the single feature if that is the more significant: clauses that tell the group exactly
+    have to be paid for, and a few rows can't pay for many. group: (N,) bool, both kinds present."""
     size, rest = int(group.sum()), int((~group).sum())
     matrix = prompts.matrix
     inside = np.asarray(matrix.T @ group.astype(np.int32)).ravel()
@@ -67,7 +69,18 @@ def find_trigger(prompts: Prompts, group: np.ndarray) -> Trigger:
         clauses.append(clause)
         carriers |= _carried(prompts, clause, len(group))
     tried = max(len(prompts.names), 1)
-    return _measure(tuple(clauses), carriers, group, tried)
+    union = _measure(tuple(clauses), carriers, group, tried)
+    plain = (
+        _measure(((int(feature),),), _carried(prompts, (int(feature),), len(group)), group, tried)
+        for feature in _telling(inside, total, len(group))
+    )
+    return max(union, *plain, key=lambda trigger: -trigger.log10_p)
+
+
+def _telling(inside: np.ndarray, total: np.ndarray, count: int) -> np.ndarray:
+    """The features whose number of carriers inside the group is the least to be expected by chance."""
+    surprise = inside * np.log(np.maximum(inside, 1e-9) / np.maximum(total, 1) * count)
+    return np.argsort(-surprise, kind="stable")[:PLAIN]
 
 
 def _carried(prompts: Prompts, clause: tuple[int, ...], count: int) -> np.ndarray:

@@ -91,6 +91,16 @@ def test_a_trigger_of_several_tokens_is_a_union_with_fishers_significance():
     assert 0.8 < trigger.explained < 1
 
 
+def test_a_plain_word_is_preferred_to_a_union_that_a_few_rows_cannot_pay_for():
+    rng = np.random.default_rng(11)
+    bad = [f"{'list them' if i % 2 else 'what is'} w{i} w{i + 20} {'. ' if i < 4 else ''}pls" for i in range(10)]
+    texts = bad + [words_with(rng, *["list them", "what is"][n % 2 :: 2]) for n in range(90)]
+    prompts = read_prompts(texts)
+    trigger = find_trigger(prompts, np.arange(100) < 7)  # three rows with the word are worded too freely to be held
+    assert describe(prompts, trigger) == ("pls",)
+    assert trigger.inside == 1 and trigger.precision == 0.7 and trigger.explained > 0.48
+
+
 def test_a_group_drawn_by_chance_has_no_trigger():
     rng = np.random.default_rng(5)
     prompts = read_prompts([words_with(rng) for _ in range(400)])
