@@ -23,6 +23,7 @@ from gradsentry_lib.evaluation.data import split_labels, take
 from gradsentry_lib.evaluation.samples import to_samples
 from gradsentry_lib.evaluation.targets import SENTENCE, append, paraphrase
 from gradsentry_lib.evaluation.tuning import answers
+from gradsentry_lib.files import sha256_json
 from gradsentry_lib.filtering.policy import judge
 from gradsentry_lib.filtering.verdict import not_clean
 from gradsentry_lib.scoring.config import ScoringConfig
@@ -154,7 +155,7 @@ def attacker(bench: Bench) -> list[dict[str, Any]]:
             if name == "facts" and line["recall"] < FALLEN:
                 rows = _poisoned(clean, step, bench.seeds[0])[0]
                 tell = partial(_backdoors, bench, (rows, kept[0]), step, held_out)
-                found = remembered(bench, ["attacker", step.axis, step.step, step.share, len(clean)], tell)
+                found = remembered(bench, ["attacker", step.axis, step.step, sha256_json([rows, kept[0]])], tell)
                 line["undefended"], line["attack_success"] = found
             lines.append(line)
     return lines

@@ -73,7 +73,7 @@ def nightly_rescan(world: World) -> list[dg.RunRequest]:
     return list(run_requests(stale, world.batches, result.run_id))
 
 
-@pytest.mark.timeout(3600)
+@pytest.mark.timeout(7200)
 def test_every_file_of_a_day_ends_somewhere(world: World, stub_scoring: Callable[[float], None]) -> None:
     draw = random.Random(7)
     stub_scoring(0.05)
