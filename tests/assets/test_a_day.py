@@ -2,7 +2,7 @@
 
 The clock is the test's: every two hours some files arrive, a few are renamed at once, the landing sensor looks twice,
 and what it asks for is run as Dagster's daemon would; at night the re-scan finds what was killed too often. Scoring is
-a stub; everything else is real. 24 files by default; GRADSENTRY_TEST_FILES=500 for the full day: half an hour.
+a stub; everything else is real. 24 files by default; GRADSENTRY_TEST_FILES=500 for the full day: twenty minutes.
 """
 
 import json
