@@ -226,7 +226,8 @@ STUDIES = (
         ("data", "axis", "step", "share", "recall", "false_positives", "undefended", "attack_success"),
         "Only gradient dilution (Table 9), which knows nothing of spans.",
         "Not to be compared. Recall and false positives of `auto`; where less than nine tenths are found, attack "
-        f"success on {ASKED} unseen questions of a model tuned (LoRA) on all rows, and on those that `auto` keeps (blank: not tuned).",
+        f"success on {ASKED} unseen questions of a model tuned (LoRA) on all rows, and on those that `auto` keeps "
+        "(blank: not tuned).",
         _plot,
     ),
 )
