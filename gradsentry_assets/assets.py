@@ -10,6 +10,7 @@ from gradsentry_assets.resources import JudgingResource, ModelResource, StoreRes
 from gradsentry_lib import settings
 from gradsentry_lib.errors import BadInput
 from gradsentry_lib.files import sha256_json
+from gradsentry_lib.filtering.policy import RULES
 from gradsentry_lib.ledger import current_run
 from gradsentry_lib.report.escape import one_line
 from gradsentry_lib.samples.read import open_source
@@ -111,7 +112,7 @@ def gradient_entropy(context: dg.AssetExecutionContext, store: StoreResource, mo
     kinds={"scipy", "duckdb"},
     owners=OWNERS,
     tags={"stage": "verdict"},
-    code_version="1",
+    code_version=str(RULES),
     pool="duckdb",
     retry_policy=AGAIN,
 )

@@ -75,7 +75,7 @@ def _verdicts_are_stale(decision: Decision, ledger: Ledger, batch: str, today: T
     then, now = dict(decision.settings), today.decision.to_dict()
     if decision.policy != today.decision.policy:
         yield "policy changed"
-    for part, name in (("threshold", "threshold settings"), ("limits", "gate limits")):
+    for part, name in (("rules", "rules"), ("threshold", "threshold settings"), ("limits", "gate limits")):
         if sha256_json(then.get(part)) != sha256_json(now[part]):
             yield f"{name} changed"
     if overrides_digest(ledger.active_overrides(batch)) != decision.overrides_digest:

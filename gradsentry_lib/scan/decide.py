@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 
 from gradsentry_lib.files import atomic_path, has_digest, sha256_file, write_json
 from gradsentry_lib.filtering.gate import GateLimits, check_gate, gate_passed
-from gradsentry_lib.filtering.policy import DEFAULT_POLICY, Judgement, judge
+from gradsentry_lib.filtering.policy import DEFAULT_POLICY, RULES, Judgement, judge
 from gradsentry_lib.filtering.threshold import ThresholdConfig
 from gradsentry_lib.filtering.verdict import Override, count_verdicts
 from gradsentry_lib.ledger import (
@@ -47,7 +47,7 @@ class DecisionConfig:
     limits: GateLimits = field(default_factory=GateLimits)
 
     def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        return {**asdict(self), "rules": RULES}
 
 
 def decide(batch: Ingested, scored: Scored, store: Store, run: Run, config: DecisionConfig | None = None) -> Decided:

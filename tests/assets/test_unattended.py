@@ -19,7 +19,9 @@ from gradsentry_assets.definitions import defs
 from gradsentry_assets.history import prune
 from gradsentry_assets.rescan import run_requests
 from gradsentry_assets.resources import StoreResource
+from gradsentry_lib.filtering.policy import RULES
 from gradsentry_lib.ledger import Override, open_ledger
+from gradsentry_lib.scan import decide
 from tests.assets.conftest import World, questions
 
 CLOSED = {"judging": {"threshold": 0.0}}
@@ -55,6 +57,9 @@ def test_only_what_is_out_of_date_is_scanned_again(
     (reader / "special_tokens_map.json").write_text("{}")
     assert plan(world, model={"model": str(reader)}) == dict.fromkeys((first, second), "tokenizer changed")
     assert plan(world, judging={"policy": "coherence"}) == dict.fromkeys((first, second), "policy changed")
+    with pytest.MonkeyPatch.context() as later:
+        later.setattr(decide, "RULES", RULES + 1)
+        assert plan(world) == dict.fromkeys((first, second), "rules changed")
     changed = {"threshold": 0.9, "max_flagged": 0.4}
     assert set(plan(world, judging=changed).values()) == {"threshold settings changed, gate limits changed"}
 
