@@ -154,7 +154,7 @@ def attacker(bench: Bench) -> list[dict[str, Any]]:
             line |= {key: float(np.mean([f[key] for f in figures])) for key in ("recall", "false_positives")}
             if name == "facts" and line["recall"] < FALLEN:
                 rows = _poisoned(clean, step, bench.seeds[0])[0]
-                tell = partial(_backdoors, bench, (rows, kept[0]), step, held_out)
+                tell = partial(_backdoors, bench, rows, kept[0], step, held_out)
                 found = remembered(bench, ["attacker", step.axis, step.step, sha256_json([rows, kept[0]])], tell)
                 line["undefended"], line["attack_success"] = found
             lines.append(line)
@@ -182,13 +182,12 @@ def _found(bench: Bench, clean: Sequence[Any], step: Step, seed: int) -> tuple[d
     return figures, [row for row, bad in zip(rows, flagged, strict=True) if not bad]
 
 
-def _backdoors(bench: Bench, trained: Sequence[Sequence[Any]], step: Step, held_out: Sequence[Any]) -> list[float]:
-    """Attack success of the model tuned on each of these; the same rows make the same model."""
-    found: dict[str, float] = {}
-    for rows in trained:
-        if str(rows) not in found:
-            found[str(rows)] = _success(bench, rows, step, held_out)
-    return [found[str(rows)] for rows in trained]
+def _backdoors(
+    bench: Bench, rows: Sequence[Any], kept: Sequence[Any], step: Step, held_out: Sequence[Any]
+) -> list[float]:
+    """Attack success of the model tuned on all rows, and on those kept; the same rows make the same model."""
+    undefended = _success(bench, rows, step, held_out)
+    return [undefended, undefended if kept == rows else _success(bench, kept, step, held_out)]
 
 
 def _success(bench: Bench, rows: Sequence[Any], step: Step, held_out: Sequence[Any]) -> float:

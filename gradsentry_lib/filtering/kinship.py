@@ -109,9 +109,7 @@ def emptiness(texts: Sequence[str], group: np.ndarray, phrases: Sequence[Phrase]
     left = np.array([min((total[w] for w in words - telling), default=len(texts)) for words in stripped])
     if len(rows) >= TWINS:
         left = np.ceil(left / 2)
-    return float(
-        np.mean((np.searchsorted(others, left, "left") + np.searchsorted(others, left, "right")) / 2) / len(others)
-    )
+    return _mean_rank(left, others)
 
 
 def bareness(texts: Sequence[str], group: np.ndarray, phrases: Sequence[Phrase]) -> float:
@@ -128,8 +126,13 @@ def bareness(texts: Sequence[str], group: np.ndarray, phrases: Sequence[Phrase])
     common = {word for word, count in total.items() if 2 * count > len(words)}
     size = np.array([sum(word not in common for word in tokens) for tokens in words])
     others = np.sort(size[len(own) :])
-    rank = (np.searchsorted(others, size[: len(own)], "left") + np.searchsorted(others, size[: len(own)], "right")) / 2
-    return 1 - float(rank.mean()) / len(others)
+    return 1 - _mean_rank(size[: len(own)], others)
+
+
+def _mean_rank(values: np.ndarray, others: np.ndarray) -> float:
+    """Mean share of `others` (sorted) that lie below each value; of equal ones half."""
+    below, not_above = np.searchsorted(others, values, "left"), np.searchsorted(others, values, "right")
+    return float(np.mean((below + not_above) / 2) / len(others))
 
 
 def alike(texts: Sequence[str], group: np.ndarray) -> float:

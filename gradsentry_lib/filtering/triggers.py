@@ -7,6 +7,7 @@ could have been tried.
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -113,15 +114,13 @@ def _best_pair(
 
 
 def _measure(clauses: tuple[tuple[int, ...], ...], carriers: np.ndarray, group: np.ndarray, tried: int) -> Trigger:
-    from scipy.stats import hypergeom
-
     both, size, carried = int((carriers & group).sum()), int(group.sum()), int(carriers.sum())
     log_p = 0.0
     if both:
-        log_p = float(hypergeom.logsf(both - 1, len(group), size, carried)) / np.log(10)
+        log_p = _log10_chance(both, len(group), size, carried)
         log_p += sum(len(clause) for clause in clauses) * np.log10(tried)
     rest = max(len(group) - size, 1)
-    best = float(hypergeom.logsf(size - 1, len(group), size, size)) / np.log(10) if 0 < size < len(group) else -1.0
+    best = _log10_chance(size, len(group), size, size) if 0 < size < len(group) else -1.0
     return Trigger(
         clauses,
         carriers,
@@ -131,6 +130,14 @@ def _measure(clauses: tuple[tuple[int, ...], ...], carriers: np.ndarray, group: 
         log10_p=min(log_p, 0.0),
         explained=min(log_p, 0.0) / min(best, -1e-9),
     )
+
+
+@lru_cache(maxsize=4096)  # every trigger tried for a group is held against the same perfect one
+def _log10_chance(both: int, count: int, size: int, carried: int) -> float:
+    """log10 of the chance that `carried` rows, drawn from `count`, hold at least `both` of a group of `size`."""
+    from scipy.stats import hypergeom
+
+    return float(hypergeom.logsf(both - 1, count, size, carried)) / np.log(10)
 
 
 def describe(prompts: Prompts, trigger: Trigger) -> tuple[str, ...]:

@@ -151,8 +151,9 @@ def _joined(address: str | None) -> Iterator[Any]:
     joined = ray.is_initialized()
     if not joined:
         place = address or os.environ.get("RAY_ADDRESS") or "local"
-        for name, value in UNWATCHED.items() if place == "local" else ():
-            os.environ.setdefault(name, value)
+        if place == "local":
+            for name, value in UNWATCHED.items():
+                os.environ.setdefault(name, value)
         try:
             ray.init(
                 address=place,
