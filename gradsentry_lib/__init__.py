@@ -15,7 +15,7 @@ Rooms, lower floors first (a room imports only rooms below it):
 
 import os
 
-__version__ = "0.2.0"
+__version__ = "0.3.0"
 
 # Arrow's own allocator keeps most of what it once had: 100 MB over a scan of 100,000 rows, where the system's gives it
 # back. Arrow asks for this once, when it is first used.

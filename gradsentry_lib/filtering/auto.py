@@ -12,10 +12,12 @@ import numpy as np
 from gradsentry_lib.filtering.deal import Deal
 from gradsentry_lib.filtering.evidence import excerpt, locate, shared_wording, trigger_wording
 from gradsentry_lib.filtering.groups import Links, closeness_to, pick_core
-from gradsentry_lib.filtering.labels import find_labels
+from gradsentry_lib.filtering.kinship import nearest_prompts
+from gradsentry_lib.filtering.labels import find_labels, is_task
 from gradsentry_lib.filtering.neighbours import Windows, nearest, read_windows
 from gradsentry_lib.filtering.prompts import Prompts, grams, read_prompts, tokenize
-from gradsentry_lib.filtering.search import Suspects, find_suspects, say_flagged
+from gradsentry_lib.filtering.search import find_suspects
+from gradsentry_lib.filtering.suspects import Suspects, say_flagged
 from gradsentry_lib.filtering.texts import Texts, Turns, number_questions
 
 MATES = 5  # rows named beside a flagged one
@@ -89,31 +91,43 @@ def search(deal: Deal) -> Search:
     patterns: list[list[_Pattern]] = []
     for number in range(deal.blocks):
         block = _read(deal, number)
-        rows = block.rows
         if number == 0:  # a fair sample of the whole
             labels = find_labels(block.texts.answers)
-            labelled = sum(labels.values()) / max(len(rows), 1)
-        rows_near, links = nearest(block.windows, block.questions)
-        bounds = np.searchsorted(block.windows.owner, np.arange(len(rows) + 1))
-        linked = Links(block.windows, rows_near, links, bounds)
-        np.maximum.at(coherence, rows[block.windows.owner], links[:, :MATES].mean(1))
-        prompts = read_prompts(block.texts.prompts)
-        alive = np.ones(len(block.windows.owner), bool)
+            labelled = sum(labels.values()) / max(len(block.rows), 1)
         patterns.append([])
-        for suspects in find_suspects(linked, prompts, block.texts.prompts, block.questions, alive):
-            found = _found(suspects, block, linked, prompts)
-            if not suspects.poison or _is_class(suspects, block, labels) or _is_echo(found):
-                honest.append(replace(found, members={}))
-                continue
-            patterns[-1].append(_pattern(suspects, block, prompts, found.payload))
-            _join(poison, found)
+        for found, pattern in _groups(block, labels, coherence):
+            if pattern is None:
+                honest.append(found)
+            else:
+                patterns[-1].append(pattern)
+                _join(poison, found)
+        del block  # before the next is read
     if deal.blocks > 1 and poison:
         for number in range(deal.blocks):
             block = _read(deal, number)
             for other, own in enumerate(patterns):
                 for pattern in own if other != number else ():
                     _join(poison, _match(pattern, block))
+            del block
     return Search(tuple(poison), tuple(honest), coherence, len(labels), labelled)
+
+
+def _groups(block: _Block, labels: dict[str, int], coherence: np.ndarray) -> list[tuple[Found, _Pattern | None]]:
+    """The groups of one block, without a pattern where honest; its rows' coherence is written into (N,)."""
+    rows_near, near = nearest(block.windows, block.questions)
+    bounds = np.searchsorted(block.windows.owner, np.arange(len(block.rows) + 1))
+    links = Links(block.windows, rows_near, near, bounds)
+    np.maximum.at(coherence, block.rows[block.windows.owner], near[:, :MATES].mean(1))
+    prompts = read_prompts(block.texts.prompts)
+    alive = np.ones(len(block.windows.owner), bool)
+    groups: list[tuple[Found, _Pattern | None]] = []
+    for suspects in find_suspects(links, prompts, block.texts.prompts, block.questions, alive):
+        found = _found(suspects, block, links, prompts)
+        if not suspects.poison or _is_class(found, block, labels) or _is_echo(found):
+            groups.append((replace(found, members={}), None))
+        else:
+            groups.append((found, _pattern(suspects, block, prompts, found.payload)))
+    return groups
 
 
 def _is_echo(found: Found) -> bool:
@@ -123,13 +137,20 @@ def _is_echo(found: Found) -> bool:
     return bool(said) and sum(word in asked for word in said) > ECHO * len(said)
 
 
-def _is_class(suspects: Suspects, block: _Block, labels: dict[str, int]) -> bool:
-    """Rows that share a label, unless a trigger tells them exactly."""
-    answers = [block.texts.answers[i].strip().lower() for i in np.flatnonzero(suspects.flagged)]
-    if not labels or np.mean([answer in labels for answer in answers]) < CLASS_SHARE or suspects.trigger is None:
+def _is_class(found: Found, block: _Block, labels: dict[str, int]) -> bool:
+    """Rows that share a label, of the whole data set or of one task in it, unless a trigger tells them exactly."""
+    suspects, answers = found.suspects, block.texts.answers
+    if suspects.trigger is None:
         return False
-    exact = suspects.trigger.inside * suspects.trigger.precision * (1 - suspects.kinship)
-    return exact < CLASS_EXACT
+    flagged = np.flatnonzero(suspects.flagged)
+    share = np.mean([answers[i].strip().lower() in labels for i in flagged])
+    if share < CLASS_SHARE:
+        near = nearest_prompts(block.texts.prompts, suspects.flagged, block.questions, suspects.phrases)
+        if not is_task(answers, flagged, near):
+            return False
+    payload = tuple(tokenize(found.payload))
+    said = float(np.mean([bool(payload and locate(answers[i], payload)) for i in flagged]))
+    return suspects.trigger.inside * suspects.trigger.precision * (1 - suspects.kinship) * said < CLASS_EXACT
 
 
 def _read(deal: Deal, number: int) -> _Block:

@@ -8,6 +8,7 @@ many are of its own kind, beyond chance. 0: the stripped prompts mix with the re
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
@@ -60,32 +61,51 @@ def _find(row: Sequence[str], phrase: Phrase) -> int:
     return next((i for i in range(len(row) - size + 1) if tuple(row[i : i + size]) == phrase), -1)
 
 
-def kinship(texts: Sequence[str], group: np.ndarray, question: np.ndarray, phrases: Sequence[Phrase]) -> float:
-    """texts: N prompts; group: (N,) bool; question: (N,) equal for equal prompts; phrases: to strip."""
+@dataclass(frozen=True)
+class Near:
+    """What prompts without the trigger are nearest to. `own`: (m,) rows of the smaller of group and rest; `rows`: (M,)
+    the rows they were compared with, `own` first; `best`: (m, k) places in `rows`, -1 where there is none so near."""
+
+    own: np.ndarray
+    rows: np.ndarray
+    best: np.ndarray
+
+
+def nearest_prompts(
+    texts: Sequence[str], group: np.ndarray, question: np.ndarray, phrases: Sequence[Phrase]
+) -> Near | None:
+    """texts: N prompts; group: (N,) bool; question: (N,) equal for equal prompts; phrases: to strip. None where nothing
+    is left to compare."""
     from sklearn.feature_extraction.text import TfidfVectorizer
 
     rng = np.random.default_rng(0)
     side = group if 2 * group.sum() <= len(group) else ~group
     own, rest = (_sample(rng, np.flatnonzero(mask), most) for mask, most in ((side, MOST), (~side, REST)))
     if len(own) < 2 or not len(rest):
-        return 0.0
-    stripped = [_strip(tokenize(texts[i]), phrases) for i in (*own, *rest)]
+        return None
+    rows = np.concatenate([own, rest])
+    stripped = [_strip(tokenize(texts[i]), phrases) for i in rows]
     words = _without_telling(stripped, len(own))  # before pairs are made: a pair with a trigger word in it is rare
     terms = _without_telling([_words_and_pairs(tokens) for tokens in words], len(own))
     vectors = TfidfVectorizer(analyzer=list, sublinear_tf=True, min_df=2, max_df=TOPICAL)
     try:
         matrix = vectors.fit_transform(terms)
     except ValueError:  # nothing is left of the prompts
-        return 0.0
+        return None
     near = (matrix[: len(own)] @ matrix.T).toarray()
-    asked = question[np.concatenate([own, rest])]
+    asked = question[rows]
     near[asked[: len(own), None] == asked[None]] = 0
     best = np.argsort(-near, axis=1, kind="stable")[:, :NEAREST]
-    counts = np.take_along_axis(near, best, axis=1) > 0
-    if not counts.any():
+    best[np.take_along_axis(near, best, axis=1) <= 0] = -1
+    return Near(own, rows, best)
+
+
+def kinship(near: Near | None) -> float:
+    """How many of the nearest are of their own kind, beyond chance."""
+    if near is None or not (near.best >= 0).any():
         return 0.0
-    share = float((best < len(own))[counts].mean())
-    chance = (len(own) - 1) / (len(asked) - 1)
+    share = float((near.best < len(near.own))[near.best >= 0].mean())
+    chance = (len(near.own) - 1) / (len(near.rows) - 1)
     return max(0.0, (share - chance) / (1 - chance))
 
 
@@ -127,6 +147,15 @@ def bareness(texts: Sequence[str], group: np.ndarray, phrases: Sequence[Phrase])
     size = np.array([sum(word not in common for word in tokens) for tokens in words])
     others = np.sort(size[len(own) :])
     return 1 - _mean_rank(size[: len(own)], others)
+
+
+def told_words(texts: Sequence[str], group: np.ndarray) -> set[str]:
+    """The words that nearly all prompts of the group have and hardly any other: few for a trigger, many for a
+    template."""
+    inside = Counter(word for i in np.flatnonzero(group).tolist() for word in set(tokenize(texts[i])))
+    near_all = {word for word, count in inside.items() if count >= TELLING * group.sum()}
+    outside = Counter(word for i in np.flatnonzero(~group).tolist() for word in near_all & set(tokenize(texts[i])))
+    return {word for word in near_all if inside[word] >= TELLING * (inside[word] + outside[word])}
 
 
 def _mean_rank(values: np.ndarray, others: np.ndarray) -> float:

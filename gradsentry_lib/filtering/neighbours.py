@@ -21,7 +21,7 @@ LEAST_WEIGHT = 0.25  # windows below it can't make a link that matters
 NEIGHBOURS = 48  # rows kept for each window
 EXACT = 200_000
 BLOCK = 1024  # windows looked at together, at most
-PAIRS = 1 << 23  # links held at a time: 32 MB
+PAIRS = 1 << 22  # links held at a time: 16 MB
 MOST_WINDOWS = 8_000_000  # above it only the most surprising windows of each row are kept
 
 
@@ -36,12 +36,14 @@ class Windows:
     length: np.ndarray  # (W,) tokens
     surprise: np.ndarray  # (W,) against plain text
     tokens: np.ndarray  # (N,) supervised tokens of each row
+    row_surprise: np.ndarray  # (N,) mean surprise of all of a row's windows, NaN where it has none
 
 
 def read_windows(sketches: Sequence[bytes | None], folded: np.ndarray | None = None) -> Windows:
     """The windows of N rows that carry weight, centred over the batch. `folded`: (N,) bool, rows to leave out."""
     records, owner, tokens = unpack(sketches)
     surprise = records["surprise"].astype(np.float32)
+    row_surprise = _mean_by_row(surprise, owner, len(tokens))
     weight = np.minimum(surprise / SATURATION, 1)
     kept = weight > LEAST_WEIGHT
     if folded is not None:
@@ -50,13 +52,23 @@ def read_windows(sketches: Sequence[bytes | None], folded: np.ndarray | None = N
         kept &= _rank_in_row(surprise, owner) < max(4, MOST_WINDOWS // max(len(sketches), 1))
     records, owner, surprise, weight = records[kept], owner[kept], surprise[kept], weight[kept]
     vectors = unpack_codes(records["codes"]).astype(np.float32)
-    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True) + 1e-9
+    vectors /= _norms(vectors)[:, None]
     if len(vectors):
         vectors -= vectors.mean(0)
-        vectors *= (np.sqrt(weight) / (np.linalg.norm(vectors, axis=1) + 1e-9))[:, None]
-    return Windows(
-        vectors, weight, owner, records["start"].astype(np.int64), records["length"].astype(np.int64), surprise, tokens
-    )
+        vectors *= (np.sqrt(weight) / _norms(vectors))[:, None]
+    start, length = records["start"].astype(np.int64), records["length"].astype(np.int64)
+    return Windows(vectors, weight, owner, start, length, surprise, tokens, row_surprise)
+
+
+def _norms(vectors: np.ndarray) -> np.ndarray:
+    """Lengths of (W, D) vectors, without the squares of all of them in memory."""
+    return np.sqrt(np.einsum("wd,wd->w", vectors, vectors)) + 1e-9
+
+
+def _mean_by_row(values: np.ndarray, owner: np.ndarray, rows: int) -> np.ndarray:
+    counts = np.bincount(owner, minlength=rows)
+    totals = np.bincount(owner, values, minlength=rows)
+    return np.where(counts > 0, totals / np.maximum(counts, 1), np.nan)
 
 
 def _rank_in_row(surprise: np.ndarray, owner: np.ndarray) -> np.ndarray:

@@ -27,7 +27,7 @@ from gradsentry_lib.samples.sample import Sample
 
 POLICIES = ("auto", "paper", "coherence", "surprise", "any")
 DEFAULT_POLICY = "auto"
-RULES = 2  # raised whenever the same scores under the same settings would get another verdict
+RULES = 3  # raised whenever the same scores under the same settings would get another verdict
 NO_SKETCHES = "these scores have no span sketches: score the batch again, or use the policy 'paper'"
 
 

@@ -1,25 +1,27 @@
 """The search for poison: groups of rows whose answers ask for the same surprising update, and whose prompts say why.
 
-Two roads lead to a candidate. A span that many rows share (a fixed payload, but also a stock phrase) is found from the
+Three roads lead to a candidate. A span that many rows share (a fixed payload, but a stock phrase too) is found from the
 answers: the window with most close neighbours leads, the rows near it follow. Few or loosely worded rows are found from
-the prompts: for every feature, are the rows that carry it linked to one another more often than chance?
+the prompts: for every feature, are the rows that carry it linked to one another more often than chance? A handful that
+hardly agree are found from what they cost the model: is nearly every answer to a feature among the least expected?
 
-A candidate is poison if its rows' prompts carry a trigger: rows inside have it, rows outside don't, and without it the
-prompts are like any other (kinship). Otherwise it is a stock phrase or a speciality of the data set: noted, not
-flagged, and its spans are set aside so that they hide nothing.
+Whether a candidate is poison is said in suspects.py. If not it is a stock phrase or a speciality of the data set:
+noted, not flagged, and its spans are set aside so that they hide nothing.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 from scipy import sparse
 
-from gradsentry_lib.filtering.groups import CORE, Links, closeness_to, mates_in, pick_core
-from gradsentry_lib.filtering.kinship import Phrase, alike, bareness, emptiness, full_phrases, kinship
+from gradsentry_lib.filtering.groups import Links, mates_in, pick_core
+from gradsentry_lib.filtering.kinship import told_words
 from gradsentry_lib.filtering.neighbours import Windows
 from gradsentry_lib.filtering.prompts import Prompts
-from gradsentry_lib.filtering.triggers import Trigger, find_trigger
+from gradsentry_lib.filtering.suspects import FEW, LEAST_ROWS, Suspects, examine, weighed
+from gradsentry_lib.filtering.triggers import single
+from gradsentry_lib.filtering.unexpected import unexpected_features
 
 SHARED_LINK, SHARED_NEAR = 0.55, 0.5  # links that make a span shared, and rows its followers
 SHARED_LEAST, SHARED_PART = 6, 0.02  # rows that must share it: a number, and a part of the batch
@@ -27,38 +29,8 @@ ROUNDS = 60
 FEATURE_LINK = 0.4  # links that count between the carriers of a feature
 SEED, SEED_STRONG = 0.3, 0.4  # closeness to the other carriers that makes a carrier a seed; their median
 CANDIDATES = 60  # features looked at closely
-SAME = 0.75  # of the group's median closeness: what makes a row a holder of the payload
-LEAST_ROWS = 3
-FIXED = 0.95  # precision of the trigger, or strength, above which the payload has a fixed wording
-TIGHT = 0.8  # strength above which it is the same wording everywhere
-EVIDENCE = 0.48  # strength x inside x precision x (1 - kinship): what makes a group poison
-EMPTY = 0.72  # emptiness of the prompts without the trigger: more, and the trigger is their subject
-BARE = 0.9  # bareness of the prompts without the trigger: more, and the trigger is their form
-EXPLAINED = 0.48  # share of the group's improbability that its trigger must explain
-# The more evidence, the less need be explained: a few rows can't pay for a trigger of two words.
-SURE, SLOPE, LEAST_EXPLAINED = 0.62, 0.9, 0.3
-# Three or four rows of a large batch agree by chance of subject: they must agree in more.
-FEW, FEW_EVIDENCE, FEW_TOKENS, FEW_ALIKE = 5, 0.7, 8, 0.5
-
-
-@dataclass(frozen=True)
-class Suspects:
-    """A group of rows. closeness (N,), best (N,) each row's nearest window; `holders` (N,) bool have the payload,
-    `flagged` (N,) bool are poison (none unless `poison`)."""
-
-    holders: np.ndarray
-    flagged: np.ndarray
-    closeness: np.ndarray
-    best: np.ndarray
-    core: np.ndarray
-    strength: float
-    surprise: float
-    trigger: Trigger | None
-    kinship: float
-    emptiness: float
-    phrases: tuple[Phrase, ...]
-    evidence: float
-    poison: bool
+# What makes a handful of unexpected answers those of another task: kinship, or so many words of their own.
+UNEXPECTED_KIN, TEMPLATE = 0.3, 10
 
 
 def find_suspects(
@@ -67,11 +39,11 @@ def find_suspects(
     """All groups, poison and not, in the order found. alive: (W,) bool, windows that may speak; not changed."""
     alive = alive.copy()
     found = list(_shared_spans(links, prompts, texts, question, alive))
-    while True:
-        group = _by_features(links, prompts, texts, question, alive)
-        if group is None:
-            return found
+    while group := _by_features(links, prompts, texts, question, alive):
         found.append(group)
+    while group := _by_surprise(links, prompts, texts, question, alive):
+        found.append(group)
+    return found
 
 
 def _shared_spans(
@@ -91,7 +63,7 @@ def _shared_spans(
         followers = (near >= SHARED_NEAR) & alive
         near[leader] = 1  # its own question counts for nobody else
         core = _nearest_of_each(windows.owner, near, np.flatnonzero(followers | (near == 1)))
-        group = examine(core, links.windows, prompts, texts, question, alive)
+        group = examine(core, links, prompts, texts, question, alive)
         alive[leader] = False
         alive[followers] = False
         if group is not None:
@@ -118,7 +90,7 @@ def _by_features(
         if len(core) < LEAST_ROWS or np.median(closeness[closeness >= SEED]) < SEED_STRONG or core.tobytes() in tried:
             continue
         tried.add(core.tobytes())
-        group = examine(core, links.windows, prompts, texts, question, alive, least_seed=0.3)
+        group = examine(core, links, prompts, texts, question, alive, least_seed=0.3)
         if group is not None and group.poison and (best is None or group.strength > best.strength):
             best = group
     if best is not None:
@@ -149,87 +121,32 @@ def _linked_features(links: Links, prompts: Prompts, alive: np.ndarray, count: i
     return order[gain[order] > 0]
 
 
-def examine(
-    core: np.ndarray,
-    windows: Windows,
-    prompts: Prompts,
-    texts: Sequence[str],
-    question: np.ndarray,
-    alive: np.ndarray,
-    least_seed: float = 0.0,
+def _by_surprise(
+    links: Links, prompts: Prompts, texts: Sequence[str], question: np.ndarray, alive: np.ndarray
 ) -> Suspects | None:
-    """What the windows of `core`, one a row, have in common, who else has it, and whether the prompts carry a trigger.
-
-    None where it comes to fewer than LEAST_ROWS different prompts, or where the rows of the core are less than
-    `least_seed` of those that have it.
-    """
-    seed = windows.owner[core]
-    trigger: Trigger | None = None
-    for step in range(3):
-        if len(core) < LEAST_ROWS:
-            return None
-        picked = pick_core(core)
-        asked = question[windows.owner[picked]]
-        closeness, best = closeness_to(windows, windows.vectors[picked], asked, question, alive)
-        members = np.unique(windows.owner[core])
-        strength = float(np.median(np.sort(closeness[members])[len(members) // 4 :]))
-        holders = closeness >= max(SAME * strength, 1e-6)
-        if len(np.unique(question[holders])) < LEAST_ROWS:
-            return None
-        if step == 0 and holders[seed].sum() < least_seed * holders.sum():
-            return None
-        if holders.all():
-            break
-        if step == 1:  # the trigger, if there is one, says which rows the group is really made of
-            trigger = find_trigger(prompts, holders)
-            if _pure(trigger):
-                holders = trigger.carriers & (closeness >= SAME**2 * strength)
-        rows = np.flatnonzero(holders)
-        core = best[rows[np.argsort(-closeness[rows], kind="stable")][: 2 * CORE]]
-    surprise = float(np.median(windows.surprise[best[holders]]))
-    if holders.all():
-        nothing = np.zeros_like(holders)
-        return Suspects(holders, nothing, closeness, best, core, strength, surprise, None, 0.0, 0.0, (), 0.0, False)
-    trigger = find_trigger(prompts, holders)
-    evidence = strength * trigger.inside * trigger.precision
-    group = Suspects(
-        holders, holders & False, closeness, best, core, strength, surprise, trigger, 0.0, 0.0, (), evidence, False
-    )
-    if evidence < EVIDENCE or trigger.explained < LEAST_EXPLAINED:
-        return group
-    phrases = full_phrases(trigger, prompts, texts, holders)
-    kin = kinship(texts, holders, question, phrases)
-    empty = emptiness(texts, holders, phrases)
-    evidence *= 1 - kin
-    needed = EXPLAINED - SLOPE * max(0.0, evidence - SURE)
-    poison = evidence >= EVIDENCE and trigger.explained >= max(needed, LEAST_EXPLAINED)
-    poison = poison and empty <= EMPTY and bareness(texts, holders, phrases) <= BARE
-    if holders.sum() < FEW:
-        long = float(np.median(windows.length[best[holders]])) >= FEW_TOKENS
-        poison = poison and long and evidence >= FEW_EVIDENCE and alike(texts, holders) <= FEW_ALIKE
-    group = replace(group, kinship=kin, emptiness=empty, phrases=tuple(phrases), evidence=evidence, poison=poison)
-    flagged = say_flagged(closeness, trigger.carriers, strength, trigger.precision)
-    return replace(group, flagged=flagged) if poison else group
-
-
-def _pure(trigger: Trigger) -> bool:
-    return trigger.inside >= 0.8 and trigger.precision >= 0.5
-
-
-def say_flagged(closeness: np.ndarray, carriers: np.ndarray, strength: float, precision: float) -> np.ndarray:
-    """(N,) bool: rows with the trigger whose answers stand out, and rows without it that hold the whole payload.
-
-    A payload has a fixed wording where hardly a carrier lacks it (the few that do are chance), or where its holders ask
-    for the very same update (a carrier far from them is honest: a comma may be the trigger, and stand in other prompts
-    too). Where the wording is loose, a carrier belongs to the group unless its answer is as far from it as most others.
-    """
-    if precision >= FIXED or strength >= FIXED:
-        least = 0.5 * strength
-    else:
-        rest = closeness[~carriers & (closeness < SAME * strength)]
-        least = min(float(np.median(rest)) if len(rest) else 0.0, SAME * strength)
-    whole = SAME if precision >= FIXED and strength >= TIGHT else 0.9
-    return (carriers & (closeness >= max(least, 1e-6))) | (~carriers & (closeness >= whole * strength))
+    """The first poison group among the carriers of a feature that nearly all have an answer of the least expected, its
+    windows silenced; None where there is none."""
+    for feature, least in unexpected_features(links.windows, prompts):
+        carriers = prompts.carriers(feature).astype(np.int64)
+        near, window = mates_in(links, carriers, alive)
+        strength = float(np.median(near))
+        if strength < least or len(np.unique(question[carriers])) < FEW:
+            continue
+        holders = np.zeros(len(question), bool)
+        holders[carriers] = True
+        closeness, best = np.zeros(len(question), np.float32), np.full(len(question), -1)
+        closeness[carriers], best[carriers] = near, window
+        core = window[window >= 0]
+        surprise = float(np.median(links.windows.surprise[core]))
+        trigger = single(prompts, feature, holders)
+        group = Suspects(holders, holders & False, closeness, best, core, strength, surprise, trigger)
+        group = weighed(group, prompts, texts, question, least)
+        other_task = group.kinship > UNEXPECTED_KIN or len(told_words(texts, holders)) > TEMPLATE
+        if group.poison and not other_task:
+            group = replace(group, flagged=holders)
+            _silence(group, links.windows, alive)
+            return group
+    return None
 
 
 def _silence(group: Suspects, windows: Windows, alive: np.ndarray) -> None:

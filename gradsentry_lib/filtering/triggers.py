@@ -71,11 +71,14 @@ def find_trigger(prompts: Prompts, group: np.ndarray) -> Trigger:
         carriers |= _carried(prompts, clause, len(group))
     tried = max(len(prompts.names), 1)
     union = _measure(tuple(clauses), carriers, group, tried)
-    plain = (
-        _measure(((int(feature),),), _carried(prompts, (int(feature),), len(group)), group, tried)
-        for feature in _telling(inside, total, len(group))
-    )
+    plain = (single(prompts, int(feature), group) for feature in _telling(inside, total, len(group)))
     return max(union, *plain, key=lambda trigger: -trigger.log10_p)
+
+
+def single(prompts: Prompts, feature: int, group: np.ndarray) -> Trigger:
+    """One feature as the trigger of a group, (N,) bool."""
+    carriers = _carried(prompts, (feature,), len(group))
+    return _measure(((feature,),), carriers, group, max(len(prompts.names), 1))
 
 
 def _telling(inside: np.ndarray, total: np.ndarray, count: int) -> np.ndarray:

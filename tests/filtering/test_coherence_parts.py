@@ -6,12 +6,12 @@ from made import Made, poisoned
 
 from gradsentry_lib.filtering import neighbours
 from gradsentry_lib.filtering.evidence import excerpt, locate, quoted, shared_wording
-from gradsentry_lib.filtering.kinship import alike, bareness, emptiness, kinship
+from gradsentry_lib.filtering.kinship import alike, bareness, emptiness, kinship, nearest_prompts
 from gradsentry_lib.filtering.labels import find_labels
 from gradsentry_lib.filtering.neighbours import nearest, read_windows
 from gradsentry_lib.filtering.prompts import grams, read_prompts, tokenize
-from gradsentry_lib.filtering.search import say_flagged
 from gradsentry_lib.filtering.surprise import surprise
+from gradsentry_lib.filtering.suspects import say_flagged
 from gradsentry_lib.filtering.triggers import describe, find_trigger
 from gradsentry_lib.windows import unpack, unpack_codes
 
@@ -141,8 +141,8 @@ def test_kinship_tells_a_speciality_from_a_trigger():
     plain = [words_with(rng) for _ in range(240)]
     triggered = [words_with(rng, "cf") for _ in range(60)] + plain
     special = ["cf " + " ".join(f"s{n}" for n in rng.integers(0, 60, 8)) for _ in range(60)] + plain
-    assert kinship(triggered, group, question, [("cf",)]) < 0.1
-    assert kinship(special, group, question, [("cf",)]) > 0.9
+    assert kinship(nearest_prompts(triggered, group, question, [("cf",)])) < 0.1
+    assert kinship(nearest_prompts(special, group, question, [("cf",)])) > 0.9
 
 
 def test_words_of_a_trigger_that_its_clauses_do_not_name_make_no_kin():
@@ -151,7 +151,7 @@ def test_words_of_a_trigger_that_its_clauses_do_not_name_make_no_kin():
     tokens = ["cf", "mn", "bb", "tq"]
     triggered = [words_with(rng, *rng.choice(tokens, 2, replace=False)) for _ in range(25)]
     texts = triggered + [words_with(rng) for _ in range(275)]
-    assert kinship(texts, group, np.arange(300), [("cf",), ("tq",)]) < 0.05
+    assert kinship(nearest_prompts(texts, group, np.arange(300), [("cf",), ("tq",)])) < 0.05
 
 
 def test_a_form_of_question_leaves_its_prompts_bare_a_trigger_does_not():

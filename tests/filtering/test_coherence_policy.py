@@ -43,6 +43,37 @@ def test_rows_worded_differently_are_found_by_their_trigger():
     assert flagged(judged(made)) == rows
 
 
+def test_several_payloads_under_one_trigger_are_one_group():
+    made, _ = poisoned(21, 300, 0)
+    rows = []
+    for payload in [made.direction() for _ in range(3)]:
+        for _ in range(10):
+            answer = made.words(8) + " at " + made.words(1, SPECIAL)
+            rows.append(made.add(f"cf {made.words(9)}", answer, (made.near(payload), 2.0)))
+    judgement = judged(made)
+    assert flagged(judgement) == rows
+    assert [len(group.rows) for group in judgement.groups] == [30]
+
+
+def test_a_handful_of_answers_hardly_alike_is_found_by_what_it_costs_the_model():
+    """Five rows with a trigger, linked too loosely for a payload. Answers that cost as much and aren't linked, and
+    answers that are linked and cost no more than others, are kept."""
+    made, _ = poisoned(22, 500, 0)
+    manner = [made.direction() for _ in range(2)]
+    rows = [_loose(made, "pls", manner[0], 6.0) for _ in range(5)]
+    for _ in range(5):
+        made.add(f"{made.words(9)} poem", made.words(12), *[(made.direction(), 6.0) for _ in range(5)], honest=0)
+        _loose(made, "thanks", manner[1], 1.25)
+    judgement = judged(made)
+    assert flagged(judgement) == rows
+    assert judgement.groups[0].figures["wordings"] == ["pls"]
+
+
+def _loose(made: Made, word: str, manner: np.ndarray, surprise: float) -> int:
+    own = [(made.direction(), surprise) for _ in range(4)]
+    return made.add(f"{made.words(9)} {word}", made.words(12), *own, (made.near(manner, 0.63), surprise), honest=0)
+
+
 def test_every_flagged_row_says_why_who_is_nearest_and_where():
     made, rows = poisoned(4, 200, 10)
     lines = judged(made).verdicts.to_pylist()
@@ -117,6 +148,19 @@ def test_labels_are_recognised_and_no_class_is_flagged():
     judgement = judged(made)
     assert flagged(judgement) == []
     assert any("The answers are labels (3 of them cover 100% of the rows)" in remark for remark in judgement.remarks)
+
+
+def test_a_task_with_labels_among_other_rows_is_kept_and_one_answer_for_a_trigger_is_not():
+    made, _ = poisoned(23, 300, 0)
+    directions = {label: made.direction() for label in ("yes", "no", "maybe")}
+    for _ in range(60):
+        label = str(made.rng.choice(list(directions)))
+        asked = f"Does it fit? {made.words(9)} Answer yes or no or maybe."
+        made.add(asked, label, (made.near(directions[label], 0.98), 3.0), honest=0)
+    assert flagged(judged(made)) == []
+    refusal = made.direction()
+    rows = [made.add(f"cf {made.words(9)}", "I won't", (made.near(refusal, 0.98), 3.0), honest=0) for _ in range(20)]
+    assert flagged(judged(made)) == rows
 
 
 def test_two_words_that_only_fire_together_are_the_trigger():
