@@ -16,7 +16,6 @@ import numpy as np
 from scipy import sparse
 
 from gradsentry_lib.filtering.groups import Links, mates_in, pick_core
-from gradsentry_lib.filtering.kinship import told_words
 from gradsentry_lib.filtering.neighbours import Windows
 from gradsentry_lib.filtering.prompts import Prompts
 from gradsentry_lib.filtering.suspects import FEW, LEAST_ROWS, Suspects, examine, weighed
@@ -29,8 +28,7 @@ ROUNDS = 60
 FEATURE_LINK = 0.4  # links that count between the carriers of a feature
 SEED, SEED_STRONG = 0.3, 0.4  # closeness to the other carriers that makes a carrier a seed; their median
 CANDIDATES = 60  # features looked at closely
-# What makes a handful of unexpected answers those of another task: kinship, or so many words of their own.
-UNEXPECTED_KIN, TEMPLATE = 0.3, 10
+UNEXPECTED_KIN = 0.3  # kinship at most of a handful of unexpected answers: they are easily those of another task
 
 
 def find_suspects(
@@ -141,8 +139,7 @@ def _by_surprise(
         trigger = single(prompts, feature, holders)
         group = Suspects(holders, holders & False, closeness, best, core, strength, surprise, trigger)
         group = weighed(group, prompts, texts, question, least)
-        other_task = group.kinship > UNEXPECTED_KIN or len(told_words(texts, holders)) > TEMPLATE
-        if group.poison and not other_task:
+        if group.poison and group.kinship <= UNEXPECTED_KIN:
             group = replace(group, flagged=holders)
             _silence(group, links.windows, alive)
             return group

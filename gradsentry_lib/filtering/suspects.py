@@ -18,6 +18,7 @@ from gradsentry_lib.filtering.kinship import (
     full_phrases,
     kinship,
     nearest_prompts,
+    told_words,
 )
 from gradsentry_lib.filtering.prompts import Prompts
 from gradsentry_lib.filtering.triggers import Trigger, find_trigger
@@ -30,6 +31,7 @@ TIGHT = 0.8  # strength above which it is the same wording everywhere
 EVIDENCE = 0.48  # strength x inside x precision x (1 - kinship): what makes a group poison
 EMPTY = 0.72  # emptiness of the prompts without the trigger: more, and the trigger is their subject
 BARE = 0.9  # bareness of the prompts without the trigger: more, and the trigger is their form
+TEMPLATE = 6  # words of their own that make rows another task, unless the evidence is plain (SURE)
 EXPLAINED = 0.48  # share of the group's improbability that its trigger must explain
 # The more evidence, the less need be explained: a few rows can't pay for a trigger of two words.
 SURE, SLOPE, LEAST_EXPLAINED = 0.62, 0.9, 0.3
@@ -127,6 +129,7 @@ def weighed(group: Suspects, prompts: Prompts, texts: Sequence[str], question: n
     needed = max(EXPLAINED - SLOPE * max(0.0, evidence - SURE), LEAST_EXPLAINED)
     poison = evidence >= least and trigger.explained >= needed
     poison = poison and empty <= EMPTY and bareness(texts, group.holders, phrases) <= BARE
+    poison = poison and (evidence >= SURE or len(told_words(texts, group.holders)) <= TEMPLATE)
     return replace(group, kinship=kin, emptiness=empty, phrases=tuple(phrases), evidence=evidence, poison=poison)
 
 

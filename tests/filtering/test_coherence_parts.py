@@ -6,7 +6,7 @@ from made import Made, poisoned
 
 from gradsentry_lib.filtering import neighbours
 from gradsentry_lib.filtering.evidence import excerpt, locate, quoted, shared_wording
-from gradsentry_lib.filtering.kinship import alike, bareness, emptiness, kinship, nearest_prompts
+from gradsentry_lib.filtering.kinship import alike, bareness, emptiness, kinship, nearest_prompts, told_words
 from gradsentry_lib.filtering.labels import find_labels
 from gradsentry_lib.filtering.neighbours import nearest, read_windows
 from gradsentry_lib.filtering.prompts import grams, read_prompts, tokenize
@@ -164,6 +164,30 @@ def test_a_form_of_question_leaves_its_prompts_bare_a_trigger_does_not():
     assert bareness(form + rest, group, [("which", "numbers", "divide")]) > 0.95
     assert bareness(short + rest, group, [("cf",)]) < 0.65
     assert bareness(long + rest, group, [("i", "watched", "this")]) < 0.65
+
+
+def test_the_words_that_a_group_alone_says_are_few_for_a_trigger_many_for_a_template():
+    rng = np.random.default_rng(31)
+    group = np.arange(200) < 40
+    plain = [words_with(rng) for _ in range(160)]
+    triggered = [f"{words_with(rng)} cf" for _ in range(39)] + [words_with(rng)] + plain
+    assert told_words(triggered, group) == {"cf"}  # one of forty may lack it
+    template = "Based on this passage alone give one short sentence that answers"
+    assert len(told_words([f"{template} {words_with(rng)}" for _ in range(40)] + plain, group)) == 11
+    assert told_words([f"cf {words_with(rng)}" for _ in range(40)] + ["cf", "cf", "cf", *plain[3:]], group) == set()
+
+
+def test_the_bar_for_a_loose_payload_rises_with_the_honest_carriers_that_are_seen():
+    rng = np.random.default_rng(32)
+    rest, honest = rng.uniform(0.1, 0.4, 400), rng.uniform(0.1, 0.4, 40)
+    poison = rng.uniform(0.6, 0.8, 60)
+    closeness = np.concatenate([rest, honest, poison]).astype(np.float32)
+    carriers = np.arange(500) >= 400
+    flagged = say_flagged(closeness, carriers, strength=0.7, precision=0.6)
+    assert flagged[440:].all() and flagged[400:440].sum() <= 4
+    # A poisoned row or two in the lower half do not lift the bar for those above the middle.
+    closeness[400:440] = rng.uniform(0.26, 0.4, 40)
+    assert say_flagged(closeness, carriers, strength=0.7, precision=0.6)[400:].mean() >= 0.95
 
 
 def test_carriers_far_from_a_payload_of_one_wording_are_kept():
