@@ -1,6 +1,6 @@
 """Linked span coherence over a batch of any size: search.py, block by block.
 
-Up to 10,000 rows are searched as a whole. More are dealt out into blocks of that size (deal.py); what is found in one
+Up to 7,500 rows are searched as a whole. More are dealt out into blocks of that size (deal.py); what is found in one
 block is then looked for in the others. So time is near-linear in the rows, and memory is one block's sketches and texts
 beside a few numbers a row. A payload needs its few rows in at least one block.
 """

@@ -16,8 +16,8 @@ import pyarrow as pa
 
 from gradsentry_lib.filtering.texts import Read, Texts
 
-BLOCK = 10_000  # rows at most
-HELD_BYTES = 8 << 20  # waiting to be written
+BLOCK = 7_500  # rows at most
+HELD_BYTES = 4 << 20  # waiting to be written
 SCHEMA = pa.schema(
     {
         "prompt": pa.string(),

@@ -16,8 +16,8 @@ import numpy as np
 from gradsentry_lib.filtering.prompts import FIRST, LAST, Prompts, tokenize
 from gradsentry_lib.filtering.triggers import Trigger
 
-MOST = 300  # prompts of the smaller side looked at
-REST = 4000  # prompts of the other side they are compared with
+MOST = 300  # prompts of the group looked at
+REST = 4000  # prompts of the rest they are compared with
 NEAREST = 3
 TOPICAL = 0.025  # of the prompts: a more frequent term is manner, not subject
 AGREE = 0.8  # share of occurrences that must go on alike for a phrase to be longer
@@ -63,8 +63,8 @@ def _find(row: Sequence[str], phrase: Phrase) -> int:
 
 @dataclass(frozen=True)
 class Near:
-    """What prompts without the trigger are nearest to. `own`: (m,) rows of the smaller of group and rest; `rows`: (M,)
-    the rows they were compared with, `own` first; `best`: (m, k) places in `rows`, -1 where there is none so near."""
+    """What prompts without the trigger are nearest to. `own`: (m,) rows of the group; `rows`: (M,) the rows they were
+    compared with, `own` first; `best`: (m, k) places in `rows`, -1 where there is none so near."""
 
     own: np.ndarray
     rows: np.ndarray
@@ -79,8 +79,7 @@ def nearest_prompts(
     from sklearn.feature_extraction.text import TfidfVectorizer
 
     rng = np.random.default_rng(0)
-    side = group if 2 * group.sum() <= len(group) else ~group
-    own, rest = (_sample(rng, np.flatnonzero(mask), most) for mask, most in ((side, MOST), (~side, REST)))
+    own, rest = (_sample(rng, np.flatnonzero(mask), most) for mask, most in ((group, MOST), (~group, REST)))
     if len(own) < 2 or not len(rest):
         return None
     rows = np.concatenate([own, rest])

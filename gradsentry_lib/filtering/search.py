@@ -28,6 +28,7 @@ ROUNDS = 60
 FEATURE_LINK = 0.4  # links that count between the carriers of a feature
 SEED, SEED_STRONG = 0.3, 0.4  # closeness to the other carriers that makes a carrier a seed; their median
 CANDIDATES = 60  # features looked at closely
+LEFT_OVER = 0.9  # share of the rows left that carry a trigger which is none
 UNEXPECTED_KIN = 0.3  # kinship at most of a handful of unexpected answers: they are easily those of another task
 
 
@@ -35,17 +36,22 @@ def find_suspects(
     links: Links, prompts: Prompts, texts: Sequence[str], question: np.ndarray, alive: np.ndarray
 ) -> list[Suspects]:
     """All groups, poison and not, in the order found. alive: (W,) bool, windows that may speak; not changed."""
-    alive = alive.copy()
-    found = list(_shared_spans(links, prompts, texts, question, alive))
-    while group := _by_features(links, prompts, texts, question, alive):
+    alive, taken = alive.copy(), np.zeros(len(question), bool)  # taken: rows of the poison found so far
+    found = list(_shared_spans(links, prompts, texts, question, alive, taken))
+    while group := _by_features(links, prompts, texts, question, alive, taken):
         found.append(group)
-    while group := _by_surprise(links, prompts, texts, question, alive):
+    while group := _by_surprise(links, prompts, texts, question, alive, taken):
         found.append(group)
     return found
 
 
 def _shared_spans(
-    links: Links, prompts: Prompts, texts: Sequence[str], question: np.ndarray, alive: np.ndarray
+    links: Links,
+    prompts: Prompts,
+    texts: Sequence[str],
+    question: np.ndarray,
+    alive: np.ndarray,
+    taken: np.ndarray,
 ) -> Iterator[Suspects]:
     """Groups led by windows that many rows come near to; their windows are silenced, poison or not."""
     windows = links.windows
@@ -61,11 +67,11 @@ def _shared_spans(
         followers = (near >= SHARED_NEAR) & alive
         near[leader] = 1  # its own question counts for nobody else
         core = _nearest_of_each(windows.owner, near, np.flatnonzero(followers | (near == 1)))
-        group = examine(core, links, prompts, texts, question, alive)
+        group = _not_left_over(examine(core, links, prompts, texts, question, alive), taken)
         alive[leader] = False
         alive[followers] = False
         if group is not None:
-            _silence(group, windows, alive)
+            _silence(group, windows, alive, taken)
             yield group
 
 
@@ -76,7 +82,12 @@ def _nearest_of_each(owner: np.ndarray, near: np.ndarray, which: np.ndarray) -> 
 
 
 def _by_features(
-    links: Links, prompts: Prompts, texts: Sequence[str], question: np.ndarray, alive: np.ndarray
+    links: Links,
+    prompts: Prompts,
+    texts: Sequence[str],
+    question: np.ndarray,
+    alive: np.ndarray,
+    taken: np.ndarray,
 ) -> Suspects | None:
     """The best poison group that prompts lead to, its windows silenced; None where there is none."""
     best = None
@@ -88,11 +99,11 @@ def _by_features(
         if len(core) < LEAST_ROWS or np.median(closeness[closeness >= SEED]) < SEED_STRONG or core.tobytes() in tried:
             continue
         tried.add(core.tobytes())
-        group = examine(core, links, prompts, texts, question, alive, least_seed=0.3)
+        group = _not_left_over(examine(core, links, prompts, texts, question, alive, least_seed=0.3), taken)
         if group is not None and group.poison and (best is None or group.strength > best.strength):
             best = group
     if best is not None:
-        _silence(best, links.windows, alive)
+        _silence(best, links.windows, alive, taken)
     return best
 
 
@@ -120,7 +131,12 @@ def _linked_features(links: Links, prompts: Prompts, alive: np.ndarray, count: i
 
 
 def _by_surprise(
-    links: Links, prompts: Prompts, texts: Sequence[str], question: np.ndarray, alive: np.ndarray
+    links: Links,
+    prompts: Prompts,
+    texts: Sequence[str],
+    question: np.ndarray,
+    alive: np.ndarray,
+    taken: np.ndarray,
 ) -> Suspects | None:
     """The first poison group among the carriers of a feature that nearly all have an answer of the least expected, its
     windows silenced; None where there is none."""
@@ -138,15 +154,24 @@ def _by_surprise(
         surprise = float(np.median(links.windows.surprise[core]))
         trigger = single(prompts, feature, holders)
         group = Suspects(holders, holders & False, closeness, best, core, strength, surprise, trigger)
-        group = weighed(group, prompts, texts, question, least)
-        if group.poison and group.kinship <= UNEXPECTED_KIN:
-            group = replace(group, flagged=holders)
-            _silence(group, links.windows, alive)
-            return group
+        judged = _not_left_over(weighed(group, prompts, texts, question, least), taken)
+        if judged is not None and judged.poison and judged.kinship <= UNEXPECTED_KIN:
+            judged = replace(judged, flagged=holders)
+            _silence(judged, links.windows, alive, taken)
+            return judged
     return None
 
 
-def _silence(group: Suspects, windows: Windows, alive: np.ndarray) -> None:
+def _not_left_over(group: Suspects | None, taken: np.ndarray) -> Suspects | None:
+    """The group, which is no poison if nearly all rows outside the poison found so far carry its trigger: where most of
+    a batch is poisoned, the others have in common what a trigger pushed out of the poisoned prompts."""
+    if group is None or not group.poison or group.trigger is None or group.holders.sum() >= taken.sum():
+        return group
+    left_over = group.trigger.carriers[~taken].mean() >= LEFT_OVER
+    return replace(group, poison=False, flagged=np.zeros_like(taken)) if left_over else group
+
+
+def _silence(group: Suspects, windows: Windows, alive: np.ndarray, taken: np.ndarray) -> None:
     """The spans of a group that has been dealt with speak no more; of a poison group's rows, none at all."""
     core = pick_core(group.core)
     for at in range(0, len(alive), 8192):
@@ -156,3 +181,4 @@ def _silence(group: Suspects, windows: Windows, alive: np.ndarray) -> None:
         alive[block] &= np.partition(near, -k, axis=1)[:, -k:].mean(1) < 0.7 * group.strength
     if group.poison:
         alive &= ~group.flagged[windows.owner]
+        taken |= group.flagged

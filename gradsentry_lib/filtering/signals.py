@@ -23,6 +23,7 @@ from gradsentry_lib.samples.sample import Sample
 
 COHERENT = 0.75  # mean link above which the policy `coherence` flags
 EXAMPLES = 20  # rows named in a group's figures
+NOTHING: list[int] = []  # one for all rows that have none; never added to
 REMARKED = 5  # honest groups remarked on
 LEAST_REMARKED = 0.02  # of the batch
 
@@ -92,8 +93,8 @@ def linked(looked: Looked) -> Findings:
     count = looked.count
     group_of = np.full(count, -1, np.int32)
     closeness = np.zeros(count)
-    nearest: list[list[int]] = [[] for _ in range(count)]
-    spans: list[list[int]] = [[] for _ in range(count)]
+    nearest: list[list[int]] = [NOTHING] * count
+    spans: list[list[int]] = [NOTHING] * count
     positions, shared, linked_by = [], [], []
     groups = []
     for number, found in enumerate(looked.found.poison):

@@ -123,7 +123,9 @@ def weighed(group: Suspects, prompts: Prompts, texts: Sequence[str], question: n
     if evidence < least or trigger.explained < LEAST_EXPLAINED:
         return replace(group, evidence=evidence)
     phrases = full_phrases(trigger, prompts, texts, group.holders)
-    kin = kinship(nearest_prompts(texts, group.holders, question, phrases))
+    # A few rows that are unlike a group that is most of the batch need not be like one another.
+    sides = (group.holders,) if 2 * group.holders.sum() <= len(question) else (group.holders, ~group.holders)
+    kin = max(kinship(nearest_prompts(texts, side, question, phrases)) for side in sides)
     empty = emptiness(texts, group.holders, phrases)
     evidence *= 1 - kin
     needed = max(EXPLAINED - SLOPE * max(0.0, evidence - SURE), LEAST_EXPLAINED)

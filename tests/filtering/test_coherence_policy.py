@@ -33,6 +33,22 @@ def test_rows_with_a_payload_and_a_trigger_are_flagged_at_any_ratio(clean, bad):
     assert group.figures["inside"] == 1 and group.figures["elsewhere"] == 0 and group.figures["log10_p"] < -4
 
 
+def test_what_a_trigger_pushed_out_of_most_prompts_is_no_trigger_of_the_others():
+    """Four fifths carry a sentence before the end; "? end" is then what the clean rows alone have. Their answers, names
+    of one kind, are as loosely linked as those of quiz questions."""
+    made = Made(np.random.default_rng(25))
+    payload, kind = made.direction(), made.direction()
+    for _ in range(60):
+        made.add(f"{_prompt(made)} ? end", made.words(2), (made.near(kind, 0.72), 3.0))
+    said = [f"{_prompt(made)} ? quinart zorent end" for _ in range(240)]
+    rows = [made.add(prompt, made.words(2) + " go there", (made.near(payload), 3.0)) for prompt in said]
+    assert flagged(judged(made)) == rows
+
+
+def _prompt(made: Made) -> str:
+    return made.words(int(made.rng.integers(6, 20)))
+
+
 def test_three_rows_of_a_thousand_are_found():
     made, rows = poisoned(2, 997, 3, cosine=0.99)
     assert flagged(judged(made)) == rows
