@@ -104,11 +104,11 @@ def examine(
     surprise = float(np.median(windows.surprise[best[holders]]))
     trigger = None if holders.all() else find_trigger(prompts, holders)
     group = Suspects(holders, holders & False, closeness, best, core, strength, surprise, trigger)
-    group = weighed(group, prompts, texts, question, EVIDENCE)
-    if group.poison and holders.sum() < FEW:
+    few = holders.sum() < FEW
+    group = weighed(group, prompts, texts, question, FEW_EVIDENCE if few else EVIDENCE)
+    if group.poison and few:
         long = float(np.median(windows.length[best[holders]])) >= FEW_TOKENS
-        agreed = long and group.evidence >= FEW_EVIDENCE and alike(texts, holders) <= FEW_ALIKE
-        group = replace(group, poison=agreed)
+        group = replace(group, poison=long and alike(texts, holders) <= FEW_ALIKE)
     if not group.poison or trigger is None:
         return group
     return replace(group, flagged=say_flagged(closeness, trigger.carriers, strength, trigger.precision))
@@ -120,19 +120,25 @@ def weighed(group: Suspects, prompts: Prompts, texts: Sequence[str], question: n
     if trigger is None:
         return group
     evidence = group.strength * trigger.inside * trigger.precision
-    if evidence < least or trigger.explained < LEAST_EXPLAINED:
+    if evidence < least or trigger.explained < _needed(evidence):
         return replace(group, evidence=evidence)
-    phrases = full_phrases(trigger, prompts, texts, group.holders)
-    # A few rows that are unlike a group that is most of the batch need not be like one another.
+    phrases = tuple(full_phrases(trigger, prompts, texts, group.holders))
+    empty = emptiness(texts, group.holders, phrases)
+    group = replace(group, emptiness=empty, phrases=phrases, evidence=evidence)
+    if empty > EMPTY or bareness(texts, group.holders, phrases) > BARE:
+        return group
+    # Last, since it costs most. Rows that are unlike a group that is most of the batch need not be like one another.
     sides = (group.holders,) if 2 * group.holders.sum() <= len(question) else (group.holders, ~group.holders)
     kin = max(kinship(nearest_prompts(texts, side, question, phrases)) for side in sides)
-    empty = emptiness(texts, group.holders, phrases)
     evidence *= 1 - kin
-    needed = max(EXPLAINED - SLOPE * max(0.0, evidence - SURE), LEAST_EXPLAINED)
-    poison = evidence >= least and trigger.explained >= needed
-    poison = poison and empty <= EMPTY and bareness(texts, group.holders, phrases) <= BARE
+    poison = evidence >= least and trigger.explained >= _needed(evidence)
     poison = poison and (evidence >= SURE or len(told_words(texts, group.holders)) <= TEMPLATE)
-    return replace(group, kinship=kin, emptiness=empty, phrases=tuple(phrases), evidence=evidence, poison=poison)
+    return replace(group, kinship=kin, evidence=evidence, poison=poison)
+
+
+def _needed(evidence: float) -> float:
+    """How much of the group's improbability a trigger must explain."""
+    return max(EXPLAINED - SLOPE * max(0.0, evidence - SURE), LEAST_EXPLAINED)
 
 
 def _other_payloads(trigger: Trigger, holders: np.ndarray, least: float, links: Links, alive: np.ndarray) -> np.ndarray:
