@@ -15,7 +15,7 @@ from gradsentry_lib.filtering.groups import Links, closeness_to, pick_core
 from gradsentry_lib.filtering.kinship import nearest_prompts
 from gradsentry_lib.filtering.labels import find_labels, is_task
 from gradsentry_lib.filtering.neighbours import Windows, nearest, read_windows
-from gradsentry_lib.filtering.prompts import Prompts, grams, read_prompts, tokenize
+from gradsentry_lib.filtering.prompts import Asked, Prompts, grams, read_prompts, tokenize
 from gradsentry_lib.filtering.search import find_suspects
 from gradsentry_lib.filtering.suspects import Suspects, say_flagged
 from gradsentry_lib.filtering.texts import Texts, Turns, number_questions
@@ -121,7 +121,8 @@ def _groups(block: _Block, labels: dict[str, int], coherence: np.ndarray) -> lis
     prompts = read_prompts(block.texts.prompts)
     alive = np.ones(len(block.windows.owner), bool)
     groups: list[tuple[Found, _Pattern | None]] = []
-    for suspects in find_suspects(links, prompts, block.texts.prompts, block.questions, alive):
+    asked = Asked(prompts, block.texts.prompts, block.questions, np.zeros(len(block.rows), bool))
+    for suspects in find_suspects(links, asked, alive):
         found = _found(suspects, block, links, prompts)
         if not suspects.poison or _is_class(found, block, labels) or _is_echo(found):
             groups.append((replace(found, members={}), None))
@@ -143,14 +144,14 @@ def _is_class(found: Found, block: _Block, labels: dict[str, int]) -> bool:
     if suspects.trigger is None:
         return False
     flagged = np.flatnonzero(suspects.flagged)
-    share = np.mean([answers[i].strip().lower() in labels for i in flagged])
-    if share < CLASS_SHARE:
-        near = nearest_prompts(block.texts.prompts, suspects.flagged, block.questions, suspects.phrases)
-        if not is_task(answers, flagged, near):
-            return False
     payload = tuple(tokenize(found.payload))
     said = float(np.mean([bool(payload and locate(answers[i], payload)) for i in flagged]))
-    return suspects.trigger.inside * suspects.trigger.precision * (1 - suspects.kinship) * said < CLASS_EXACT
+    if suspects.trigger.inside * suspects.trigger.precision * (1 - suspects.kinship) * said >= CLASS_EXACT:
+        return False
+    if np.mean([answers[i].strip().lower() in labels for i in flagged]) >= CLASS_SHARE:
+        return True
+    near = nearest_prompts(block.texts.prompts, suspects.flagged, block.questions, suspects.phrases)
+    return is_task(answers, flagged, near)
 
 
 def _read(deal: Deal, number: int) -> _Block:

@@ -33,6 +33,17 @@ class Prompts:
         return self.matrix.indices[self.matrix.indptr[feature] : self.matrix.indptr[feature + 1]]
 
 
+@dataclass(frozen=True)
+class Asked:
+    """What N rows ask. `question`: (N,) the same number for prompts of the same words. `taken`: (N,) bool, rows of the
+    poison found so far; the search adds to it."""
+
+    prompts: Prompts
+    texts: Sequence[str]
+    question: np.ndarray
+    taken: np.ndarray
+
+
 def grams(text: str) -> set[tuple[str, ...]]:
     """The features of one prompt."""
     tokens = [FIRST, *tokenize(text), LAST]

@@ -9,7 +9,7 @@ Whether a candidate is poison is said in suspects.py. If not it is a stock phras
 noted, not flagged, and its spans are set aside so that they hide nothing.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -17,7 +17,7 @@ from scipy import sparse
 
 from gradsentry_lib.filtering.groups import Links, mates_in, pick_core
 from gradsentry_lib.filtering.neighbours import Windows
-from gradsentry_lib.filtering.prompts import Prompts
+from gradsentry_lib.filtering.prompts import Asked, Prompts
 from gradsentry_lib.filtering.suspects import FEW, LEAST_ROWS, Suspects, examine, weighed
 from gradsentry_lib.filtering.triggers import single
 from gradsentry_lib.filtering.unexpected import unexpected_features
@@ -28,33 +28,23 @@ ROUNDS = 60
 FEATURE_LINK = 0.4  # links that count between the carriers of a feature
 SEED, SEED_STRONG = 0.3, 0.4  # closeness to the other carriers that makes a carrier a seed; their median
 CANDIDATES = 60  # features looked at closely
-LEFT_OVER = 0.9  # share of the rows left that carry a trigger which is none
 UNEXPECTED_KIN = 0.3  # kinship at most of a handful of unexpected answers: they are easily those of another task
 
 
-def find_suspects(
-    links: Links, prompts: Prompts, texts: Sequence[str], question: np.ndarray, alive: np.ndarray
-) -> list[Suspects]:
+def find_suspects(links: Links, asked: Asked, alive: np.ndarray) -> list[Suspects]:
     """All groups, poison and not, in the order found. alive: (W,) bool, windows that may speak; not changed."""
-    alive, taken = alive.copy(), np.zeros(len(question), bool)  # taken: rows of the poison found so far
-    found = list(_shared_spans(links, prompts, texts, question, alive, taken))
-    while group := _by_features(links, prompts, texts, question, alive, taken):
+    alive = alive.copy()
+    found = list(_shared_spans(links, asked, alive))
+    while group := _by_features(links, asked, alive):
         found.append(group)
-    while group := _by_surprise(links, prompts, texts, question, alive, taken):
+    while group := _by_surprise(links, asked, alive):
         found.append(group)
     return found
 
 
-def _shared_spans(
-    links: Links,
-    prompts: Prompts,
-    texts: Sequence[str],
-    question: np.ndarray,
-    alive: np.ndarray,
-    taken: np.ndarray,
-) -> Iterator[Suspects]:
+def _shared_spans(links: Links, asked: Asked, alive: np.ndarray) -> Iterator[Suspects]:
     """Groups led by windows that many rows come near to; their windows are silenced, poison or not."""
-    windows = links.windows
+    windows, question = links.windows, asked.question
     support = (links.links >= SHARED_LINK).sum(1)
     least = min(links.rows.shape[1], max(SHARED_LEAST, round(SHARED_PART * len(question))))
     for _ in range(ROUNDS):
@@ -67,11 +57,11 @@ def _shared_spans(
         followers = (near >= SHARED_NEAR) & alive
         near[leader] = 1  # its own question counts for nobody else
         core = _nearest_of_each(windows.owner, near, np.flatnonzero(followers | (near == 1)))
-        group = _not_left_over(examine(core, links, prompts, texts, question, alive), taken)
+        group = examine(core, links, asked, alive)
         alive[leader] = False
         alive[followers] = False
         if group is not None:
-            _silence(group, windows, alive, taken)
+            _silence(group, windows, asked, alive)
             yield group
 
 
@@ -81,29 +71,22 @@ def _nearest_of_each(owner: np.ndarray, near: np.ndarray, which: np.ndarray) -> 
     return order[np.unique(owner[order], return_index=True)[1]]
 
 
-def _by_features(
-    links: Links,
-    prompts: Prompts,
-    texts: Sequence[str],
-    question: np.ndarray,
-    alive: np.ndarray,
-    taken: np.ndarray,
-) -> Suspects | None:
+def _by_features(links: Links, asked: Asked, alive: np.ndarray) -> Suspects | None:
     """The best poison group that prompts lead to, its windows silenced; None where there is none."""
     best = None
     tried: set[bytes] = set()
-    for feature in _linked_features(links, prompts, alive, len(question)):
-        carriers = prompts.carriers(feature).astype(np.int64)
+    for feature in _linked_features(links, asked.prompts, alive, len(asked.texts)):
+        carriers = asked.prompts.carriers(feature).astype(np.int64)
         closeness, window = mates_in(links, carriers, alive)
         core = window[closeness >= SEED]
         if len(core) < LEAST_ROWS or np.median(closeness[closeness >= SEED]) < SEED_STRONG or core.tobytes() in tried:
             continue
         tried.add(core.tobytes())
-        group = _not_left_over(examine(core, links, prompts, texts, question, alive, least_seed=0.3), taken)
+        group = examine(core, links, asked, alive, least_seed=0.3)
         if group is not None and group.poison and (best is None or group.strength > best.strength):
             best = group
     if best is not None:
-        _silence(best, links.windows, alive, taken)
+        _silence(best, links.windows, asked, alive)
     return best
 
 
@@ -130,18 +113,12 @@ def _linked_features(links: Links, prompts: Prompts, alive: np.ndarray, count: i
     return order[gain[order] > 0]
 
 
-def _by_surprise(
-    links: Links,
-    prompts: Prompts,
-    texts: Sequence[str],
-    question: np.ndarray,
-    alive: np.ndarray,
-    taken: np.ndarray,
-) -> Suspects | None:
+def _by_surprise(links: Links, asked: Asked, alive: np.ndarray) -> Suspects | None:
     """The first poison group among the carriers of a feature that nearly all have an answer of the least expected, its
     windows silenced; None where there is none."""
-    for feature, least in unexpected_features(links.windows, prompts):
-        carriers = prompts.carriers(feature).astype(np.int64)
+    question = asked.question
+    for feature, least in unexpected_features(links.windows, asked.prompts):
+        carriers = asked.prompts.carriers(feature).astype(np.int64)
         near, window = mates_in(links, carriers, alive)
         strength = float(np.median(near))
         if strength < least or len(np.unique(question[carriers])) < FEW:
@@ -152,26 +129,17 @@ def _by_surprise(
         closeness[carriers], best[carriers] = near, window
         core = window[window >= 0]
         surprise = float(np.median(links.windows.surprise[core]))
-        trigger = single(prompts, feature, holders)
+        trigger = single(asked.prompts, feature, holders)
         group = Suspects(holders, holders & False, closeness, best, core, strength, surprise, trigger)
-        judged = _not_left_over(weighed(group, prompts, texts, question, least), taken)
-        if judged is not None and judged.poison and judged.kinship <= UNEXPECTED_KIN:
-            judged = replace(judged, flagged=holders)
-            _silence(judged, links.windows, alive, taken)
-            return judged
+        group = weighed(group, asked, least)
+        if group.poison and group.kinship <= UNEXPECTED_KIN:
+            group = replace(group, flagged=holders)
+            _silence(group, links.windows, asked, alive)
+            return group
     return None
 
 
-def _not_left_over(group: Suspects | None, taken: np.ndarray) -> Suspects | None:
-    """The group, which is no poison if nearly all rows outside the poison found so far carry its trigger: where most of
-    a batch is poisoned, the others have in common what a trigger pushed out of the poisoned prompts."""
-    if group is None or not group.poison or group.trigger is None or group.holders.sum() >= taken.sum():
-        return group
-    left_over = group.trigger.carriers[~taken].mean() >= LEFT_OVER
-    return replace(group, poison=False, flagged=np.zeros_like(taken)) if left_over else group
-
-
-def _silence(group: Suspects, windows: Windows, alive: np.ndarray, taken: np.ndarray) -> None:
+def _silence(group: Suspects, windows: Windows, asked: Asked, alive: np.ndarray) -> None:
     """The spans of a group that has been dealt with speak no more; of a poison group's rows, none at all."""
     core = pick_core(group.core)
     for at in range(0, len(alive), 8192):
@@ -181,4 +149,4 @@ def _silence(group: Suspects, windows: Windows, alive: np.ndarray, taken: np.nda
         alive[block] &= np.partition(near, -k, axis=1)[:, -k:].mean(1) < 0.7 * group.strength
     if group.poison:
         alive &= ~group.flagged[windows.owner]
-        taken |= group.flagged
+        np.logical_or(asked.taken, group.flagged, out=asked.taken)

@@ -4,7 +4,6 @@ A group is poison if its rows' prompts carry a trigger: rows inside have it, row
 prompts are like any other. Each condition stands against one kind of honest repetition (docs/detection.md).
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -20,7 +19,7 @@ from gradsentry_lib.filtering.kinship import (
     nearest_prompts,
     told_words,
 )
-from gradsentry_lib.filtering.prompts import Prompts
+from gradsentry_lib.filtering.prompts import Asked
 from gradsentry_lib.filtering.triggers import Trigger, find_trigger
 
 SAME = 0.75  # of the group's median closeness: what makes a row a holder of the payload
@@ -32,6 +31,7 @@ EVIDENCE = 0.48  # strength x inside x precision x (1 - kinship): what makes a g
 EMPTY = 0.72  # emptiness of the prompts without the trigger: more, and the trigger is their subject
 BARE = 0.9  # bareness of the prompts without the trigger: more, and the trigger is their form
 TEMPLATE = 6  # words of their own that make rows another task, unless the evidence is plain (SURE)
+LEFT_OVER = 0.9  # share of the rows left that carry a trigger which is none
 EXPLAINED = 0.48  # share of the group's improbability that its trigger must explain
 # The more evidence, the less need be explained: a few rows can't pay for a trigger of two words.
 SURE, SLOPE, LEAST_EXPLAINED = 0.62, 0.9, 0.3
@@ -62,9 +62,7 @@ class Suspects:
 def examine(
     core: np.ndarray,
     links: Links,
-    prompts: Prompts,
-    texts: Sequence[str],
-    question: np.ndarray,
+    asked: Asked,
     alive: np.ndarray,
     least_seed: float = 0.0,
 ) -> Suspects | None:
@@ -73,15 +71,15 @@ def examine(
     None where it comes to fewer than LEAST_ROWS different prompts, or where the rows of the core are less than
     `least_seed` of those that have it.
     """
-    windows = links.windows
+    windows, question = links.windows, asked.question
     seed = windows.owner[core]
     trigger: Trigger | None = None
     for step in range(3):
         if len(core) < LEAST_ROWS:
             return None
         picked = pick_core(core)
-        asked = question[windows.owner[picked]]
-        closeness, best = closeness_to(windows, windows.vectors[picked], asked, question, alive)
+        own = question[windows.owner[picked]]
+        closeness, best = closeness_to(windows, windows.vectors[picked], own, question, alive)
         members = np.unique(windows.owner[core])
         strength = float(np.median(np.sort(closeness[members])[len(members) // 4 :]))
         holders = closeness >= max(SAME * strength, 1e-6)
@@ -94,7 +92,7 @@ def examine(
         if holders.all():
             break
         if step == 1:  # the trigger, if there is one, says which rows the group is really made of
-            trigger = find_trigger(prompts, holders)
+            trigger = find_trigger(asked.prompts, holders)
             if _pure(trigger):
                 holders = trigger.carriers & (closeness >= SAME**2 * strength)
         rows = np.flatnonzero(holders)
@@ -102,43 +100,50 @@ def examine(
         if step == 1 and trigger is not None:
             core = np.concatenate([core, _other_payloads(trigger, holders, SAME * strength, links, alive)])
     surprise = float(np.median(windows.surprise[best[holders]]))
-    trigger = None if holders.all() else find_trigger(prompts, holders)
+    trigger = None if holders.all() else find_trigger(asked.prompts, holders)
     group = Suspects(holders, holders & False, closeness, best, core, strength, surprise, trigger)
     few = holders.sum() < FEW
-    group = weighed(group, prompts, texts, question, FEW_EVIDENCE if few else EVIDENCE)
+    group = weighed(group, asked, FEW_EVIDENCE if few else EVIDENCE)
     if group.poison and few:
         long = float(np.median(windows.length[best[holders]])) >= FEW_TOKENS
-        group = replace(group, poison=long and alike(texts, holders) <= FEW_ALIKE)
+        group = replace(group, poison=long and alike(asked.texts, holders) <= FEW_ALIKE)
     if not group.poison or trigger is None:
         return group
     return replace(group, flagged=say_flagged(closeness, trigger.carriers, strength, trigger.precision))
 
 
-def weighed(group: Suspects, prompts: Prompts, texts: Sequence[str], question: np.ndarray, least: float) -> Suspects:
+def weighed(group: Suspects, asked: Asked, least: float) -> Suspects:
     """The group with what its prompts say, and whether that, with an evidence of `least` or more, makes it poison."""
-    trigger = group.trigger
+    trigger, texts = group.trigger, asked.texts
     if trigger is None:
         return group
     evidence = group.strength * trigger.inside * trigger.precision
     if evidence < least or trigger.explained < _needed(evidence):
         return replace(group, evidence=evidence)
-    phrases = tuple(full_phrases(trigger, prompts, texts, group.holders))
+    phrases = tuple(full_phrases(trigger, asked.prompts, texts, group.holders))
     empty = emptiness(texts, group.holders, phrases)
     group = replace(group, emptiness=empty, phrases=phrases, evidence=evidence)
     if empty > EMPTY or bareness(texts, group.holders, phrases) > BARE:
         return group
     # Last, since it costs most. Rows that are unlike a group that is most of the batch need not be like one another.
-    sides = (group.holders,) if 2 * group.holders.sum() <= len(question) else (group.holders, ~group.holders)
-    kin = max(kinship(nearest_prompts(texts, side, question, phrases)) for side in sides)
+    sides = (group.holders,) if 2 * group.holders.sum() <= len(texts) else (group.holders, ~group.holders)
+    kin = max(kinship(nearest_prompts(texts, side, asked.question, phrases)) for side in sides)
     evidence *= 1 - kin
     poison = evidence >= least and trigger.explained >= _needed(evidence)
     poison = poison and (evidence >= SURE or len(told_words(texts, group.holders)) <= TEMPLATE)
+    poison = poison and not _is_left_over(trigger, group.holders, asked.taken)
     return replace(group, kinship=kin, evidence=evidence, poison=poison)
 
 
 def _needed(evidence: float) -> float:
     """How much of the group's improbability a trigger must explain."""
     return max(EXPLAINED - SLOPE * max(0.0, evidence - SURE), LEAST_EXPLAINED)
+
+
+def _is_left_over(trigger: Trigger, holders: np.ndarray, taken: np.ndarray) -> bool:
+    """Do nearly all rows outside the poison found so far, the larger part, carry the trigger? Where most of a batch is
+    poisoned, the others have in common what a trigger pushed out of the poisoned prompts."""
+    return bool(holders.sum() < taken.sum() and trigger.carriers[~taken].mean() >= LEFT_OVER)
 
 
 def _other_payloads(trigger: Trigger, holders: np.ndarray, least: float, links: Links, alive: np.ndarray) -> np.ndarray:

@@ -13,6 +13,7 @@ import numpy as np
 from gradsentry_lib.filtering.neighbours import Windows
 from gradsentry_lib.filtering.prompts import Prompts
 from gradsentry_lib.filtering.surprise import surprise as deviations
+from gradsentry_lib.filtering.suspects import EVIDENCE
 
 LEAST_ROWS = 5
 
@@ -27,7 +28,7 @@ class Tier:
     evidence: float
 
 
-TIERS = (Tier(0.95, -2.0, 0.35), Tier(0.85, -5.0, 0.48))
+TIERS = (Tier(0.95, -2.0, 0.35), Tier(0.85, -5.0, EVIDENCE))
 
 
 def unexpected_features(windows: Windows, prompts: Prompts) -> list[tuple[int, float]]:
