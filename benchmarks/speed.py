@@ -34,11 +34,12 @@ from gradsentry_lib.evaluation.published import mean_loss, published_entropies, 
 from gradsentry_lib.filtering.threshold import find_threshold
 from gradsentry_lib.samples.read import open_source
 from gradsentry_lib.samples.sample import Sample, Turn
-from gradsentry_lib.scoring.batching import pack, padding_waste
+from gradsentry_lib.scoring.batching import padding_waste
 from gradsentry_lib.scoring.config import Effort, ScoringConfig
 from gradsentry_lib.scoring.encoding import encode
-from gradsentry_lib.scoring.forward import run_body
+from gradsentry_lib.scoring.forward import lays_strips, passes, run_body
 from gradsentry_lib.scoring.model import ScoringModel, load_model
+from gradsentry_lib.scoring.reuse import sections
 from gradsentry_lib.scoring.scorer import default_budget, score_samples
 from gradsentry_lib.scoring.spectrum import spectral_entropy
 
@@ -74,13 +75,15 @@ def read(path: Path, rows: int) -> list[Sample]:
 
 def floor(samples: Sequence[Sample], model: ScoringModel) -> float:
     """Runs the bare transformer over the packs of (b); gives the share of padding."""
-    ids = [encode(sample, model.tokenizer, model.context).ids for sample in samples]
-    lengths = [len(row) for row in ids]
-    packs = pack(lengths, default_budget(model))
+    rows = [encode(sample, model.tokenizer, model.context) for sample in samples]
+    budget = default_budget(model)
+    (jobs,) = sections(model.body, rows, budget, 0)
+    lengths = [len(job.ids) for job in jobs]
+    packs = passes(model.body, lengths, budget)
     with torch.no_grad():
         for members in packs:
-            run_body(model.body, [ids[i] for i in members])
-    return padding_waste(lengths, packs)
+            run_body(model.body, [jobs[i].ids for i in members])
+    return 0.0 if lays_strips(model.body) else padding_waste(lengths, packs)
 
 
 def slow_entropies(samples: Sequence[Sample], model: ScoringModel) -> np.ndarray:

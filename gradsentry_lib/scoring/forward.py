@@ -1,4 +1,4 @@
-"""One pass of the transformer's body over a pack of token sequences, with or without a shared past."""
+"""One pass of the transformer's body over rows of tokens, each with or without a past."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,83 +6,82 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from transformers.cache_utils import DynamicCache, DynamicLayer
 
+from gradsentry_lib.scoring.batching import pack
+from gradsentry_lib.scoring.padded import run_padded
+from gradsentry_lib.scoring.past import EMPTY, Past
+from gradsentry_lib.scoring.strip import NAME, run_strip
 
-class Past:
-    """Keys and values of a prefix, layer by layer: each (heads, length, width)."""
-
-    def __init__(self, layers: list[tuple[Tensor, Tensor]], length: int) -> None:
-        self.layers = layers
-        self.length = length
+UNLIMITED = 1 << 30  # tokens
 
 
 def run_body(
     body: Any, ids: Sequence[np.ndarray], pasts: Sequence[Past] | None = None, keep: bool = False
-) -> tuple[Tensor, DynamicCache | None]:
-    """Hidden states (B, L, D) of B sequences padded on the right to L, and the cache where `keep` asks for it.
+) -> tuple[Tensor, list[Past]]:
+    """Hidden states (N, D) of the N tokens of all rows, row after row; with `keep`, the past that each row ends with.
 
-    Right padding needs no mask: causal attention never looks right, and padded positions are never read. With `pasts`,
-    one a sequence, shorter pasts are padded and masked, and positions go on from each past's own length.
+    ids: token ids of R rows. pasts: what stands before each, nothing where not given.
     """
-    length = max(map(len, ids))
-    block = np.zeros((len(ids), length), dtype=np.int64)
-    for row, tokens in zip(block, ids, strict=True):
-        row[: len(tokens)] = tokens
-    device = next(body.parameters()).device
-    inputs = torch.from_numpy(block).to(device)
-    if pasts is None or not any(past.length for past in pasts):
-        output = body(input_ids=inputs, use_cache=keep, **({"past_key_values": DynamicCache()} if keep else {}))
-        return output.last_hidden_state, output.past_key_values if keep else None
-    sizes = torch.tensor([past.length for past in pasts], device=device)
-    longest = int(sizes.max())
-    cache = _gather(pasts, longest)
-    mask = None
-    if any(past.length != longest for past in pasts):
-        mask = torch.ones(len(ids), longest + length, dtype=torch.long, device=device)
-        mask[:, :longest] = torch.arange(longest, device=device)[None] < sizes[:, None]
-    positions = sizes[:, None] + torch.arange(length, device=device)[None]
-    output = body(input_ids=inputs, past_key_values=cache, attention_mask=mask, position_ids=positions, use_cache=True)
-    return output.last_hidden_state, output.past_key_values if keep else None
+    pasts = pasts or [EMPTY] * len(ids)
+    longest = max(past.length + len(tokens) for past, tokens in zip(pasts, ids, strict=True))
+    run = run_strip if lays_strips(body) and longest <= window(body) else run_padded
+    return run(body, ids, pasts, keep)
 
 
-def _gather(pasts: Sequence[Past], longest: int) -> DynamicCache:
-    """A cache whose row i holds pasts[i], padded on the right to `longest`; one shared past is only a view."""
-    cache = DynamicCache()
-    same = all(past is pasts[0] for past in pasts)
-    example = next(past for past in pasts if past.length)
-    for layer in range(len(example.layers)):
-        pair = []
-        for part in (0, 1):
-            if same:
-                pair.append(pasts[0].layers[layer][part].expand(len(pasts), -1, -1, -1))
-            else:
-                first = example.layers[layer][part]
-                full = first.new_zeros(len(pasts), first.shape[0], longest, first.shape[2])
-                for row, past in zip(full, pasts, strict=True):
-                    if past.length:
-                        row[:, : past.length] = past.layers[layer][part]
-                pair.append(full)
-        held = DynamicLayer()  # filled by hand: DynamicCache.update would copy the shared view once more
-        held.lazy_initialization(pair[0], pair[1])
-        held.keys, held.values = pair
-        cache.layers.append(held)
-    return cache
+def passes(body: Any, lengths: Sequence[int], budget: int) -> list[list[int]]:
+    """Which rows go through `run_body` together, so that it costs least: see `pack`."""
+    return pack(lengths, budget, padded=not lays_strips(body))
 
 
-def split_cache(cache: DynamicCache, pasts: Sequence[Past] | None, lengths: Sequence[int]) -> list[Past]:
-    """The pasts that a kept pass ends with, one a sequence: its own past without padding, then its own new tokens."""
-    before = max((past.length for past in pasts), default=0) if pasts else 0
-    made = []
-    for row, length in enumerate(lengths):
-        own = pasts[row].length if pasts else 0
-        layers = []
-        for layer in cache.layers:
-            assert isinstance(layer, DynamicLayer) and layer.keys is not None and layer.values is not None
-            keys, values = (
-                torch.cat([x[row, :, :own], x[row, :, before : before + length]], dim=1)
-                for x in (layer.keys, layer.values)
-            )
-            layers.append((keys, values))
-        made.append(Past(layers, own + length))
-    return made
+def window(body: Any) -> int:
+    """Longest sequence in which every token sees all before it."""
+    config = body.config.get_text_config()
+    sizes = (getattr(config, name, None) for name in ("sliding_window", "attention_chunk_size"))
+    return min((size for size in sizes if size), default=UNLIMITED)
+
+
+def lays_strips(body: Any) -> bool:
+    """Whether rows are laid end to end, so that a pass holds no padding."""
+    return body.config._attn_implementation == NAME
+
+
+def lay_strips(body: Any) -> None:
+    """Has the body lay rows end to end from now on, where that gives the states that padded rows give."""
+    before = body.config._attn_implementation
+    if before != "sdpa":  # another attention was chosen, and it can't be cut into rows
+        return
+    body.set_attn_implementation(NAME)
+    if not (lays_strips(body) and is_exact(body, run_strip)):
+        body.set_attn_implementation(before)
+
+
+def past_limit(body: Any) -> int:
+    """Longest sequence for which a reused past gives the same states; 0 where it never does.
+
+    A sliding window is exact as long as nothing slides. State-space layers and caches of another kind are found by
+    trying.
+    """
+    return window(body) if is_exact(body, run_body) else 0
+
+
+@torch.no_grad()
+def is_exact(body: Any, run: Any) -> bool:
+    """Does `run` give the states of rows padded to the longest: as a whole, and cut in two with a past between?"""
+    generator = np.random.default_rng(0)
+    vocab = body.config.get_text_config().vocab_size
+    whole = [generator.integers(0, vocab, size) for size in (23, 19, 23, 9, 23)]
+    cuts = (7, 12, 7, 3, 15)
+    heads = [ids[:cut] for ids, cut in zip(whole, cuts, strict=True)]
+    tails = [ids[cut:] for ids, cut in zip(whole, cuts, strict=True)]
+    none = [EMPTY] * len(whole)
+    try:
+        expected, _ = run_padded(body, whole, none, False)
+        found, _ = run(body, whole, none, False)
+        _, pasts = run(body, heads, none, True)
+        continued, _ = run(body, tails, pasts, False)
+    except Exception:  # whatever an architecture raises on what it was not made for: it can't
+        return False
+    ends = [row[cut:] for row, cut in zip(expected.split([len(ids) for ids in whole]), cuts, strict=True)]
+    tolerance = expected.float().abs().max() * (1e-4 if expected.dtype in (torch.float32, torch.float64) else 0.1)
+    pairs = ((expected, found), (torch.cat(ends), continued))
+    return all(bool((a.float() - b.float()).abs().max() <= tolerance) for a, b in pairs)

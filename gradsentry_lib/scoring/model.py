@@ -7,15 +7,15 @@ from typing import Any
 import torch
 
 from gradsentry_lib.errors import BadInput
+from gradsentry_lib.scoring.forward import lay_strips, past_limit
 from gradsentry_lib.scoring.head import OutputProjection, find_output_projection
 from gradsentry_lib.scoring.identity import ModelIdentity, first_line, identify
-from gradsentry_lib.scoring.reuse import past_limit
 from gradsentry_lib.scoring.sketch import Projection, make_projection
 
 
 @dataclass(frozen=True)
 class ScoringModel:
-    """A loaded model. `body`: the transformer without its head; `past_limit`: see reuse.py; `projection`: sketch.py."""
+    """A loaded model. `body`: the transformer without its head; `past_limit`: forward.py; `projection`: sketch.py."""
 
     identity: ModelIdentity
     model: Any
@@ -61,6 +61,7 @@ def wrap(model: Any, tokenizer: Any, identity: ModelIdentity) -> ScoringModel:
     """A ScoringModel from a model that is in memory already."""
     head = find_output_projection(model)
     body = getattr(model, model.base_model_prefix)
+    lay_strips(body)
     return ScoringModel(
         identity, model, body, tokenizer, head, past_limit(body), make_projection(body, tokenizer, head)
     )

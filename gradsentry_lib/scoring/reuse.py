@@ -9,25 +9,27 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 
-from gradsentry_lib.scoring.batching import pack
 from gradsentry_lib.scoring.encoding import Encoded
-from gradsentry_lib.scoring.forward import Past, run_body, split_cache
+from gradsentry_lib.scoring.forward import passes, run_body
+from gradsentry_lib.scoring.past import EMPTY, Past
 from gradsentry_lib.scoring.prefix import Node, prefix_tree
 
 PAST_BYTES = 1 << 30  # keys and values alive at a time
-UNLIMITED = 1 << 30  # tokens
-EMPTY = Past([], 0)
 
 
 @dataclass(frozen=True)
 class Job:
-    """What is left to compute of row `index`: its tokens after `past`, and its spans counted from there."""
+    """What is left to compute of row `index`.
+
+    `ids`: the tokens after `past` whose states predict something, so all but the row's last. `spans`: its supervised
+    spans, counted from the first of them. `targets`: the supervised tokens.
+    """
 
     index: int
     ids: np.ndarray
     spans: tuple[tuple[int, int], ...]
+    targets: np.ndarray
     past: Past
 
 
@@ -40,19 +42,21 @@ def sections(body: Any, rows: Sequence[Encoded], budget: int, longest_past: int)
         return
     # Pasts of unequal length are padded to the longest, so positions inside the cache may reach twice a row's length.
     if 2 * max(len(row.ids) for row in rows) > longest_past:
-        yield [Job(i, row.ids, row.spans, EMPTY) for i, row in enumerate(rows)]
+        yield [_job(i, row, 0, EMPTY) for i, row in enumerate(rows)]
         return
     for nodes in _bounded(_preorder(prefix_tree(rows)), _bytes_a_token(body)):
         pasts: dict[int, Past] = {}
         _compute(body, rows, nodes, pasts, budget)
-        jobs = []
-        for node in nodes:
-            for i in node.rows:
-                row = rows[i]
-                spans = tuple((start - node.end, end - node.end) for start, end in row.spans)
-                jobs.append(Job(i, row.ids[node.end :], spans, pasts.get(id(node), EMPTY)))
+        jobs = [_job(i, rows[i], node.end, pasts.get(id(node), EMPTY)) for node in nodes for i in node.rows]
         if jobs:
             yield jobs
+
+
+def _job(index: int, row: Encoded, start: int, past: Past) -> Job:
+    """The job of a row whose first `start` tokens are in `past`."""
+    spans = tuple((begin - start, end - start) for begin, end in row.spans)
+    targets = np.concatenate([row.ids[begin:end] for begin, end in row.spans])
+    return Job(index, row.ids[start : row.spans[-1][1] - 1], spans, targets, past)
 
 
 def _preorder(root: Node) -> Iterator[Node]:
@@ -87,14 +91,11 @@ def _compute(body: Any, rows: Sequence[Encoded], nodes: Sequence[Node], pasts: d
             at = at.parent
     ready = [node for node in needed.values() if not (node.parent and node.parent.end)]
     while ready:
-        for members in pack([node.end - node.start for node in ready], budget):
+        for members in passes(body, [node.end - node.start for node in ready], budget):
             batch = [ready[i] for i in members]
-            before = [pasts[id(n.parent)] for n in batch] if batch[0].start else None
-            ids = [rows[n.row].ids[n.start : n.end] for n in batch]
-            _, cache = run_body(body, ids, before, keep=True)
-            assert cache is not None
-            for node, past in zip(batch, split_cache(cache, before, [len(x) for x in ids]), strict=True):
-                pasts[id(node)] = past
+            before = [pasts.get(id(node.parent), EMPTY) for node in batch]
+            _, made = run_body(body, [rows[n.row].ids[n.start : n.end] for n in batch], before, keep=True)
+            pasts.update(zip(map(id, batch), made, strict=True))
         done = {id(node) for node in ready}
         ready = [node for node in needed.values() if node.parent and id(node.parent) in done]
 
@@ -104,32 +105,3 @@ def _bytes_a_token(body: Any) -> int:
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
     width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     return 2 * config.num_hidden_layers * heads * width * next(body.parameters()).element_size()
-
-
-@torch.no_grad()
-def past_limit(body: Any) -> int:
-    """Longest sequence for which this architecture gives the same states from a reused past; 0 where it never does.
-
-    A sliding window is exact as long as nothing slides. State-space layers and caches of another kind are found by
-    trying: three short sequences, on pasts of two lengths, against the same sequences in one piece.
-    """
-    config = body.config.get_text_config()
-    window = getattr(config, "sliding_window", None)
-    generator = np.random.default_rng(0)
-    whole = [generator.integers(0, config.vocab_size, size) for size in (23, 19, 23)]
-    cut = (7, 12, 7)
-    try:
-        expected, _ = run_body(body, whole)
-        heads = [ids[:n] for ids, n in zip(whole, cut, strict=True)]
-        _, cache = run_body(body, heads, keep=True)
-        assert cache is not None
-        pasts = split_cache(cache, None, cut)
-        found, _ = run_body(body, [ids[n:] for ids, n in zip(whole, cut, strict=True)], pasts)
-    except Exception:  # whatever an architecture raises on a cache that is not its own: it can't share
-        return 0
-    scale = expected.float().abs().max()
-    tolerance = scale * (1e-4 if expected.dtype in (torch.float32, torch.float64) else 0.1)
-    for i, (ids, n) in enumerate(zip(whole, cut, strict=True)):
-        if (expected[i, n : len(ids)].float() - found[i, : len(ids) - n].float()).abs().max() > tolerance:
-            return 0
-    return int(window) if window else UNLIMITED

@@ -12,10 +12,9 @@ import numpy as np
 import torch
 
 from gradsentry_lib.samples.sample import Sample
-from gradsentry_lib.scoring.batching import pack
 from gradsentry_lib.scoring.config import Effort, ScoringConfig
 from gradsentry_lib.scoring.encoding import Encoded, EncodingError, encode
-from gradsentry_lib.scoring.forward import run_body
+from gradsentry_lib.scoring.forward import passes, run_body
 from gradsentry_lib.scoring.gradient import span_signals
 from gradsentry_lib.scoring.model import ScoringModel
 from gradsentry_lib.scoring.reuse import Job, sections
@@ -71,7 +70,7 @@ def _in_memory(
 ) -> Iterator[list[tuple[Job, Outcome | str]]]:
     """Runs jobs pack by pack. Out of memory halves the budget for all that follows; a job that fails alone says why."""
     for jobs in groups:
-        waiting = _packs(jobs, budget)
+        waiting = _packs(jobs, budget, model)
         while waiting:
             batch = waiting.pop()
             try:
@@ -86,16 +85,18 @@ def _in_memory(
             if model.device.type == "cuda":
                 torch.cuda.empty_cache()
             if len(batch) == 1:
-                yield [(batch[0], f"does not fit in memory alone ({len(batch[0].ids)} tokens)")]
+                tokens = batch[0].past.length + len(batch[0].ids) + 1
+                yield [(batch[0], f"does not fit in memory alone ({tokens} tokens)")]
                 continue
-            budget = max(1, len(batch) * max(len(job.ids) for job in batch) // 2)
+            budget = max(1, sum(len(job.ids) for job in batch) // 2)
             log.warning("Out of memory: going on with %d tokens a pass.", budget)
-            waiting = _packs([*batch, *(job for other in waiting for job in other)], budget)
+            waiting = _packs([*batch, *(job for other in waiting for job in other)], budget, model)
 
 
-def _packs(jobs: Sequence[Job], budget: int) -> list[list[Job]]:
+def _packs(jobs: Sequence[Job], budget: int, model: ScoringModel) -> list[list[Job]]:
     """Packs of jobs, the one to run first at the end."""
-    return [[jobs[i] for i in members] for members in reversed(pack([len(job.ids) for job in jobs], budget))]
+    packs = passes(model.body, [len(job.ids) for job in jobs], budget)
+    return [[jobs[i] for i in members] for members in reversed(packs)]
 
 
 def _is_out_of_memory(error: Exception) -> bool:
@@ -108,10 +109,10 @@ def _run(batch: Sequence[Job], model: ScoringModel, config: ScoringConfig) -> li
     hidden, _ = run_body(model.body, [job.ids for job in batch], [job.past for job in batch])
     spans = [(row, start, end) for row, job in enumerate(batch) for start, end in job.spans]
     lengths = [end - start for _, start, end in spans]
-    rows = np.repeat([row for row, _, _ in spans], lengths)
-    at = np.concatenate([np.arange(start, end) for _, start, end in spans])  # a state predicts the token behind it
-    targets = np.concatenate([batch[row].ids[start:end] for row, start, end in spans])
-    states = hidden[torch.from_numpy(rows).to(hidden.device), torch.from_numpy(at - 1).to(hidden.device)]
+    first = np.concatenate(([0], np.cumsum([len(job.ids) for job in batch])))
+    at = np.concatenate([first[row] + np.arange(start, end) for row, start, end in spans])
+    states = hidden[torch.from_numpy(at - 1).to(hidden.device)]  # a state predicts the token behind it
+    targets = np.concatenate([job.targets for job in batch])
     projection = model.projection if config.sketch else None
     aimed = torch.from_numpy(targets).to(hidden.device)
     signals = span_signals(states, aimed, lengths, model.head, projection, k=config.k, crop=config.crop)

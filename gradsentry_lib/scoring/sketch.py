@@ -67,7 +67,7 @@ def make_projection(body: Any, tokenizer: Any, head: OutputProjection) -> Projec
     with torch.no_grad():
         for text in PLAIN_TEXT:
             ids = np.array(tokenizer.encode(text), dtype=np.int64)
-            hidden = run_body(body, [ids])[0][0, :-1]  # (T - 1, D)
+            hidden = run_body(body, [ids])[0][:-1]  # (T - 1, D)
             _, nll = head.errors(hidden, torch.from_numpy(ids[1:]).to(device))
             total += hidden.double().sum(0)
             losses += float(nll.double().sum())

@@ -52,3 +52,16 @@ def test_no_padding_where_passes_are_free():
     lengths = [3, 3, 9, 9, 5]
     assert padding_waste(lengths, pack(lengths, 1000, 0)) == 0
     assert pack(lengths, 1000, 10_000) == [[2, 3, 4, 0, 1]]
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_without_padding_passes_are_filled(seed):
+    """At most one pass more than the tokens need if rows could be cut; none over the budget."""
+    draw = random.Random(seed)
+    lengths = [draw.randint(1, 40) for _ in range(draw.randint(1, 60))]
+    packs = pack(lengths, 100, padded=False)
+    assert sorted(i for p in packs for i in p) == list(range(len(lengths)))
+    assert all(sum(lengths[i] for i in p) <= 100 for p in packs)
+    assert len(packs) <= sum(lengths) / (100 - 40) + 1
+    assert [lengths[i] for p in packs for i in p] == sorted(lengths, reverse=True)
+    assert pack([300, 4], 100, padded=False) == [[0], [1]]
