@@ -1,10 +1,9 @@
 """Scores samples: encode, share prefixes, pack, one forward pass, all signals.
 
-Data flows one way: Sample -> Encoded -> Job -> hidden states at supervised positions -> SpanSignals -> Score. A sample
-that cannot be scored gets a Score with the reason in `failure`; it never stops the others.
+Data flows one way: Sample -> Encoded -> Job -> States (hidden, at supervised positions) -> SpanSignals -> Score. A
+sample that cannot be scored gets a Score with the reason in `failure`; it never stops the others.
 """
 
-import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
 
@@ -14,14 +13,14 @@ import torch
 from gradsentry_lib.samples.sample import Sample
 from gradsentry_lib.scoring.config import Effort, ScoringConfig
 from gradsentry_lib.scoring.encoding import Encoded, EncodingError, encode
-from gradsentry_lib.scoring.forward import passes, run_body
 from gradsentry_lib.scoring.gradient import span_signals
-from gradsentry_lib.scoring.model import ScoringModel
-from gradsentry_lib.scoring.reuse import Job, sections
+from gradsentry_lib.scoring.model import ScoringModel, release
+from gradsentry_lib.scoring.reuse import sections
 from gradsentry_lib.scoring.score import Score
 from gradsentry_lib.scoring.sketch import join, windows
+from gradsentry_lib.scoring.states import States, Unfit, is_out_of_memory, supervised_states
 
-log = logging.getLogger(__name__)
+HEAD_TOKENS = 2048  # supervised tokens that go through the head together: its weights are read once a chunk of them
 
 Progress = Callable[[int], None]  # called with the number of samples finished since the last call
 
@@ -50,84 +49,69 @@ def score_samples(
         on_progress(len(samples) - len(rows))
     budget = effort.token_budget or default_budget(model)
     jobs = sections(model.body, rows, budget, model.past_limit if effort.share_prefixes else 0)
-    for done in _in_memory(jobs, model, config, budget):
-        for job, outcome in done:
-            index = where[job.index]
+    for done in _held(supervised_states(model.body, jobs, budget), on_progress):
+        for state, outcome in _outcomes(done, model, config):
+            index = where[state.index]
             if isinstance(outcome, str):
                 scores[index] = failed(samples[index], outcome)
             else:
-                scores[index] = _score(samples[index], rows[job.index], *outcome)
-        if on_progress is not None:
-            on_progress(len(done))
+                scores[index] = _score(samples[index], rows[state.index], *outcome)
     return scores
+
+
+def _held(passes: Iterator[list[States | Unfit]], on_progress: Progress | None) -> Iterator[list[States | Unfit]]:
+    """The states of several passes together, until they are enough tokens for the head to be worth its reading."""
+    held: list[States | Unfit] = []
+    for found in passes:
+        held += found
+        if on_progress is not None:
+            on_progress(len(found))
+        if sum(len(state.targets) for state in held if isinstance(state, States)) >= HEAD_TOKENS:
+            yield held
+            held = []
+    yield held
 
 
 Outcome = tuple[list[float], float, bytes]  # each span's entropy; mean NLL over all supervised tokens; the sketch
 
 
-def _in_memory(
-    groups: Iterator[list[Job]], model: ScoringModel, config: ScoringConfig, budget: int
-) -> Iterator[list[tuple[Job, Outcome | str]]]:
-    """Runs jobs pack by pack. Out of memory halves the budget for all that follows; a job that fails alone says why."""
-    for jobs in groups:
-        waiting = _packs(jobs, budget, model)
-        while waiting:
-            batch = waiting.pop()
-            try:
-                outcomes = _run(batch, model, config)
-            except (MemoryError, RuntimeError) as error:
-                if not _is_out_of_memory(error):
-                    raise
-            else:
-                yield list(zip(batch, outcomes, strict=True))
-                continue
-            # Out of the except block, so that the error's traceback no longer holds the tensors that did not fit.
-            if model.device.type == "cuda":
-                torch.cuda.empty_cache()
-            if len(batch) == 1:
-                tokens = batch[0].past.length + len(batch[0].ids) + 1
-                yield [(batch[0], f"does not fit in memory alone ({tokens} tokens)")]
-                continue
-            budget = max(1, sum(len(job.ids) for job in batch) // 2)
-            log.warning("Out of memory: going on with %d tokens a pass.", budget)
-            waiting = _packs([*batch, *(job for other in waiting for job in other)], budget, model)
+def _outcomes(
+    states: Sequence[States | Unfit], model: ScoringModel, config: ScoringConfig
+) -> list[tuple[States | Unfit, Outcome | str]]:
+    """What the head makes of the states, or why there is nothing. Out of memory halves their number."""
+    fit = [state for state in states if isinstance(state, States)]
+    unfit: list[tuple[States | Unfit, Outcome | str]] = [(s, s.reason) for s in states if isinstance(s, Unfit)]
+    try:
+        return [*unfit, *zip(fit, _signals(fit, model, config), strict=True)]
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+    release()
+    if len(fit) == 1:
+        return [*unfit, (fit[0], f"does not fit in memory alone ({len(fit[0].targets)} supervised tokens)")]
+    half = len(fit) // 2
+    return [*unfit, *_outcomes(fit[:half], model, config), *_outcomes(fit[half:], model, config)]
 
 
-def _packs(jobs: Sequence[Job], budget: int, model: ScoringModel) -> list[list[Job]]:
-    """Packs of jobs, the one to run first at the end."""
-    packs = passes(model.body, [len(job.ids) for job in jobs], budget)
-    return [[jobs[i] for i in members] for members in reversed(packs)]
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    """On the CPU torch raises a plain RuntimeError from its allocator."""
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
-
-
-def _run(batch: Sequence[Job], model: ScoringModel, config: ScoringConfig) -> list[Outcome]:
-    """One pass over a pack, and the signals of every span in it."""
-    hidden, _ = run_body(model.body, [job.ids for job in batch], [job.past for job in batch])
-    spans = [(row, start, end) for row, job in enumerate(batch) for start, end in job.spans]
-    lengths = [end - start for _, start, end in spans]
-    first = np.concatenate(([0], np.cumsum([len(job.ids) for job in batch])))
-    at = np.concatenate([first[row] + np.arange(start, end) for row, start, end in spans])
-    states = hidden[torch.from_numpy(at - 1).to(hidden.device)]  # a state predicts the token behind it
-    targets = np.concatenate([job.targets for job in batch])
+def _signals(states: Sequence[States], model: ScoringModel, config: ScoringConfig) -> list[Outcome]:
+    if not states:
+        return []
+    lengths = [length for state in states for length in state.lengths]
+    hidden = torch.cat([state.hidden for state in states])
+    targets = torch.from_numpy(np.concatenate([state.targets for state in states])).to(hidden.device)
     projection = model.projection if config.sketch else None
-    aimed = torch.from_numpy(targets).to(hidden.device)
-    signals = span_signals(states, aimed, lengths, model.head, projection, k=config.k, crop=config.crop)
+    signals = span_signals(hidden, targets, lengths, model.head, projection, k=config.k, crop=config.crop)
     sketches = None
     if projection is not None and signals.tokens is not None:
         sketches = windows(signals.tokens, signals.nll, lengths, projection)
     entropy, nll = signals.entropy.tolist(), signals.nll.double().cpu().numpy()
     outcomes: list[Outcome] = []
     span = token = 0
-    for job in batch:
-        own = slice(span, span + len(job.spans))
-        count = sum(lengths[own])
-        sketch = join(sketches[own], lengths[own]) if sketches else b""
-        outcomes.append((entropy[own], float(nll[token : token + count].mean()), sketch))
-        span, token = own.stop, token + count
+    for state in states:
+        own, end = slice(span, span + len(state.lengths)), token + len(state.targets)
+        sketch = join(sketches[own], state.lengths) if sketches else b""
+        outcomes.append((entropy[own], float(nll[token:end].mean()), sketch))
+        span, token = own.stop, end
     return outcomes
 
 

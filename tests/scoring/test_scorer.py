@@ -12,6 +12,7 @@ import torch
 from gradsentry_lib.errors import BadInput
 from gradsentry_lib.samples.sample import Sample, Turn
 from gradsentry_lib.scoring import gradient as gradient_module
+from gradsentry_lib.scoring import scorer as scorer_module
 from gradsentry_lib.scoring.config import Effort, ScoringConfig
 from gradsentry_lib.scoring.encoding import encode
 from gradsentry_lib.scoring.head import find_output_projection
@@ -143,6 +144,38 @@ def test_out_of_memory_halves_the_budget_and_goes_on(tiny_tokenizer: Any) -> Non
         else:
             assert score.entropy == pytest.approx(reference.entropy, abs=1e-5)
     assert any(length > 70 for length in lengths) and min(lengths) <= 70
+
+
+def test_out_of_memory_in_the_head(tiny_tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows whose supervised tokens fit alone are scored as ever; one whose don't says so."""
+    model = wrap(tiny("llama"), tiny_tokenizer, IDENTITY)
+    expected = score_samples(samples(), model)
+    real = scorer_module.span_signals
+
+    def cramped(hidden: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+        if len(hidden) > 30:
+            raise torch.OutOfMemoryError("out of memory")
+        return real(hidden, *args, **kwargs)
+
+    monkeypatch.setattr(scorer_module, "span_signals", cramped)
+    found = score_samples(samples(), model)
+    for score, reference in zip(found, expected, strict=True):
+        if reference.supervised_tokens > 30:
+            assert score.failure == f"does not fit in memory alone ({reference.supervised_tokens} supervised tokens)"
+        else:
+            assert score.entropy == pytest.approx(reference.entropy, abs=1e-6)
+    assert {score.failure == "" for score in found} == {True, False}
+
+
+def test_how_many_tokens_the_head_takes_at_a_time_does_not_matter(
+    tiny_tokenizer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = wrap(tiny("llama"), tiny_tokenizer, IDENTITY)
+    together = score_samples(samples(), model, effort=Effort(token_budget=40))
+    monkeypatch.setattr(scorer_module, "HEAD_TOKENS", 1)
+    apart = score_samples(samples(), model, effort=Effort(token_budget=40))
+    assert worst(together, apart) < 1e-6
+    assert [score.sketch for score in together] == [score.sketch for score in apart]
 
 
 def test_what_is_not_finite_is_unscored(tiny_tokenizer: Any) -> None:
