@@ -46,7 +46,7 @@ class OutputProjection:
             errors, nll = self._errors_through_tail(hidden, targets)
             return errors[:, :columns], nll
         exact = torch.float64 if self.weight.dtype == torch.float64 else torch.float32
-        logits = nn.functional.linear(hidden.to(self.weight.dtype), self.weight, self.bias).to(exact)
+        logits = self._logits(hidden.to(self.weight.dtype)).to(exact)
         # Softmax in place: at V columns a row, every copy of the logits would cost as much as the product itself.
         logits.sub_(logits.amax(-1, keepdim=True))
         own = logits.gather(1, targets[:, None])  # (n, 1)
@@ -55,6 +55,14 @@ class OutputProjection:
         inside = (targets < columns).nonzero().squeeze(1)
         errors[inside, targets[inside]] -= 1.0
         return errors, (total.log() - own).squeeze(1)
+
+    def _logits(self, hidden: Tensor) -> Tensor:
+        """W h + bias of (n, D) states: (n, V)."""
+        if self.weight.device.type != "cpu" or self.weight.dtype != torch.float32 or self.bias is not None:
+            return nn.functional.linear(hidden, self.weight, self.bias)
+        # In float32 a CPU is a fifth faster with a token a column, if their number is a multiple of eight.
+        count = len(hidden)
+        return (self.weight @ nn.functional.pad(hidden, (0, 0, 0, -count % 8)).mT).mT[:count]
 
     def _errors_through_tail(self, hidden: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         with torch.enable_grad():
