@@ -196,14 +196,14 @@ def plot(results: dict[str, dict[str, Any]], path: Path) -> None:
         "prefix_ms": "(d) shared prefixes",
         "auto_ms": "(d) in bfloat16",
     }
-    figure = Figure(figsize=(8, 3.4), layout="constrained")
+    figure = Figure(figsize=(8, 3.7), layout="constrained")
     axis = figure.subplots()
     for number, (key, label) in enumerate(bars.items()):
         values = [result.get(key, 0.0) for result in results.values()]
         drawn = axis.bar([at + 0.16 * (number - 2) for at in range(len(results))], values, 0.15, label=label)
         axis.bar_label(drawn, fmt="%.0f", fontsize=7)
     axis.set(ylabel="ms a sample", xticks=range(len(results)), xticklabels=list(results))
-    axis.legend(fontsize=8)
+    figure.legend(fontsize=8, loc="outside upper center", ncols=len(bars), frameon=False)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110)
 
