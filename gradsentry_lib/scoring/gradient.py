@@ -8,6 +8,7 @@ one adds up its v x d product over several chunks (see spectrum.py for both).
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -15,7 +16,9 @@ from gradsentry_lib.scoring.head import OutputProjection
 from gradsentry_lib.scoring.sketch import SIDE, Projection, project
 from gradsentry_lib.scoring.spectrum import singular_values_by_columns, singular_values_by_rows, spectral_entropy
 
-LOGIT_BYTES = 32 << 20  # logits held at a time: stays near the processor's cache, keeps the product efficient
+# Logits held at a time: few enough for a processor to keep them near its cache, enough for its product to be efficient;
+# a graphics card has no such cache, and every chunk costs it launches.
+LOGIT_BYTES = {"cpu": 32 << 20, "cuda": 256 << 20}
 
 
 @dataclass(frozen=True)
@@ -47,16 +50,18 @@ def span_signals(
     spans one after the other. k singular values are kept; the gradient is cropped to V // crop x D // crop.
     """
     rows, columns = head.vocab // crop, head.width // crop
-    step = max(1, LOGIT_BYTES // (4 * head.vocab))
-    order = sorted(range(len(lengths)), key=lengths.__getitem__)
-    starts = torch.tensor([0, *lengths]).cumsum(0).tolist()
     device = hidden.device
+    step = max(1, LOGIT_BYTES.get(device.type, LOGIT_BYTES["cpu"]) // (4 * head.vocab))
+    order = sorted(range(len(lengths)), key=lengths.__getitem__)
+    starts = np.cumsum([0, *lengths])
     entropy = torch.empty(len(lengths), dtype=torch.float64, device=device)
     nll = torch.empty(len(targets), dtype=torch.float32, device=device)
     tokens = None if projection is None else torch.empty(len(targets), 2 * SIDE, device=device)
     for spans in _groups(order, lengths, step, columns):
-        sizes = torch.tensor([lengths[span] for span in spans], device=device)
-        at = torch.cat([torch.arange(starts[span], starts[span + 1], device=device) for span in spans])
+        sizes = np.array([lengths[span] for span in spans])
+        steps = np.arange(sizes.max())
+        real = steps < sizes[:, None]  # (B, T)
+        at = torch.from_numpy((starts[spans][:, None] + steps)[real]).to(device)
         long = lengths[spans[-1]] > min(step, columns)
         product = torch.zeros(rows, columns, dtype=torch.float64, device=device) if long else None
         for part in at.split(step):  # one part, but for a span that is long
@@ -69,26 +74,33 @@ def span_signals(
         if product is not None:
             values = singular_values_by_columns(product, len(at))[None]
         else:
-            values = singular_values_by_rows(_pad(errors[:, :rows], sizes), _pad(states[:, :columns], sizes), sizes)
+            factors = (_pad(errors[:, :rows], real), _pad(states[:, :columns], real))
+            values = singular_values_by_rows(*factors, torch.from_numpy(sizes).to(device))
         entropy[spans] = spectral_entropy(values, k)
     return SpanSignals(entropy, nll, tokens)
 
 
 def _groups(order: list[int], lengths: list[int], step: int, columns: int) -> Iterator[list[int]]:
-    """Spans in order of length, cut into groups of at most `step` rows; a span that is long gets a group of its own."""
+    """Spans in order of length, in groups of at most `step` rows, twice that when padded to the group's longest.
+
+    A span that is long gets a group of its own.
+    """
     group: list[int] = []
     total = 0
     for span in order:
-        alone = lengths[span] > min(step, columns)
-        if group and (alone or total + lengths[span] > step):
+        length = lengths[span]
+        alone = length > min(step, columns)
+        if group and (alone or total + length > step or (len(group) + 1) * length > 2 * step):
             yield group
             group, total = [], 0
         group.append(span)
-        total += lengths[span]
+        total += length
     if group:
         yield group
 
 
-def _pad(rows: Tensor, sizes: Tensor) -> Tensor:
-    """(n, w) rows of spans, one after the other, as (B, T, w) with zeros behind each span's own."""
-    return torch.nn.utils.rnn.pad_sequence(rows.split(sizes.tolist()), batch_first=True)
+def _pad(rows: Tensor, real: np.ndarray) -> Tensor:
+    """(n, w) rows of spans, one after the other, as (B, T, w) with zeros behind each span's own; real: (B, T) bool."""
+    padded = rows.new_zeros(real.size, rows.shape[1])
+    padded[torch.from_numpy(np.flatnonzero(real)).to(rows.device)] = rows
+    return padded.unflatten(0, real.shape)

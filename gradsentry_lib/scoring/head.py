@@ -52,8 +52,8 @@ class OutputProjection:
         own = logits.gather(1, targets[:, None])  # (n, 1)
         total = logits.exp_().sum(-1, keepdim=True)
         errors = logits[:, :columns].div_(total)
-        inside = (targets < columns).nonzero().squeeze(1)
-        errors[inside, targets[inside]] -= 1.0
+        wanted = (targets < columns).to(exact)  # counted, not looked for: a GPU would have to wait for what is found
+        errors.scatter_add_(1, targets.clamp_max(columns - 1)[:, None], -wanted[:, None])
         return errors, (total.log() - own).squeeze(1)
 
     def _logits(self, hidden: Tensor) -> Tensor:
