@@ -45,7 +45,6 @@ def _reading(path: Path, patience: float) -> Iterator[duckdb.DuckDBPyConnection]
             stack.close()
             _make(path, patience)
             connection = stack.enter_context(_locked(path, read_only=True, patience=patience))
-        views.refresh(connection, path.parent, temporary=True)
         yield connection
 
 

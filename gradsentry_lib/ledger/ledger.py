@@ -12,7 +12,7 @@ import duckdb
 from gradsentry_lib import settings
 from gradsentry_lib.errors import BadInput
 from gradsentry_lib.files import atomic_path, sha256_json
-from gradsentry_lib.ledger import index, journal
+from gradsentry_lib.ledger import index, journal, views
 from gradsentry_lib.ledger.columns import AnyRecord, from_row, store_path, table_of, to_columns
 from gradsentry_lib.ledger.connection import connect
 from gradsentry_lib.ledger.lock import PATIENCE
@@ -56,6 +56,7 @@ class Ledger:
     read_only: bool
     patience: float
     _connection: duckdb.DuckDBPyConnection | None = None
+    _views: bool = False
 
     @property
     def store(self) -> Path:
@@ -64,6 +65,15 @@ class Ledger:
     @property
     def connection(self) -> duckdb.DuckDBPyConnection:
         """The open connection, for SQL of one's own (with parameters, please). Holds the ledger from here on."""
+        connection = self._opened
+        if self.read_only and not self._views:
+            views.refresh(connection, self.store, temporary=True)
+            self._views = True
+        return connection
+
+    @property
+    def _opened(self) -> duckdb.DuckDBPyConnection:
+        """The open connection, for what asks no view: to see where one points takes as long as half an opening."""
         if self._connection is None:
             self._connection = self._stack.enter_context(
                 connect(self.path, read_only=self.read_only, patience=self.patience)
@@ -133,7 +143,7 @@ class Ledger:
         """All records of a kind whose columns have these values, oldest first."""
         where = " AND ".join(f"{name} IS NOT DISTINCT FROM ?" for name in columns) or "true"
         statement = f"SELECT * FROM {table_of(kind)} WHERE {where} ORDER BY seq"  # noqa: S608
-        cursor = self.connection.execute(statement, list(columns.values()))
+        cursor = self._opened.execute(statement, list(columns.values()))
         names = [column[0] for column in cursor.description or ()]
         rows = [dict(zip(names, values, strict=True)) for values in cursor.fetchall()]
         return [from_row(kind, row, self.store) for row in rows]
@@ -149,7 +159,7 @@ class Ledger:
 
     def batch_keys(self) -> list[str]:
         """Every batch, in the order of arrival."""
-        found = self.connection.execute("SELECT batch_key FROM batches GROUP BY batch_key ORDER BY min(seq)")
+        found = self._opened.execute("SELECT batch_key FROM batches GROUP BY batch_key ORDER BY min(seq)")
         return [key for (key,) in found.fetchall()]
 
     def batch(self, batch_key: str) -> Batch:
@@ -213,11 +223,11 @@ class Ledger:
 
     def head(self) -> journal.Head:
         """The chain's newest link."""
-        return journal.head(self.connection)
+        return journal.head(self._opened)
 
     def _append(self, *records: Record) -> int:
         columns = [to_columns(record, self.store) for record in records]
-        return journal.append(self.connection, table_of(type(records[0])), columns)
+        return journal.append(self._opened, table_of(type(records[0])), columns)
 
     def _keep(self, file: FileRef, batch_key: str, place: str) -> FileRef:
         """Evidence lies in the store, where nobody tidies up: a file from elsewhere is copied in."""

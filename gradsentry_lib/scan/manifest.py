@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from gradsentry_lib.errors import BadInput
-from gradsentry_lib.files import json_text, sha256_file
+from gradsentry_lib.files import has_digest, json_text, sha256_file
 from gradsentry_lib.ledger import FileRef, open_ledger
 from gradsentry_lib.scan.store import Store
 
@@ -38,13 +38,16 @@ def read(path: Path, kind: type[Made], store: Store) -> Made | None:
     if not path.exists():
         return None
     check(store, path)
-    return parse(path, lambda data: TypeAdapter(kind).validate_json(data, strict=True))
+    return _parse_as(path, kind)
 
 
 def whole(path: Path, kind: type[Made], store: Store) -> Made | None:
     """What the file says where the ledger has it just so; None where the step has to do its work again."""
+    (digest,) = _recorded(store, path)
+    if digest is None or not has_digest(path, digest):
+        return None
     try:
-        return read(path, kind, store) if _recorded(store, path)[0] else None
+        return _parse_as(path, kind)
     except Damaged:
         return None
 
@@ -57,6 +60,10 @@ def check(store: Store, *paths: Path) -> None:
             raise Damaged(path, "is gone")
         if digest and sha256_file(path) != digest:
             raise Damaged(path, "is not what was recorded of it")
+
+
+def _parse_as(path: Path, kind: type[Made]) -> Made:
+    return parse(path, lambda data: TypeAdapter(kind).validate_json(data, strict=True))
 
 
 def parse(path: Path, make: Callable[[bytes], Made]) -> Made:
