@@ -7,9 +7,12 @@ such. Every feature is a number, every prompt a sorted array of numbers: prompts
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy import sparse
+
+if TYPE_CHECKING:
+    from scipy import sparse
 
 # Words; signs that are not white space one by one (invisible ones too); scripts without spaces sign by sign.
 TOKEN = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]|\w+|[^\w\s]")
@@ -25,7 +28,7 @@ def tokenize(text: str) -> list[str]:
 class Prompts:
     """Features of N prompts. `matrix`: (N, F) 0/1 by column; `names[f]`: the tokens of feature f."""
 
-    matrix: sparse.csc_matrix
+    matrix: "sparse.csc_matrix"
     names: list[tuple[str, ...]]
 
     def carriers(self, feature: int) -> np.ndarray:
@@ -54,6 +57,8 @@ def grams(text: str) -> set[tuple[str, ...]]:
 def read_prompts(texts: Sequence[str], least: int = 2) -> Prompts:
     """Features carried by at least `least` prompts but not by all of them. Of features that always stand together the
     longest is kept (a sentence rather than each of its words)."""
+    from scipy import sparse  # takes a tenth of a second: not before there is something to search
+
     shared = _shared(texts, least)
     ids: dict[tuple[str, ...], int] = {}
     rows: list[np.ndarray] = []

@@ -13,7 +13,6 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
-from scipy import sparse
 
 from gradsentry_lib.filtering.groups import Links, mates_in, pick_core
 from gradsentry_lib.filtering.neighbours import Windows
@@ -96,6 +95,8 @@ def _linked_features(links: Links, prompts: Prompts, alive: np.ndarray, count: i
     The measure is the log-likelihood ratio of the links seen among the carriers against those expected if each row's
     links went anywhere.
     """
+    from scipy import sparse  # as in prompts.py: not before it is needed
+
     strong = (links.links >= FEATURE_LINK) & alive[:, None]
     one = np.repeat(links.windows.owner, strong.sum(1))
     adjacency = sparse.csr_matrix((np.ones(len(one), np.int32), (one, links.rows[strong])), shape=(count, count))
