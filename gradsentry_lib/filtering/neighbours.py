@@ -21,7 +21,7 @@ LEAST_WEIGHT = 0.25  # windows below it can't make a link that matters
 NEIGHBOURS = 48  # rows kept for each window
 EXACT = 200_000
 BLOCK = 1024  # windows looked at together, at most
-PAIRS = 1 << 22  # links held at a time: 16 MB
+PAIRS = 1 << 20  # links held at a time: 4 MB
 MOST_WINDOWS = 8_000_000  # above it only the most surprising windows of each row are kept
 
 
