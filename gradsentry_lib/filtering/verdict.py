@@ -27,7 +27,7 @@ VERDICT_SCHEMA = pa.schema(
 
 def not_clean(verdicts: pa.Table) -> np.ndarray:
     """(N,) bool: the rows of a verdict table that are flagged or unscored."""
-    return np.asarray(verdicts["verdict"].to_pylist()) != "clean"
+    return pc.fill_null(pc.not_equal(verdicts["verdict"], "clean"), True).to_numpy().astype(bool)
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from gradsentry_lib.files import atomic_path
 
 DIGITS = 16  # hex digits of a sample id that fit a uint64
+ROWS = 8192  # of a table, read at a time
 
 
 def index_path(store: Path, batch_key: str) -> Path:
@@ -31,11 +32,17 @@ def write_index(samples: Path, path: Path) -> None:
 
 
 def make_index(samples: Path) -> np.ndarray:
-    """(N,) uint64, sorted: what the index of these samples holds."""
-    return np.sort(ids_of(pq.read_table(samples, columns=["sample_id"])["sample_id"]))
+    """(N,) uint64, sorted: what the index of these samples holds. Some rows' ids are text in memory at a time."""
+    with pq.ParquetFile(samples) as file:
+        parts = [
+            ids_of(part["sample_id"]) for part in file.iter_batches(ROWS, columns=["sample_id"], use_threads=False)
+        ]
+    heads = np.concatenate([np.empty(0, np.uint64), *parts])
+    heads.sort()
+    return heads
 
 
-def ids_of(sample_ids: pa.ChunkedArray) -> np.ndarray:
+def ids_of(sample_ids: pa.Array) -> np.ndarray:
     """(N,) uint64 from (N,) sample ids in hex."""
     heads = pc.utf8_slice_codeunits(sample_ids, 0, DIGITS).to_pylist()
     return np.frombuffer(bytes.fromhex("".join(heads)), dtype=">u8").astype(np.uint64)

@@ -21,6 +21,7 @@ from gradsentry_lib.samples.table import json_line
 
 GROUP_BYTES = 16 << 20  # of rows in memory before a row group of Parquet is written
 GROUP_ROWS = 1 << 16
+QUARANTINE_COLUMNS = ["row", "sample_id", "verdict", "reasons", "entropy"]  # of the verdicts, beside a row's original
 
 
 def write_clean(source: Source, removed: np.ndarray, path: Path) -> int:
@@ -133,7 +134,7 @@ def write_quarantine(source: Source, verdicts: pa.Table, path: Path) -> int:
     What JSON cannot carry is written as ISO dates, Base64 for bytes, null for NaN; `source` is null as a whole where a
     column beside the scored ones cannot be decoded.
     """
-    verdicts = verdicts.select(["row", "sample_id", "verdict", "reasons", "entropy"]).sort_by("row")
+    verdicts = verdicts.select(QUARANTINE_COLUMNS).sort_by("row")
     wanted = verdicts["row"].to_numpy()
     written = 0
     lines = (line for batch in verdicts.to_batches(arrow.BATCH_ROWS) for line in batch.to_pylist())

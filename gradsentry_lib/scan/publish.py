@@ -4,8 +4,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from gradsentry_lib.errors import BadInput, GateFailed
@@ -24,7 +22,7 @@ from gradsentry_lib.ledger.attestation import publish_attestation
 from gradsentry_lib.ledger.orphans import heal
 from gradsentry_lib.ledger.records import OutputKind
 from gradsentry_lib.samples.source import digest
-from gradsentry_lib.samples.write import write_clean, write_quarantine
+from gradsentry_lib.samples.write import QUARANTINE_COLUMNS, write_clean, write_quarantine
 from gradsentry_lib.scan.decided import Decided
 from gradsentry_lib.scan.ingest import Ingested
 from gradsentry_lib.scan.report import write_report
@@ -69,21 +67,20 @@ def publish(batch: Ingested, decided: Decided, store: Store, run: Run) -> Publis
         failed = [check.message for check in decided.gate_checks if not check.passed and check.severity == "error"]
         raise GateFailed(f"gate {state.status} for batch {batch.batch_key}: {'; '.join(failed) or 'no result stored'}")
     verdicts_path = store.batch(batch.batch_key) / "decisions" / decided.decision_key / "verdicts.parquet"
-    verdicts = pq.read_table(verdicts_path)
     source = batch.open()
     if source.sha256 != batch.source_sha256:
         raise BadInput(f"{batch.source} has changed since it was read; scan it again")
 
     folder = store.batch(batch.batch_key) / "clean" / decided.decision_key
-    kept = verdicts.filter(pc.equal(verdicts["verdict"], "clean"))
+    kept = pq.read_table(verdicts_path, columns=["row"], filters=[("verdict", "==", "clean")])["row"].to_numpy()
     total = batch.read if not batch.options.get("limit") else sum(1 for _ in source.rows())
-    removed = np.setdiff1d(np.arange(total), kept["row"].to_numpy())
+    removed = np.setdiff1d(np.arange(total), kept)
     clean, quarantine = folder / f"clean{source.suffix}", folder / "quarantine.jsonl"
     attestation = folder / "attestation.json"
     clean_rows = write_clean(source, removed, clean)
-    quarantined = verdicts.filter(pc.not_equal(verdicts["verdict"], "clean"))
+    quarantined = pq.read_table(verdicts_path, columns=QUARANTINE_COLUMNS, filters=[("verdict", "!=", "clean")])
     quarantined_rows = write_quarantine(source, quarantined, quarantine)
-    _check_conservation(batch, kept, clean_rows, quarantined_rows)
+    _check_conservation(batch, len(kept), clean_rows, quarantined_rows)
     report = write_report(batch, decided, store, state, folder / "report.html")
     written: tuple[tuple[OutputKind, Path, int | None], ...] = (
         ("clean", clean, clean_rows),
@@ -117,8 +114,8 @@ def write_refusal(batch: Ingested, decided: Decided, store: Store) -> Path:
     return write_report(batch, decided, store, gate_of(decided, store), path)
 
 
-def _check_conservation(batch: Ingested, kept: pa.Table, clean_rows: int, quarantined_rows: int) -> None:
-    if clean_rows != kept.num_rows or batch.read != clean_rows + quarantined_rows + batch.rejected:
+def _check_conservation(batch: Ingested, kept: int, clean_rows: int, quarantined_rows: int) -> None:
+    if clean_rows != kept or batch.read != clean_rows + quarantined_rows + batch.rejected:
         raise BadInput(
             f"rows do not add up: {batch.read} read, {clean_rows} clean, {quarantined_rows} quarantined, "
             f"{batch.rejected} rejected; nothing of this batch is to be used"
