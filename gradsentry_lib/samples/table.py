@@ -16,16 +16,18 @@ from gradsentry_lib.files import atomic_path
 from gradsentry_lib.samples.sample import Reject, Sample, Turn
 from gradsentry_lib.samples.source import Source
 
+TURN = [("role", pa.string()), ("text", pa.string()), ("train", pa.bool_()), ("beside", pa.string())]
 SAMPLES_SCHEMA = pa.schema(
     [
         pa.field("row", pa.int64(), nullable=False),
         pa.field("line", pa.int64()),
         pa.field("sample_id", pa.string(), nullable=False),
         pa.field("format", pa.string(), nullable=False),
-        pa.field("turns", pa.list_(pa.struct([("role", pa.string()), ("text", pa.string())])), nullable=False),
+        pa.field("turns", pa.list_(pa.struct(TURN)), nullable=False),
+        pa.field("tools", pa.string(), nullable=False),
     ]
 )
-SAMPLE_COLUMNS = ["row", "line", "format", "turns"]  # what a Sample is made of
+SAMPLE_COLUMNS = ["row", "line", "format", "turns", "tools"]  # what a Sample is made of
 CHUNK_ROWS = 8192  # rows of one row group, fewer where they are long
 CHUNK_CHARACTERS = 8 << 20
 
@@ -105,16 +107,16 @@ def json_line(value: Mapping[str, Any]) -> bytes:
 def _to_table(samples: list[Sample]) -> pa.Table:
     turns = [turn for sample in samples for turn in sample.turns]
     ends = np.cumsum([0, *(len(sample.turns) for sample in samples)], dtype=np.int32)
-    texts = pa.StructArray.from_arrays(
-        [pa.array([turn.role for turn in turns], pa.string()), pa.array([turn.text for turn in turns], pa.string())],
-        ["role", "text"],
+    pieces = pa.StructArray.from_arrays(
+        [pa.array([getattr(turn, name) for turn in turns], kind) for name, kind in TURN], [name for name, _ in TURN]
     )
     columns = [
         pa.array([sample.row for sample in samples], pa.int64()),
         pa.array([sample.line for sample in samples], pa.int64()),
         pa.array([sample.sample_id for sample in samples], pa.string()),
         pa.array([sample.format for sample in samples], pa.string()),
-        pa.ListArray.from_arrays(pa.array(ends), texts),
+        pa.ListArray.from_arrays(pa.array(ends), pieces),
+        pa.array([sample.tools for sample in samples], pa.string()),
     ]
     return pa.Table.from_arrays(columns, schema=SAMPLES_SCHEMA)
 
@@ -122,11 +124,11 @@ def _to_table(samples: list[Sample]) -> pa.Table:
 def from_batch(batch: pa.RecordBatch) -> list[Sample]:
     """The samples of some rows of such a file; `batch` has at least SAMPLE_COLUMNS."""
     turns = batch["turns"]
-    pairs = turns.flatten()
-    flat = list(map(Turn, pairs.field("role").to_pylist(), pairs.field("text").to_pylist()))
+    pieces = turns.flatten()
+    flat = list(map(Turn, *(pieces.field(name).to_pylist() for name, _ in TURN)))
     starts = (turns.offsets.to_numpy() - turns.offsets[0].as_py()).tolist()
-    rows = zip(*(batch[name].to_pylist() for name in SAMPLE_COLUMNS[:3]), strict=True)
+    rows = zip(*(batch[name].to_pylist() for name in SAMPLE_COLUMNS if name != "turns"), strict=True)
     return [
-        Sample(row, line, format, tuple(flat[start:end]))
-        for (row, line, format), start, end in zip(rows, starts[:-1], starts[1:], strict=True)
+        Sample(row, line, format, tuple(flat[start:end]), tools)
+        for (row, line, format, tools), start, end in zip(rows, starts[:-1], starts[1:], strict=True)
     ]
