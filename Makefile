@@ -21,7 +21,7 @@ demo: setup
 	$(BIN)/python -m gradsentry_assets.demo
 
 test: setup lint
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --durations=20
 
 # The UI, on the demo's store and history unless the environment names others.
 dev: export DAGSTER_HOME ?= $(CURDIR)/.dagster_home
@@ -38,6 +38,7 @@ lint: $(VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache
