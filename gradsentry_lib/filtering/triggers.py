@@ -72,7 +72,7 @@ def find_trigger(prompts: Prompts, group: np.ndarray) -> Trigger:
     tried = max(len(prompts.names), 1)
     union = _measure(tuple(clauses), carriers, group, tried)
     plain = (single(prompts, int(feature), group) for feature in _telling(inside, total, len(group)))
-    return max(union, *plain, key=lambda trigger: -trigger.log10_p)
+    return max((union, *plain), key=lambda trigger: -trigger.log10_p)
 
 
 def single(prompts: Prompts, feature: int, group: np.ndarray) -> Trigger:

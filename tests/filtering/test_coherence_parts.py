@@ -101,6 +101,12 @@ def test_a_plain_word_is_preferred_to_a_union_that_a_few_rows_cannot_pay_for():
     assert trigger.inside == 1 and trigger.precision == 0.7 and trigger.explained > 0.48
 
 
+@pytest.mark.parametrize("prompt", ["", "?", "the very same words"])
+def test_prompts_that_share_no_telling_feature_have_no_trigger(prompt):
+    trigger = find_trigger(read_prompts([prompt] * 40), np.arange(40) < 8)
+    assert trigger.log10_p == 0.0
+
+
 def test_a_group_drawn_by_chance_has_no_trigger():
     rng = np.random.default_rng(5)
     prompts = read_prompts([words_with(rng) for _ in range(400)])
