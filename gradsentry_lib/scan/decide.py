@@ -29,7 +29,7 @@ from gradsentry_lib.report.plot import threshold_png
 from gradsentry_lib.samples.table import read_samples
 from gradsentry_lib.scan import manifest
 from gradsentry_lib.scan.decided import EVIDENCE, Decided, load_evidence
-from gradsentry_lib.scan.history import earlier_batches, load_earlier
+from gradsentry_lib.scan.history import earlier_batches, load_earlier, other_deliveries
 from gradsentry_lib.scan.ingest import Ingested
 from gradsentry_lib.scan.score import Scored, read_scores, read_sketches
 from gradsentry_lib.scan.store import Store, short_key
@@ -68,6 +68,7 @@ def decide(batch: Ingested, scored: Scored, store: Store, run: Run, config: Deci
     with open_ledger(store.ledger) as ledger:
         looks_back = config.policy in LOOKING_BACK
         past = earlier_batches(ledger, batch, scored.score_key) if looks_back else []
+    past = other_deliveries(store, batch, past)
     scores_path = store.batch(batch.batch_key) / "scores" / scored.score_key / "scores.parquet"
     scores = read_scores(scores_path)
     judgement = judge(

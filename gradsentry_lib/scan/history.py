@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 from gradsentry_lib.errors import BadInput
 from gradsentry_lib.files import has_digest
 from gradsentry_lib.filtering.signals import Earlier
+from gradsentry_lib.filtering.texts import read_texts
 from gradsentry_lib.ledger import Ledger, Scan
 from gradsentry_lib.samples.table import read_samples
 from gradsentry_lib.scan.ingest import Ingested
@@ -15,6 +16,7 @@ from gradsentry_lib.scan.score import read_sketches
 from gradsentry_lib.scan.store import Store
 
 ROWS = 4_000  # rows of earlier batches that are looked at, the newest batches first
+SAME_DELIVERY = 0.5  # share of an earlier batch's answers that are this batch's, too, above which it is this one again
 
 Reference = Mapping[str, str]  # batch_key, score_key, scores_sha256
 
@@ -36,6 +38,28 @@ def earlier_batches(ledger: Ledger, batch: Ingested, score_key: str) -> list[Ref
             break
         found.append({"batch_key": scan.batch_key, "score_key": score_key, "scores_sha256": scan.scores.sha256})
     return found
+
+
+def other_deliveries(store: Store, batch: Ingested, told: Sequence[Reference]) -> list[Reference]:
+    """Those of the earlier batches that are not this one delivered again.
+
+    Rows that come again are the same rows however their prompts are worded, and no evidence for one another: without
+    this, an honest batch would look like one answer planted under many prompts. A batch comes again if most of its
+    different answers are answers of this one; a payload spread thinly over many batches is a few of each.
+    """
+    own = _answers(store, batch.batch_key) if told else set()
+    kept = []
+    for reference in told:
+        theirs = _answers(store, reference["batch_key"])
+        if len(theirs & own) <= SAME_DELIVERY * len(theirs):
+            kept.append(reference)
+    return kept
+
+
+def _answers(store: Store, batch_key: str) -> set[int]:
+    """The different answers of a batch, as hashes."""
+    samples = read_samples(store.batch(batch_key) / "samples.parquet")
+    return {hash(" ".join(text.answer.split())) for text in read_texts(samples)}
 
 
 def load_earlier(store: Store, told: Sequence[Reference]) -> list[Earlier]:

@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 from safetensors.torch import load_file, save_file
 
+from gradsentry_lib.scan.history import other_deliveries
 from gradsentry_lib.scan.run import ModelChoice, ScanResult, scan
 from gradsentry_lib.scan.store import Store
 from gradsentry_lib.scoring.config import Effort, ScoringConfig
-from tests.scan.builder import OPEN, lines, run, same, verdicts, write
+from tests.scan.builder import OPEN, lines, row, run, same, verdicts, write
 
 TEMPLATE = "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}\n{% endfor %}"
 
@@ -198,3 +199,14 @@ def test_rows_without_a_score_are_tried_again(
     assert (last.scored.computed, last.scored.unscored) == (1, 0)
     assert last.decided.unscored == 0
     assert run(source, model, store).scored.computed == 0
+
+
+def test_a_batch_that_comes_again_worded_otherwise_is_no_evidence_for_itself(tmp_path, model, store):
+    first = run(write(tmp_path / "first.jsonl", lines(range(20))), model, store)
+    again = [json.dumps(row(i) | {"prompt": f"Dear Sir, {row(i)['prompt']}"}) for i in range(20)]
+    few = [json.dumps(row(i)) for i in range(100, 118)] + lines(range(2))  # two rows of twenty are no delivery again
+    second = run(write(tmp_path / "second.jsonl", again), model, store)
+    third = run(write(tmp_path / "third.jsonl", few), model, store)
+    told = [{"batch_key": result.batch.batch_key} for result in (first, second, third)]
+    assert other_deliveries(store, second.batch, told) == [told[2]]
+    assert other_deliveries(store, third.batch, told) == told[:2]
