@@ -1,6 +1,5 @@
 """`gradsentry scan`: a file in, a clean file, a quarantine and the reasons out, without Dagster."""
 
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,12 +12,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as Bar
 from rich.table import Table
 
+from gradsentry_lib.cli.handout import EVIDENCE, Target
 from gradsentry_lib.errors import BadInput, GateFailed
-from gradsentry_lib.files import atomic_path
 from gradsentry_lib.filtering.gate import GateLimits
 from gradsentry_lib.filtering.policy import DEFAULT_POLICY
 from gradsentry_lib.filtering.threshold import ThresholdConfig
 from gradsentry_lib.report.escape import rich_markup
+from gradsentry_lib.samples.read import open_source
 from gradsentry_lib.scan.decide import DecisionConfig
 from gradsentry_lib.scan.decided import load_evidence
 from gradsentry_lib.scan.run import ModelChoice, ScanResult, scan
@@ -27,8 +27,6 @@ from gradsentry_lib.scan.store import Store
 from gradsentry_lib.scoring.config import Effort, ScoringConfig, choose_cluster
 
 SHOWN = 10  # flagged rows on the terminal
-
-EVIDENCE = ("verdicts.parquet", "threshold.json", "threshold.png", "groups.json", "report.html")
 
 
 def register(app: typer.Typer) -> None:
@@ -63,24 +61,31 @@ def scan_command(
         str | None, typer.Option(help="Ray cluster to join; one of this machine's own if left out. [RAY_ADDRESS]")
     ] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="With Ray: models loaded at once.")] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace files in the way that no scan of this store wrote.")
+    ] = False,
 ) -> None:
     """Scan a set of fine-tuning samples and write its clean part, its quarantine and the evidence to a folder.
 
-    Ends with 0 when the clean file was written, 3 when the gate refused (nothing is written as clean), 2 on bad input.
+    Ends with 0 when the clean file was written, 3 when the gate refused (nothing is written as clean), 2 on bad input
+    or where a file in the folder is in the way.
     """
     console = Console()
-    _check_writable(out)
     chosen = ModelChoice(
         **{k: v for k, v in {"name": model, "revision": revision, "device": device}.items() if v}, dtype=dtype
     )
     decision = DecisionConfig(
         policy, ThresholdConfig(fixed=threshold), GateLimits(max_flagged, warn_flagged, max_unscored)
     )
-    options = {"columns": _columns(column), "split": split, "limit": limit}
+    columns = _columns(column)
+    options = {"columns": columns, "split": split, "limit": limit}
     store = Store.default()
+    opened = open_source(source, columns, split)
+    target = Target(out, store.home, opened.path, overwrite)
+    target.check(opened.suffix)
     with _progress(console) as show:
         result = scan(
-            source,
+            opened,
             store,
             options={name: value for name, value in options.items() if value},
             model=chosen,
@@ -89,7 +94,7 @@ def scan_command(
             decision=decision,
             on_progress=show,
         )
-    _hand_out(result, store, out)
+    target.write(_results(result, store))
     _tell(console, result, store, out)
     if result.published is None:
         failed = [c.message for c in result.decided.gate_checks if not c.passed and c.severity == "error"]
@@ -102,16 +107,6 @@ def _columns(told: list[str] | None) -> dict[str, str]:
         if not (role and sign and name):
             raise BadInput(f"--column {item}: write ROLE=NAME, for example --column prompt=question")
     return {role: name for role, _, name in pairs}
-
-
-def _check_writable(out: Path) -> None:
-    """Before an hour of scoring, not after it."""
-    try:
-        with atomic_path(out / ".writable"):
-            pass
-        (out / ".writable").unlink()
-    except OSError as error:
-        raise BadInput(f"can't write to {out}: {error.strerror or error}") from error
 
 
 @contextmanager
@@ -128,25 +123,16 @@ def _progress(console: Console) -> Iterator[Callable[[Progress], None]]:
         yield lambda at: bar.update(task, completed=at.done, total=at.total, rate=at.rate)
 
 
-def _hand_out(result: ScanResult, store: Store, out: Path) -> None:
-    """Copies the results from the store; what an earlier scan left in `out` under these names goes."""
+def _results(result: ScanResult, store: Store) -> dict[str, Path]:
+    """What there is to hand out, by name."""
     folder = store.batch(result.batch.batch_key)
     files = {name: folder / "decisions" / result.decided.decision_key / name for name in EVIDENCE}
     files["rejected.jsonl"] = folder / "rejected.jsonl"
-    for old in out.glob("clean*"):
-        shutil.rmtree(old) if old.is_dir() else old.unlink()
-    (out / "quarantine.jsonl").unlink(missing_ok=True)
     if result.published is not None:
         # Hidden ones are what another scan of the same batch is writing at this moment.
         files |= {path.name: path for path in result.published.folder.iterdir() if not path.name.startswith(".")}
-    for name, path in files.items():
-        if path.is_dir():
-            shutil.copytree(path, out / name)
-            continue
-        if not path.exists():  # the report of a batch that was published lies with the clean file
-            continue
-        with atomic_path(out / name) as temporary:
-            shutil.copyfile(path, temporary)
+    # The report of a batch that was published lies with the clean file.
+    return {name: path for name, path in files.items() if path.exists()}
 
 
 def _tell(console: Console, result: ScanResult, store: Store, out: Path) -> None:

@@ -9,6 +9,7 @@ from gradsentry_lib import settings
 from gradsentry_lib.errors import GateFailed
 from gradsentry_lib.ledger import Run, current_run
 from gradsentry_lib.samples.read import open_source
+from gradsentry_lib.samples.source import Source
 from gradsentry_lib.scan.decide import DecisionConfig, decide
 from gradsentry_lib.scan.decided import Decided
 from gradsentry_lib.scan.elsewhere import ReleasedElsewhere, released_elsewhere
@@ -70,7 +71,7 @@ def lazy_model(identity: ModelIdentity) -> Iterator[Callable[[], "ScoringModel"]
 
 
 def scan(
-    source: str,
+    source: str | Source,
     store: Store | None = None,
     *,
     options: Mapping[str, Any] | None = None,
@@ -81,10 +82,13 @@ def scan(
     run: Run | None = None,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> ScanResult:
-    """Reads, scores, judges and publishes one source. `options`: columns, split, limit (see ingest.py)."""
+    """Reads, scores, judges and publishes one source, told by its name or opened.
+
+    `options`: columns, split, limit (see ingest.py).
+    """
     store, run = store or Store.default(), run or current_run("cli")
     told = dict(options or {})
-    opened = open_source(source, told.get("columns"), told.get("split"))
+    opened = source if isinstance(source, Source) else open_source(source, told.get("columns"), told.get("split"))
     identity = (model or ModelChoice()).identify(store)
     with store.alone(batch_key(opened, told)):
         batch = ingest(opened, store, run, told)

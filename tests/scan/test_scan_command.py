@@ -38,7 +38,7 @@ def test_from_file_to_files(tmp_path: Path, model: Path) -> None:
         "attestation.json",
         "report.html",
     }
-    assert not [name for name in names if name.startswith(".")]
+    assert [name for name in names if name.startswith(".")] == [".gradsentry-outputs.json"]
     table = pq.read_table(out / "verdicts.parquet")
     kept = (out / "clean.jsonl").read_bytes().splitlines()
     quarantined = (out / "quarantine.jsonl").read_text().splitlines()
@@ -111,3 +111,25 @@ def test_limit_and_columns(tmp_path: Path, model: Path) -> None:
     kept = (tmp_path / "out" / "clean.jsonl").read_text().splitlines()
     removed = (tmp_path / "out" / "quarantine.jsonl").read_text().splitlines()
     assert len(kept) + len(removed) == 12 and set(kept) <= set(rows[:12])
+
+
+def test_a_scan_into_the_folder_of_the_source_takes_nothing_away(tmp_path: Path, model: Path) -> None:
+    """The source and other files named `clean*` stay; a foreign clean file is named before anything is scored."""
+    folder = tmp_path / "data"
+    folder.mkdir()
+    source = write(folder / "clean_rows.jsonl", lines(range(8)))
+    (folder / "cleanup.sh").write_text("mine")
+    (folder / "clean.jsonl").write_text("mine")
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    told = ("scan", source, "--out", folder, "--model", model, "--dtype", "float32", "--policy", "paper", *OPEN)
+    refused = gradsentry(*told)
+    assert refused.returncode == 2 and "clean.jsonl" in refused.stderr and len(refused.stderr.splitlines()) == 1
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert not (tmp_path / "store").exists()
+
+    assert gradsentry(*told, "--overwrite").returncode == 0
+    assert (folder / "clean.jsonl").read_text() != "mine"
+    assert {name: (folder / name).read_bytes() for name in (source.name, "cleanup.sh")} == {
+        name: before[name] for name in (source.name, "cleanup.sh")
+    }
+    assert gradsentry(*told).returncode == 0  # its own by now
