@@ -1,8 +1,8 @@
 """The gate as Great Expectations checks it: the same limits, judged by a library that shares no code with ours.
 
 `gradsentry_lib.filtering.gate` says what must hold and words the answer; here every one of its checks that speaks of
-the verdict table is put to GX Core on its own, in a context that lives in memory. A check passes only if both agree,
-so neither a slip in ours nor a change in theirs can open the gate.
+the verdict table or of the rows read is put to GX Core on its own, in a context that lives in memory. A check passes
+only if both agree, so neither a slip in ours nor a change in theirs can open the gate.
 """
 
 import os
@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -22,11 +24,11 @@ def expect_gate(
 ) -> tuple[GateCheck, ...]:
     """All gate checks on one judged batch; arguments and result as `gate.check_gate`."""
     checks = check_gate(verdicts, read=read, rejected=rejected, trust=trust, limits=limits)
-    met = _validate(verdicts, checks, expected_rows=read - rejected)
+    met = _validate(verdicts, checks, read, rejected)
     return tuple(replace(check, passed=check.passed and met.get(check.name, True)) for check in checks)
 
 
-def _validate(verdicts: pa.Table, checks: Sequence[GateCheck], expected_rows: int) -> dict[str, bool]:
+def _validate(verdicts: pa.Table, checks: Sequence[GateCheck], read: int, rejected: int) -> dict[str, bool]:
     """Whether GX finds each named expectation met. An expectation that GX could not evaluate is not met."""
     os.environ["GX_ANALYTICS_ENABLED"] = "false"  # read when the library is imported
     import great_expectations as gx
@@ -42,7 +44,7 @@ def _validate(verdicts: pa.Table, checks: Sequence[GateCheck], expected_rows: in
         "unscored_fraction": gxe.ExpectColumnMeanToBeBetween(column="unscored", max_value=limit["unscored_fraction"]),
         "entropy_in_range": gxe.ExpectColumnValuesToBeBetween(column="entropy", min_value=0, max_value=1),
         "unique_rows": gxe.ExpectColumnValuesToBeUnique(column="row"),
-        "rows_conserved": gxe.ExpectTableRowCountToEqual(value=expected_rows),
+        "rows_conserved": gxe.ExpectTableRowCountToEqual(value=read - rejected),
     }
     frame = verdicts.select(["row", "entropy"]).to_pandas()
     for verdict in ("flagged", "unscored"):
@@ -50,13 +52,25 @@ def _validate(verdicts: pa.Table, checks: Sequence[GateCheck], expected_rows: in
 
     context = gx.get_context(mode="ephemeral")
     context.variables.progress_bars = ProgressBarsConfig(globally=False)
-    asset = context.data_sources.add_pandas("verdicts").add_dataframe_asset("batch")
-    batch = asset.add_batch_definition_whole_dataframe("all").get_batch({"dataframe": frame})
-    suite = gx.ExpectationSuite(name="gate")
-    for name, expectation in expected.items():
-        expectation.meta = {"check": name}
+    source = context.data_sources.add_pandas("judged")
+    met = _met(source, "verdicts", frame, expected)
+    if read:
+        lines = pd.DataFrame({"rejected": np.arange(read) < rejected}, dtype=float)  # a line a row read
+        mean = gxe.ExpectColumnMeanToBeBetween(column="rejected", max_value=limit["rejected_fraction"])
+        met |= _met(source, "rows read", lines, {"rejected_fraction": mean})
+    return met
+
+
+def _met(source: Any, name: str, frame: pd.DataFrame, expected: dict[str, Any]) -> dict[str, bool]:
+    """Puts one table to GX. An expectation that it has no answer to is not met."""
+    from great_expectations import ExpectationSuite
+
+    batch = source.add_dataframe_asset(name).add_batch_definition_whole_dataframe("all")
+    suite = ExpectationSuite(name=name)
+    for check, expectation in expected.items():
+        expectation.meta = {"check": check}
         suite.add_expectation(expectation)
-    result = batch.validate(suite, result_format="BOOLEAN_ONLY")
+    result = batch.get_batch({"dataframe": frame}).validate(suite, result_format="BOOLEAN_ONLY")
     met = dict.fromkeys(expected, False)
     for one in result.results:
         if one.expectation_config is not None and one.expectation_config.meta is not None:

@@ -34,6 +34,10 @@ CHECKS = {
         "likely met data that it cannot judge than that much poison. Above the lower limit it warns.",
     ),
     "unscored_fraction": (("unscored_fraction",), "Nearly every readable row could be scored."),
+    "rejected_fraction": (
+        ("rejected_fraction",),
+        "Nearly every row could be read: nine tenths of a file that nobody could judge are no clean remainder.",
+    ),
     "entropy_in_range": (("entropy_in_range",), "Every entropy lies in [0, 1]."),
     "unique_rows": (("unique_rows",), "No row is judged twice."),
     "rows_conserved": (("rows_conserved",), "Rows read = clean + flagged + unscored + rejected."),

@@ -141,6 +141,10 @@ class JudgingResource(dg.ConfigurableResource):
         default=None,
         description="Unscored fraction above which nothing is published; GRADSENTRY_MAX_UNSCORED, else 0.05.",
     )
+    max_rejected: float | None = Field(
+        default=None,
+        description="Fraction of unreadable rows above which nothing is published; GRADSENTRY_MAX_REJECTED, else 0.05.",
+    )
 
     @property
     def decision(self) -> DecisionConfig:
@@ -153,6 +157,7 @@ class JudgingResource(dg.ConfigurableResource):
                 _limit(self.max_flagged, "GRADSENTRY_MAX_FLAGGED", usual.max_flagged),
                 _limit(self.warn_flagged, "GRADSENTRY_WARN_FLAGGED", usual.warn_flagged),
                 _limit(self.max_unscored, "GRADSENTRY_MAX_UNSCORED", usual.max_unscored),
+                _limit(self.max_rejected, "GRADSENTRY_MAX_REJECTED", usual.max_rejected),
             ),
         )
 

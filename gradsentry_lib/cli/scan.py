@@ -49,6 +49,9 @@ def scan_command(
     max_flagged: Annotated[float, typer.Option(help="Gate: largest flagged fraction.")] = GateLimits.max_flagged,
     warn_flagged: Annotated[float, typer.Option(help="Flagged fraction that warns.")] = GateLimits.warn_flagged,
     max_unscored: Annotated[float, typer.Option(help="Gate: largest unscored fraction.")] = GateLimits.max_unscored,
+    max_rejected: Annotated[
+        float, typer.Option(help="Gate: largest fraction of rows that can't be read.")
+    ] = GateLimits.max_rejected,
     limit: Annotated[int | None, typer.Option(min=1, help="Scan the first rows only.")] = None,
     column: Annotated[list[str] | None, typer.Option(help="ROLE=NAME, e.g. prompt=question; repeatable.")] = None,
     split: Annotated[str | None, typer.Option(help="One split of a data set.")] = None,
@@ -75,7 +78,7 @@ def scan_command(
         **{k: v for k, v in {"name": model, "revision": revision, "device": device}.items() if v}, dtype=dtype
     )
     decision = DecisionConfig(
-        policy, ThresholdConfig(fixed=threshold), GateLimits(max_flagged, warn_flagged, max_unscored)
+        policy, ThresholdConfig(fixed=threshold), GateLimits(max_flagged, warn_flagged, max_unscored, max_rejected)
     )
     columns = _columns(column)
     options = {"columns": columns, "split": split, "limit": limit}

@@ -1,9 +1,9 @@
 """The gate: what must hold before a batch's clean rows are published.
 
 A failed check of severity "error" means that nothing is written as clean; "warn" is shown and goes on.
-Fractions are counted over readable rows by their final verdict: a row that a person released is not flagged, a row
-that a person flagged is. So the figures can be checked from the verdict table alone, and releasing what was flagged
-wrongly is a way through the gate beside raising its limit.
+Flagged and unscored are fractions of the readable rows, by their final verdict: a row that a person released is not
+flagged, a row that a person flagged is. So the figures can be checked from the verdict table alone, and releasing what
+was flagged wrongly is a way through the gate beside raising its limit. Rejected is a fraction of all rows read.
 """
 
 from collections.abc import Sequence
@@ -21,11 +21,13 @@ from gradsentry_lib.filtering.verdict import count_verdicts
 
 @dataclass(frozen=True)
 class GateLimits:
-    """Largest fractions of readable rows: flagged (block, warn) and unscored (block). Each in [0, 1]."""
+    """Largest fractions, each in [0, 1]: of the readable rows, flagged (block, warn) and unscored (block); of all rows
+    read, rejected as unreadable (block)."""
 
     max_flagged: float = 0.5
     warn_flagged: float = 0.2
     max_unscored: float = 0.05
+    max_rejected: float = 0.05
 
     def __post_init__(self) -> None:
         for name, limit in vars(self).items():
@@ -57,10 +59,12 @@ def check_gate(
     counts = count_verdicts(verdicts)
     rows = verdicts.num_rows
     flagged, unscored = (count / rows if rows else 0.0 for count in (counts.flagged, counts.unscored))
+    lost = rejected / read if read else 0.0
     checks = [
         _at_most("flagged_fraction", "error", flagged, limits.max_flagged, "of the readable rows are flagged"),
         _at_most("flagged_fraction_warning", "warn", flagged, limits.warn_flagged, "of the readable rows are flagged"),
         _at_most("unscored_fraction", "error", unscored, limits.max_unscored, "of the readable rows have no score"),
+        _at_most("rejected_fraction", "error", lost, limits.max_rejected, "of the rows read are no readable samples"),
         _none("entropy_in_range", _outside(verdicts["entropy"]), "entropies outside [0, 1]"),
         _none("unique_rows", rows - pc.count_distinct(verdicts["row"]).as_py(), "row numbers used twice"),
         _conserved(read, counts.clean, counts.flagged, counts.unscored, rejected),

@@ -30,7 +30,7 @@ from gradsentry_lib.scan.run import scan
 from gradsentry_lib.scan.store import Store
 from gradsentry_lib.scoring import model, scorer
 
-OPEN = {"max_flagged": 1.0, "warn_flagged": 1.0, "max_unscored": 1.0}
+OPEN = {"max_flagged": 1.0, "warn_flagged": 1.0, "max_unscored": 1.0, "max_rejected": 1.0}
 
 
 def work(road: str, sources: list[Path], settings: dict[str, str]) -> None:

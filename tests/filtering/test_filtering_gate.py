@@ -57,6 +57,17 @@ def test_unscored_fraction_blocks():
     assert failed(verdict_table(clean=94, unscored=6)) == {"unscored_fraction"}
 
 
+def test_a_file_of_which_much_cannot_be_read_is_blocked():
+    """Nine rows of ten unreadable: the tenth is no clean set. The limit counts all rows read, and is the user's."""
+    table = verdict_table(clean=95)
+    assert failed(table, read=100, rejected=5) == set()
+    assert failed(table, read=101, rejected=6) == {"rejected_fraction"}
+    checks = check_gate(verdict_table(clean=1), read=10, rejected=9)
+    assert not gate_passed(checks)
+    assert named(checks)["rejected_fraction"].message == "90.0% of the rows read are no readable samples, limit 5.0%"
+    assert failed(verdict_table(clean=1), read=10, rejected=9, limits=GateLimits(max_rejected=0.9)) == set()
+
+
 def test_entropies_outside_the_scale_block():
     assert failed(verdict_table(clean=3, unscored=0, entropy=[0.0, 1.0, 1.0000001])) == {"entropy_in_range"}
     assert failed(verdict_table(clean=3, entropy=[-1e-9, 0.5, 0.5])) == {"entropy_in_range"}

@@ -61,6 +61,15 @@ def test_from_file_to_files(tmp_path: Path, model: Path) -> None:
     assert (out / "verdicts.parquet").exists()
 
 
+def test_the_readable_tenth_of_a_file_is_not_published(tmp_path: Path, model: Path) -> None:
+    source = write(tmp_path / "rows.jsonl", [*lines(range(6)), *["{broken"] * 54])
+    told = ("scan", source, "--out", tmp_path / "out", "--model", model, "--policy", "paper", *OPEN)
+    refused = gradsentry(*told)
+    assert refused.returncode == 3
+    assert "90.0% of the rows read are no readable samples, limit 5.0%" in " ".join(refused.stderr.split())
+    assert not list((tmp_path / "out").glob("clean*"))
+
+
 BAD = {
     "no such file": (("missing.jsonl",), "missing.jsonl"),
     "empty file": (("empty.jsonl",), "nothing to scan"),
