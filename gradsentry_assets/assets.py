@@ -74,7 +74,9 @@ def raw_samples(context: dg.AssetExecutionContext, store: StoreResource) -> Even
     pool="gpu",
     retry_policy=AGAIN,
 )
-def gradient_entropy(context: dg.AssetExecutionContext, store: StoreResource, model: ModelResource) -> Events:
+def gradient_entropy(
+    context: dg.AssetExecutionContext, store: StoreResource, model: ModelResource, judging: JudgingResource
+) -> Events:
     """The spectral entropy of every sample's gradient.
 
     One forward pass a sample; entropy in [0, 1] of the 16 largest singular values of the sample's own gradient with
@@ -86,6 +88,7 @@ def gradient_entropy(context: dg.AssetExecutionContext, store: StoreResource, mo
     place, run = store.store, current_run("dagster", context.run_id)
 
     def step(batch: str) -> Outcome:
+        judging.check()  # before an hour of scoring, not after it
         identity = model.identify(place)
         scored = score_batch(
             _read(batch, place),

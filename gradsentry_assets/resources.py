@@ -161,6 +161,10 @@ class JudgingResource(dg.ConfigurableResource):
             ),
         )
 
+    def check(self) -> None:
+        """Raises BadInput where these settings could not judge."""
+        _ = self.decision
+
 
 def _limit(given: float | None, variable: str, usual: float) -> float:
     if given is not None:

@@ -31,6 +31,12 @@ RULES = 3  # raised whenever the same scores under the same settings would get a
 NO_SKETCHES = "these scores have no span sketches: score the batch again, or use the policy 'paper'"
 
 
+def check_policy(name: str) -> None:
+    """Raises BadInput for a policy that does not exist."""
+    if name not in POLICIES:
+        raise BadInput(f"unknown policy {name!r}: choose one of {', '.join(POLICIES)}")
+
+
 @dataclass(frozen=True)
 class Judgement:
     """One batch judged by one policy. `verdicts` follows VERDICT_SCHEMA, then the policy's own columns."""
@@ -62,8 +68,7 @@ def judge(
     did it. `history`: earlier batches, whose rows count as neighbours. Raises BadInput for a policy that does not
     exist, or one that lacks the sketches or texts it needs.
     """
-    if policy not in POLICIES:
-        raise BadInput(f"unknown policy {policy!r}: choose one of {', '.join(POLICIES)}")
+    check_policy(policy)
     failures = pc.fill_null(scores["failure"].cast(pa.string()), "").combine_chunks()
     raw_entropy = _floats(scores["entropy"])
     failed = pc.not_equal(failures, "").to_numpy(zero_copy_only=False).astype(bool)

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 
 from gradsentry_lib.files import atomic_path, has_digest, sha256_file, write_json
 from gradsentry_lib.filtering.gate import GateLimits, check_gate, gate_passed
-from gradsentry_lib.filtering.policy import DEFAULT_POLICY, RULES, Judgement, judge
+from gradsentry_lib.filtering.policy import DEFAULT_POLICY, RULES, Judgement, check_policy, judge
 from gradsentry_lib.filtering.threshold import ThresholdConfig
 from gradsentry_lib.filtering.verdict import Override, count_verdicts
 from gradsentry_lib.ledger import (
@@ -40,11 +40,15 @@ NAMED = 20  # rows of an earlier batch that a remark names
 
 @dataclass(frozen=True)
 class DecisionConfig:
-    """How scores become verdicts, and what the gate lets through."""
+    """How scores become verdicts, and what the gate lets through. Raises BadInput for a policy that does not exist:
+    before anything is scored."""
 
     policy: str = DEFAULT_POLICY
     threshold: ThresholdConfig = field(default_factory=ThresholdConfig)
     limits: GateLimits = field(default_factory=GateLimits)
+
+    def __post_init__(self) -> None:
+        check_policy(self.policy)
 
     def to_dict(self) -> dict[str, Any]:
         return {**asdict(self), "rules": RULES}

@@ -290,3 +290,12 @@ def test_the_code_location_loads_without_the_heavy_libraries() -> None:
     )
     assert done.stdout.strip() == "[]"
     assert "Warning" not in done.stderr
+
+
+def test_an_unknown_policy_is_refused_before_the_model_is_loaded(
+    world: World, loads: list[weakref.ref], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch = world.take_in("answers.jsonl", as_jsonl(questions(8)))
+    monkeypatch.setenv("GRADSENTRY_POLICY", "paprika")
+    assert "unknown policy 'paprika'" in failures(world.run(batch))["gradient_entropy"]
+    assert not loads

@@ -79,6 +79,7 @@ BAD = {
     "odd dtype": (("good.jsonl", "--dtype", "int3"), "int3"),
     "odd engine": (("good.jsonl", "--engine", "spark"), "spark"),
     "workers without Ray": (("good.jsonl", "--workers", "2"), "engine ray"),
+    "unknown policy": (("good.jsonl", "--policy", "paprika"), "unknown policy 'paprika'"),
     "odd column": (("good.jsonl", "--column", "prompt"), "ROLE=NAME"),
 }
 
