@@ -21,7 +21,7 @@ from rich.table import Table
 from upath import UPath
 
 from gradsentry_assets import demo_data
-from gradsentry_assets.arrivals import Landed
+from gradsentry_assets.arrivals import list_landing
 from gradsentry_assets.definitions import defs
 from gradsentry_assets.jobs import scan_batch
 from gradsentry_assets.partitions import BATCHES
@@ -70,8 +70,9 @@ def open_instance(home: Path) -> dg.DagsterInstance:
 def take_in(store: Store, instance: dg.DagsterInstance) -> str:
     """Delivers the bundled batch as the landing sensor would; gives its key."""
     with as_file(files(demo_data) / "demo_questions.jsonl") as path:
-        landed = Landed(str(path), "", path.stat().st_size, marked=False)
-        arrival = receive(landed, UPath(path.parent), store.home, {landed.url}, [])
+        folder = UPath(path.parent)
+        landed = next(file for file in list_landing(folder).values() if file.name == path.name)
+        arrival = receive(landed, folder, store.home, {landed.url}, [])
     instance.add_dynamic_partitions(str(BATCHES.name), [arrival.batch])
     return arrival.batch
 

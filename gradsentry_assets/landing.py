@@ -1,20 +1,27 @@
 """The sensor that takes in what arrives: a file in the landing folder becomes a batch, a partition and a run."""
 
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from itertools import islice
+from pathlib import PurePosixPath
 
 import dagster as dg
 
-from gradsentry_assets.arrivals import Landed, Landing, list_landing
+from gradsentry_assets.arrivals import Landed, Landing, is_local, list_landing
+from gradsentry_assets.folder import Refused
 from gradsentry_assets.jobs import scan_batch
 from gradsentry_assets.partitions import BATCHES, MAX_TOGETHER, range_tags
-from gradsentry_assets.receiving import Arrival, Vanished, receive
+from gradsentry_assets.receiving import Arrival, CannotKeep, Changed, receive
 from gradsentry_assets.resources import LandingResource, StoreResource
+from gradsentry_lib import settings
+from gradsentry_lib.errors import GradSentryError
 from gradsentry_lib.files import sha256_json
 from gradsentry_lib.report.escape import one_line
 
 SMALL = 1 << 20  # bytes: batches up to this size share a run, and so one load of the model
 DELIVERY_SECONDS = 25  # of a tick; what is left is delivered in the next one (Dagster ends a tick after 60 s)
+TOLD_AT_ONCE = 50  # skipped arrivals whose reason is told in one tick; the rest in the next ones
+SHOWN = 3  # of them in the line about a tick
 
 
 @dg.sensor(
@@ -23,7 +30,8 @@ DELIVERY_SECONDS = 25  # of a tick; what is left is delivered in the next one (D
     default_status=dg.DefaultSensorStatus.RUNNING,
     description=(
         "Takes in files that appear in the landing folder (GRADSENTRY_LANDING, else `landing` in the store). "
-        "A file is taken in when two looks in a row find it unchanged."
+        "A file is taken in when two looks in a row find it unchanged. Links, FIFOs, devices and files larger than "
+        "GRADSENTRY_MAX_BYTES (10 GiB) are skipped; the events of raw_samples say which and why."
     ),
 )
 def landing(
@@ -35,48 +43,90 @@ def landing(
 def look(context: dg.SensorEvaluationContext, landing: LandingResource, store: StoreResource) -> dg.SensorResult:
     """One tick: list, deliver what is complete, ask for runs. The cursor holds all that has to be remembered."""
     root = landing.root
-    if root.protocol in ("", "file"):
-        root.mkdir(parents=True, exist_ok=True)
-    listed = list_landing(root, landing.wanted)
+    try:
+        limit = settings.max_bytes()
+        if is_local(root):
+            root.mkdir(parents=True, exist_ok=True)
+        listed = list_landing(root, landing.wanted, limit)
+    except (GradSentryError, OSError) as error:
+        return dg.SensorResult(skip_reason=one_line(f"cannot look into {root}: {error}", 500), cursor=context.cursor)
     state = Landing.from_cursor(context.cursor)
     ready = state.look(listed, need_marker=landing.needs_marker)
     known = dict.fromkeys(context.instance.get_dynamic_partitions(str(BATCHES.name)))
-    arrivals = list(_deliver(context, state, ready, landing, store, listed.keys(), known))
+    news = dict(_refused(state, listed))
+    arrivals: list[Arrival] = []
+    trouble = ""
+    try:
+        for file, outcome in _deliver(state, ready, landing, store, listed, known, limit):
+            if isinstance(outcome, Refused):
+                state.skip(file, str(outcome))
+                news[file.url] = str(outcome)
+                continue
+            state.received(file, "" if outcome.failure else outcome.batch)
+            context.log.info(one_line(f"{file.url}: {outcome.failure or f'batch {outcome.batch}'}"))
+            arrivals.append(outcome)
+    except CannotKeep as error:
+        trouble = f"; {error}"
+        context.log.error(one_line(str(error)))
+    for url, reason in news.items():
+        context.log.warning(one_line(f"skipped: {url} {reason}"))
     fresh = {arrival.batch: arrival for arrival in arrivals if _needs_run(arrival, known, store)}
     together, alone = _grouped(list(fresh.values()), known)
     order = [arrival.batch for arrival in (*together, *alone) if arrival.batch not in known]
-    waiting = len(ready) - len(arrivals)
+    waiting = sum(not state.is_settled(file.url) for file in ready) - sum(bool(a.failure) for a in arrivals)
     result = f"{len(listed)} files in {root}: {len(fresh)} new"
+    result += f", {waiting} waiting to be complete" if waiting else ""
     return dg.SensorResult(
         run_requests=[*_shared_runs(together), *(_own_run(arrival) for arrival in alone)],
         dynamic_partitions_requests=[BATCHES.build_add_request(order)] if order else [],
-        skip_reason=None if fresh else f"{result}, {waiting} waiting to be complete" if waiting else result,
+        skip_reason=None if fresh else one_line(result + _told(state.skipped()) + trouble),
         cursor=state.to_cursor(),
+        asset_events=[_observation(*entry) for entry in news.items()],
     )
 
 
+def _refused(state: Landing, listed: Mapping[str, Landed]) -> Iterator[tuple[str, str]]:
+    """What the listing refuses and nobody was told yet, at most TOLD_AT_ONCE; each is remembered as told."""
+    new = (file for file in listed.values() if file.refusal and not state.is_settled(file.url))
+    for file in islice(new, TOLD_AT_ONCE):
+        state.skip(file, file.refusal)
+        yield file.url, file.refusal
+
+
+def _told(skipped: Mapping[str, str]) -> str:
+    if not skipped:
+        return ""
+    some = "; ".join(f"{PurePosixPath(url).name[:100]} {reason}" for url, reason in islice(skipped.items(), SHOWN))
+    return f", {len(skipped)} skipped: {some}{'; ...' if len(skipped) > SHOWN else ''}"
+
+
+def _observation(url: str, reason: str) -> dg.AssetObservation:
+    """Shown among the events of `raw_samples`: what lay there and was not taken in."""
+    said = one_line(f"{url} {reason}", 1000)
+    metadata = {"skipped_arrival": one_line(url, 1000), "reason": one_line(reason, 500)}
+    return dg.AssetObservation("raw_samples", description=f"Skipped: {said}", metadata=metadata)
+
+
 def _deliver(
-    context: dg.SensorEvaluationContext,
     state: Landing,
     ready: Sequence[Landed],
     landing: LandingResource,
     store: StoreResource,
     present: Collection[str],
     known: Collection[str],
-) -> Iterator[Arrival]:
-    """Receives one file after the other until the tick's time is up, and remembers each in the state."""
+    limit: int,
+) -> Iterator[tuple[Landed, Arrival | Refused]]:
+    """Receives one file after the other until the tick's time is up."""
     started = time.monotonic()
     for file in ready:
         if time.monotonic() - started > DELIVERY_SECONDS:
             return
         try:
-            arrival = receive(file, landing.root, store.store.home, present, known)
-        except Vanished:
+            yield file, receive(file, landing.root, store.store.home, present, known, limit)
+        except Changed:
             state.forget(file)
-            continue
-        state.received(file, "" if arrival.failure else arrival.batch)
-        context.log.info(one_line(f"{file.url}: {arrival.failure or f'batch {arrival.batch}'}"))
-        yield arrival
+        except Refused as reason:
+            yield file, reason
 
 
 def _needs_run(arrival: Arrival, known: Collection[str], store: StoreResource) -> bool:

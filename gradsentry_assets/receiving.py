@@ -7,26 +7,34 @@ delivery leaves `arrival.json` beside the copy:
     batches/<batch key>/source/<file name>  the bytes as they arrived (a saved data set: the folder)
 """
 
+import os
 import re
-import shutil
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path, PurePosixPath
+from typing import IO
 
 from upath import UPath
 
-from gradsentry_assets.arrivals import Landed
-from gradsentry_lib.errors import BadInput
+from gradsentry_assets.arrivals import ENDINGS, Landed, is_local, join_signatures, remote_signature, too_large
+from gradsentry_assets.folder import Refused, open_regular, signature
+from gradsentry_lib.errors import BadInput, GradSentryError
 from gradsentry_lib.files import read_json, sha256_json, workshop, write_json
 from gradsentry_lib.samples.read import open_source
 from gradsentry_lib.samples.sample import Sample
 from gradsentry_lib.samples.source import digest
 
 KEY_DIGITS = 8  # hex digits of the content's SHA-256 in a batch key
+LONGEST_NAME = 150  # bytes of a name in the store; a temporary file beside it has a longer one
 
 
-class Vanished(Exception):
-    """The file was deleted between the look at the folder and the delivery."""
+class Changed(Exception):
+    """The file was deleted or written to between the look at the folder and the delivery, or during it."""
+
+
+class CannotKeep(GradSentryError):
+    """The store takes nothing in: it is full or may not be written to. The files stay where they are until it does."""
 
 
 @dataclass(frozen=True)
@@ -46,20 +54,29 @@ class Arrival:
     failure: str = ""
 
 
-def receive(file: Landed, root: UPath, store: Path, present: Collection[str], batches: Iterable[str]) -> Arrival:
-    """Copies a landed file or folder into the store and says which batch it is. Raises Vanished.
+def receive(
+    file: Landed,
+    root: UPath,
+    store: Path,
+    present: Collection[str],
+    batches: Iterable[str],
+    limit: int | None = None,
+) -> Arrival:
+    """Copies a landed file or folder into the store and says which batch it is. At most `limit` bytes.
+
+    Raises Refused where it may not be taken in, Changed where it is no longer what was listed, CannotKeep.
 
     `present`: the URLs that lie in the landing folder now; `batches`: the keys of all batches so far. A file with the
     content of a batch whose own file is gone is that batch under a new name. A file that cannot be copied gets a
     batch of its own as well, so that somebody sees it; it is tried again at every later look.
     """
-    name = PurePosixPath(file.url).name
+    name = plain_name(PurePosixPath(file.url).name)
     with workshop(store / "incoming") as folder:
         copy = folder / name
         try:
-            _copy(UPath(file.url, **root.storage_options), copy)
+            _copy(file, root, copy, limit)
         except FileNotFoundError:
-            raise Vanished(file.url) from None
+            raise Changed(file.url) from None
         except OSError as error:
             reason = f"{file.url} could not be read: {error.strerror or error}"
             identity = sha256_json([file.url, file.signature])
@@ -87,13 +104,73 @@ def find_arrival(store: Path, batch: str) -> Arrival | None:
     return Arrival(**read_json(path)) if path.exists() else None
 
 
-def _copy(source: UPath, target: Path) -> None:
-    files = [path for path in source.rglob("*") if path.is_file()] if source.is_dir() else [source]
-    for file in files:
-        to = target / file.relative_to(source).as_posix() if file != source else target
+def _copy(file: Landed, root: UPath, target: Path, limit: int | None) -> None:
+    """What is read is what was listed: the signatures are those of the opened files, once they were read."""
+    left, signatures = limit, []
+    for member in file.members:
+        to = target if member == file.name else target / plain_path(member.removeprefix(f"{file.name}/"))
+        with open_member(root, member) as (read, sign):
+            left = _copy_file(read, to, left, limit)
+            signatures.append(sign())
+    if join_signatures(signatures) != file.signature:
+        raise Changed(file.url)
+
+
+@contextmanager
+def open_member(root: UPath, name: str) -> Iterator[tuple[IO[bytes], Callable[[], str]]]:
+    """A file below the root, for reading, and what gives its signature of the moment."""
+    if is_local(root):
+        with open_regular(Path(root.path), name) as file:
+            yield file, lambda: signature(os.fstat(file.fileno()))
+        return
+    path = f"{root.path.rstrip('/')}/{name}"
+
+    def sign() -> str:
+        root.fs.invalidate_cache()
+        return remote_signature(root.fs.info(path))
+
+    with root.fs.open(path, "rb") as file:
+        yield file, sign
+
+
+def _copy_file(read: IO[bytes], to: Path, left: int | None, limit: int | None) -> int | None:
+    """Copies; gives how many of the `left` bytes are left."""
+    with _keeping():
         to.parent.mkdir(parents=True, exist_ok=True)
-        with file.open("rb") as read, to.open("wb") as write:
-            shutil.copyfileobj(read, write, 1 << 20)
+        write = to.open("xb")
+    with write:
+        while block := read.read(1 << 20):
+            if left is not None and limit is not None:
+                left -= len(block)
+                if left < 0:
+                    raise Refused(too_large(limit))
+            with _keeping():
+                write.write(block)
+        with _keeping():
+            write.flush()
+    return left
+
+
+@contextmanager
+def _keeping() -> Iterator[None]:
+    """What goes wrong with the store is not the file's fault."""
+    try:
+        yield
+    except OSError as error:
+        raise CannotKeep(f"the store cannot take in what arrives: {error.strerror or error}") from error
+
+
+def plain_path(name: str) -> str:
+    return "/".join(plain_name(part) for part in name.split("/"))
+
+
+def plain_name(name: str) -> str:
+    """A file name that every file system takes and that ends as the given one does; most names as they are."""
+    if len(name.encode("utf-8", "replace")) <= LONGEST_NAME and name.isprintable() and "\\" not in name:
+        return name
+    ending = next((ending for ending in sorted(ENDINGS, key=len, reverse=True) if name.lower().endswith(ending)), "")
+    stem = re.sub(r"[^\w.-]+", "-", name[: len(name) - len(ending)]).encode()[:80].decode(errors="ignore")
+    return f"{stem}-{sha256_json(name)[:KEY_DIGITS]}{name[len(name) - len(ending) :]}"
 
 
 def _renamed(key: str, sha256: str, present: Collection[str], batches: Iterable[str], store: Path) -> Arrival | None:
@@ -112,5 +189,5 @@ def _record(arrival: Arrival, store: Path) -> Arrival:
 
 
 def _key(name: str, sha256: str) -> str:
-    stem = re.sub(r"[^\w.-]+", "-", name.partition(".")[0]).strip(".-")[:80] or "batch"
+    stem = re.sub(r"[^\w.-]+", "-", name.partition(".")[0]).strip(".-").encode()[:80].decode(errors="ignore") or "batch"
     return f"{stem}-{sha256[:KEY_DIGITS]}"

@@ -1,7 +1,10 @@
 """What the environment says. Options given on the command line or to a Dagster resource come first."""
 
 import os
+import re
 from pathlib import Path
+
+from gradsentry_lib.errors import BadInput
 
 EMBEDDED = "embedded"  # the name of the model that the project brings along
 
@@ -14,6 +17,16 @@ def home() -> Path:
 def landing() -> str:
     """Where batches arrive: a path or an fsspec URL. `GRADSENTRY_LANDING`, else `landing` in the store."""
     return os.environ.get("GRADSENTRY_LANDING") or str(home() / "landing")
+
+
+def max_bytes() -> int:
+    """How large an arriving file or folder may be, in bytes. `GRADSENTRY_MAX_BYTES` (a number, or one with K, M, G or
+    T behind it: powers of 1024), else 10 GiB. Raises BadInput."""
+    given = os.environ.get("GRADSENTRY_MAX_BYTES") or "10G"
+    found = re.fullmatch(r"([0-9]{1,18})([KMGT]?)(i?B)?", given.strip(), re.IGNORECASE)
+    if not found or not int(found[1]):
+        raise BadInput(f"GRADSENTRY_MAX_BYTES is no size: {given!r}; give a number of bytes, or one like 500M or 10G")
+    return int(found[1]) << 10 * " KMGT".index(found[2].upper() or " ")
 
 
 def model() -> str:

@@ -86,8 +86,8 @@ def test_a_file_that_vanishes_while_it_is_read_is_nobodys_error(world: World, mo
     assert world.batches == []
 
 
-def _listed_then_deleted(path: Path, root: UPath, pattern: str) -> dict:
-    listed = list_landing(root, pattern)
+def _listed_then_deleted(path: Path, root: UPath, pattern: str, limit: int) -> dict:
+    listed = list_landing(root, pattern, limit)
     path.unlink()
     return listed
 
@@ -98,7 +98,7 @@ def test_an_unreadable_file_becomes_one_failed_partition_and_is_taken_in_once_it
     world.drop("secret.jsonl", questions(5))
     world.tick()
 
-    def refuse(source: UPath, target: Path) -> None:
+    def refuse(*_: object) -> None:
         raise PermissionError(13, "Permission denied")
 
     with monkeypatch.context() as patch:

@@ -19,7 +19,7 @@ import scipy.stats  # noqa: F401
 from upath import UPath
 
 from benchmarks.scale import stand_in
-from gradsentry_assets.arrivals import Landed
+from gradsentry_assets.arrivals import list_landing
 from gradsentry_assets.definitions import defs
 from gradsentry_assets.partitions import BATCHES, range_tags
 from gradsentry_assets.receiving import receive
@@ -61,8 +61,9 @@ def by_library(sources: list[Path]) -> None:
 def by_dagster(sources: list[Path]) -> None:
     """One code location with a history of its own, which takes all its batches in one run."""
     instance, store = dg.DagsterInstance.ephemeral(), Store.default()
-    landed = [Landed(str(source), "", source.stat().st_size, marked=False) for source in sources]
-    batches = [receive(one, UPath(sources[0].parent), store.home, {one.url}, []).batch for one in landed]
+    folder, names = UPath(sources[0].parent), {source.name for source in sources}
+    landed = [one for one in list_landing(folder).values() if one.name in names]
+    batches = [receive(one, folder, store.home, {one.url}, []).batch for one in landed]
     instance.add_dynamic_partitions(str(BATCHES.name), batches)
     result = defs.resolve_job_def("scan_batch").execute_in_process(
         instance=instance,
