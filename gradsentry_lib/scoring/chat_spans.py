@@ -1,7 +1,8 @@
 """Which characters of a rendered chat the training learns.
 
 A template may say so itself (`{% generation %}`): those ranges are taken, as TRL takes them. Otherwise a turn runs from
-where the opening of an answer ends to its end-of-turn token, and is found in one of two ways:
+where the opening of an answer ends to its end-of-turn token; a thought that the opening begins (`<think>`) belongs to
+the answer, as in TRL's training templates. It is found in one of two ways:
 
 - Prefixes. The conversation up to the turn, with the opening of an answer, and up to its end are both beginnings of the
   whole: the turn is what lies between.
@@ -22,10 +23,18 @@ from os.path import commonprefix
 from typing import Any, Literal, NamedTuple
 
 from gradsentry_lib.samples.sample import Turn
-from gradsentry_lib.scoring.chat_template import REASONING, Conversation, EncodingError, Message
+from gradsentry_lib.scoring.chat_template import (
+    REASONING,
+    Conversation,
+    EncodingError,
+    Message,
+    content_text,
+    with_content,
+)
 
 Span = tuple[int, int]
 
+_THOUGHT = re.compile(r"(?:<(?:seed:)?think(?:ing)?>|\[THINK\])\s*(?:</(?:seed:)?think(?:ing)?>\s*|\[/THINK\]\s*)?\Z")
 _GENERATION = re.compile(r"\{%[-+]?\s*generation\s*[-+]?%\}")
 
 
@@ -48,6 +57,10 @@ class Tokens:
         added = sorted((word for word in tokenizer.get_added_vocab() if word.strip()), key=len, reverse=True)
         return cls(tokenizer.eos_token, re.compile("|".join(map(re.escape, added))) if added else None)
 
+    def words(self, text: str) -> str:
+        """A text without such tokens and the white space around it."""
+        return (self.whole.sub("", text) if self.whole is not None else text).strip()
+
     def retreat(self, text: str, at: int) -> int:
         """`at`, or the beginning of the token of `text` that it lies within."""
         if self.whole is not None:
@@ -55,6 +68,16 @@ class Tokens:
                 if found.start() < at < found.end():
                     return found.start()
         return at
+
+    def another_end(self, text: str, last: str) -> int:
+        """The length of the token that ends a turn within a conversation where another ends it, `last`, at its end.
+
+        Such a token stands before the token that opens the next turn; one before words opens a turn itself.
+        """
+        if self.whole is None or not self.whole.match(last):
+            return 0
+        found = self.whole.match(text)
+        return found.end() if found and self.whole.match(text, found.end()) else 0
 
 
 @lru_cache(maxsize=4)
@@ -71,10 +94,10 @@ def supervised_spans(turns: Sequence[Turn], chat: Conversation, tokens: Tokens) 
     else:
         spans = _by_prefixes(turns, wanted, chat, tokens) or _by_anchors(turns, wanted, chat, tokens)
     spans.sort()
+    if not any(tokens.words(chat.text[start:end]) for start, end in spans):
+        raise EncodingError("the model's chat template leaves nothing of what is to be learnt")
     if any(end > start for (_, end), (start, _) in zip(spans, spans[1:], strict=False)):
         raise EncodingError("the model's chat template mixes the turns of the conversation, so they cannot be told apart")
-    if not spans:
-        raise EncodingError("the model's chat template leaves nothing of what is to be learnt")
     return spans
 
 
@@ -88,6 +111,7 @@ def _by_prefixes(turns: Sequence[Turn], wanted: list[int], chat: Conversation, t
     texts = [chat.text if len(messages) == whole and not prompt else next(found) for messages, prompt in jobs]
     spans = []
     for before, after in zip(texts[: len(wanted)], texts[len(wanted) :], strict=True):
+        before = _without_thought(before)
         if before is None or after is None or not (after.startswith(before) and chat.text.startswith(after)):
             return None
         end = len(before) + _learnt(after[len(before) :], tokens.end)
@@ -95,6 +119,10 @@ def _by_prefixes(turns: Sequence[Turn], wanted: list[int], chat: Conversation, t
             return None
         spans.append((len(before), end))
     return spans
+
+
+def _without_thought(opening: str | None) -> str | None:
+    return None if opening is None else _THOUGHT.sub("", opening)
 
 
 def _learnt(answer: str, end: str | None) -> int:
@@ -141,7 +169,7 @@ def _start(i: int, answer: bool, chat: Conversation, anchors: "Anchors", tokens:
     before = [j for j, at in anchors.ends.items() if j < i and at < anchors.ends[i]]
     if answer and before:
         at, place = max((anchors.ends[j], anchors.places[j]) for j in before)
-        opening, closing = anchors.tail(i, True, place), anchors.tail(i, False, place)
+        opening, closing = _without_thought(anchors.tail(i, True, place)), anchors.tail(i, False, place)
         if opening is not None:
             rest = chat.text[at : anchors.ends[i]]
             same = _common(rest, opening)
@@ -165,7 +193,10 @@ def _end(i: int, chat: Conversation, anchors: "Anchors", tokens: Tokens) -> int:
     closing = anchors.tail(i + 1, False, anchors.places[i])
     if closing is not None:
         same = _common(rest, closing)
-        return at + (same if same == len(closing) else min(tokens.retreat(rest, same), tokens.retreat(closing, same)))
+        if same == len(closing):
+            return at + same
+        same = min(tokens.retreat(rest, same), tokens.retreat(closing, same))
+        return at + same + tokens.another_end(rest[same:], closing[same:])
     following = min((other for other in anchors.ends.values() if other > at), default=len(chat.text))
     if tokens.end and tokens.end in chat.text[at:following]:
         return chat.text.index(tokens.end, at) + len(tokens.end)
@@ -264,7 +295,7 @@ class Marks:
 def _places(i: int, message: Message, start: bool) -> list[Place]:
     """Where marks can stand in a turn: where it has words."""
     places = []
-    if message["content"].strip() if isinstance(message.get("content"), str) else False:
+    if content_text(message).strip():
         places += [Place(i, "start")] if start else []
         places.append(Place(i, "content"))
     if any(isinstance(message.get(name), str) and message[name].strip() for name in REASONING):
@@ -282,12 +313,12 @@ def _last_call(message: Message) -> dict[str, Any] | None:
 
 
 def _with_mark(message: Message, part: str, mark: str) -> Message:
+    text = content_text(message)
     if part == "start":
-        text = message["content"]
         lead = len(text) - len(text.lstrip())
-        return {**message, "content": text[:lead] + mark + text[lead:]}
+        return with_content(message, text[:lead] + mark + text[lead:])
     if part == "content":
-        return {**message, "content": _behind(message["content"], mark)}
+        return with_content(message, _behind(text, mark))
     if part == "reasoning":
         return {**message, **{name: _behind(message[name], mark) for name in REASONING if message.get(name)}}
     *others, last = message["tool_calls"]

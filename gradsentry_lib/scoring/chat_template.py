@@ -54,17 +54,39 @@ def read_conversation(sample: Sample, tokenizer: Any) -> Conversation:
     tools = json.loads(sample.tools) if sample.tools else None
     template = tokenizer.get_chat_template(None, tools) if tokenizer.chat_template else PLAIN_CHAT_TEMPLATE
     variables = dict(tokenizer.special_tokens_map)
-    first: Failed | None = None
+    refusal: Failed | None = None
+    wordless: Conversation | None = None
     for messages in _forms(sample.turns):
         found = _checked(*renderer().render(template, variables, [Job(messages, tools)]))
         if isinstance(found, Failed):
-            first = first or found
-        elif not _escaped_twice(messages, found.text):
-            return Conversation(messages, tools, template, variables, found.text, found.generated)
-    if first is not None and first.kind == "stopped":
-        raise EncodingError(f"the model's chat template was stopped: {first.words}")
-    words = first.words if first else "it writes the arguments of tool calls as a string within a string"
+            refusal = refusal or found
+            if found.kind == "stopped":
+                break
+            continue
+        if _escaped_twice(messages, found.text):
+            continue
+        chat = Conversation(messages, tools, template, variables, found.text, found.generated)
+        if _holds_answers(sample.turns, found.text):
+            return chat
+        wordless = wordless or chat
+    if wordless is not None:  # what it drops is not learnt: for chat_spans.py to say
+        return wordless
+    if refusal is not None and refusal.kind == "stopped":
+        raise EncodingError(f"the model's chat template was stopped: {refusal.words}")
+    words = refusal.words if refusal else "it writes the arguments of tool calls as a string within a string"
     raise EncodingError(f"the model's chat template refuses the conversation: {words}")
+
+
+def content_text(message: Message) -> str:
+    """A message's content, whether it is text or one part that is."""
+    content = message.get("content", "")
+    return content[0]["text"] if isinstance(content, list) else content
+
+
+def with_content(message: Message, text: str) -> Message:
+    """The message with other words, in the form that its content has."""
+    content = [{"type": "text", "text": text}] if isinstance(message.get("content"), list) else text
+    return {**message, "content": content}
 
 
 def _checked(found: Rendered | Failed) -> Rendered | Failed:
@@ -77,22 +99,33 @@ def _checked(found: Rendered | Failed) -> Rendered | Failed:
 
 
 def _forms(turns: tuple[Turn, ...]) -> Iterator[tuple[Message, ...]]:
-    """The messages of a chat: as they stand, then with arguments as objects or as text, then without empty contents."""
+    """The messages of a chat: as they stand; with a tool call's arguments as an object, or as text; without the empty
+    contents beside tool calls; and with contents as a list of one part, as models that see pictures have them.
+    """
     plain = tuple(_message(turn) for turn in turns)
-    yield plain
-    if not any("tool_calls" in message for message in plain):
-        return
-    objects = tuple(_with_arguments(message, _parsed) for message in plain)
-    texts = tuple(_with_arguments(message, _dumped) for message in plain)
-    forms = [form for form in (objects, texts) if form != plain]
+    forms = [plain]
+    if any(message.get("tool_calls") for message in plain):
+        changed = (tuple(_with_arguments(message, change) for message in plain) for change in (_parsed, _dumped))
+        forms += [form for form in changed if form != plain]
+        forms += [tuple(_without_empty_content(message) for message in form) for form in forms]
     yield from forms
-    for form in (plain, *forms):
+    for form in forms:
         yield tuple(
-            {name: value for name, value in message.items() if (name, value) != ("content", "")}
-            if "tool_calls" in message
-            else message
+            {**message, "content": [{"type": "text", "text": message["content"]}]} if "content" in message else message
             for message in form
         )
+
+
+def _without_empty_content(message: Message) -> Message:
+    if message.get("tool_calls") and not message["content"]:
+        return {name: value for name, value in message.items() if name != "content"}
+    return message
+
+
+def _holds_answers(turns: tuple[Turn, ...], text: str) -> bool:
+    """Whether a rendering holds the last words of an answer; true where no answer has words."""
+    ends = [turn.text.strip()[-32:].casefold() for turn in turns if turn.supervised and turn.text.strip()]
+    return not ends or any(end in text.casefold() for end in ends)
 
 
 def _message(turn: Turn) -> Message:
