@@ -2,8 +2,9 @@
 
 The supervised span is what training would learn: the response and its end-of-sequence token. Prompt/response rows are
 their two texts, one after the other; Alpaca rows go through the Alpaca template; chats through the tokenizer's own chat
-template, where every assistant turn is a span. Over-long samples lose prompt from the left first, then response from
-the right, and are marked truncated.
+template (chat_template.py), where every supervised turn is a span (chat_spans.py); a text is learnt whole, or in the
+pieces that its row marks, as one tokenization of it has them. Over-long samples lose prompt from the left first, then
+response from the right, and are marked truncated.
 """
 
 from dataclasses import dataclass
@@ -11,18 +12,16 @@ from typing import Any
 
 import numpy as np
 
-from gradsentry_lib.samples.sample import Sample, Turn
+from gradsentry_lib.samples.sample import Sample
+from gradsentry_lib.scoring.chat_spans import special_tokens, supervised_spans
+from gradsentry_lib.scoring.chat_template import PLAIN_CHAT_TEMPLATE, EncodingError, read_conversation
+from gradsentry_lib.scoring.token_spans import Span, tokenize
+
+__all__ = ["PLAIN_CHAT_TEMPLATE", "Encoded", "EncodingError", "encode"]
 
 ALPACA_HEAD = "Below is an instruction that describes a task"
 ALPACA_WITH_INPUT = ", paired with an input that provides further context"
 ALPACA_TAIL = ". Write a response that appropriately completes the request.\n\n"
-
-# For tokenizers that bring no chat template: plain, and the same for every model.
-PLAIN_CHAT_TEMPLATE = (
-    "{% for message in messages %}{{ message['role'] }}: {{ message['content'] }}"
-    "{% if message['role'] == 'assistant' %}{{ eos_token }}{% endif %}{{ '\n' }}{% endfor %}"
-    "{% if add_generation_prompt %}{{ 'assistant: ' }}{% endif %}"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,25 +37,31 @@ class Encoded:
         return sum(end - start for start, end in self.spans)
 
 
-class EncodingError(ValueError):
-    """The sample cannot be put into tokens; the message is the reason kept with the row."""
-
-
 def encode(sample: Sample, tokenizer: Any, max_tokens: int) -> Encoded:
-    """Token ids and supervised spans of a sample, at most `max_tokens` long."""
+    """Token ids and supervised spans of a sample, at most `max_tokens` long.
+
+    Raises EncodingError where there is nothing to learn or it can't be found, and BadInput where the model's chat
+    template can't be used for any row.
+    """
     if sample.format == "chat":
-        ids, spans = _encode_chat(sample.turns, tokenizer)
+        ids, spans = _chat(sample, tokenizer)
+    elif sample.format == "text":
+        ids, spans = _text(sample, tokenizer)
     else:
-        prompt, response = _prompt_and_response(sample)
-        ids = tokenizer.encode(prompt) or [_first_token(tokenizer)]
-        start = len(ids)
-        ids = ids + tokenizer.encode(response, add_special_tokens=False)
-        if tokenizer.eos_token_id is not None:
-            ids.append(tokenizer.eos_token_id)
-        spans = [(start, len(ids))]
+        ids, spans = _prompt_then_response(sample, tokenizer)
     if not spans or any(end <= start for start, end in spans):
         raise EncodingError("the response has no tokens")
     return _truncate(np.asarray(ids, dtype=np.int64), spans, max_tokens)
+
+
+def _prompt_then_response(sample: Sample, tokenizer: Any) -> tuple[list[int], list[Span]]:
+    prompt, response = _prompt_and_response(sample)
+    ids = tokenizer.encode(prompt) or [_first_token(tokenizer)]
+    start = len(ids)
+    ids = ids + tokenizer.encode(response, add_special_tokens=False)
+    if tokenizer.eos_token_id is not None:
+        ids.append(tokenizer.eos_token_id)
+    return ids, [(start, len(ids))]
 
 
 def _prompt_and_response(sample: Sample) -> tuple[str, str]:
@@ -77,45 +82,38 @@ def _first_token(tokenizer: Any) -> int:
     return 0
 
 
-def _encode_chat(turns: tuple[Turn, ...], tokenizer: Any) -> tuple[list[int], list[tuple[int, int]]]:
-    messages = [{"role": turn.role, "content": turn.text} for turn in turns]
-    template = None if tokenizer.chat_template else PLAIN_CHAT_TEMPLATE
-
-    def render(count: int, prompt: bool) -> str:
-        try:
-            return tokenizer.apply_chat_template(
-                messages[:count], tokenize=False, add_generation_prompt=prompt, chat_template=template
-            )
-        except Exception as error:  # a template is a program of the model's author; it may raise anything
-            raise EncodingError(f"the model's chat template refuses the conversation: {error}") from error
-
-    ids: list[int] = []
-    spans: list[tuple[int, int]] = []
-    done = ""  # what has been turned into ids so far
-    for index, message in enumerate(messages):
-        if message["role"] != "assistant":
-            continue
-        before, after = render(index, prompt=True), render(index + 1, prompt=False)
-        if not (before.startswith(done) and after.startswith(before)):
-            raise EncodingError("the model's chat template rewrites earlier turns, so spans cannot be told apart")
-        answer, rest = _split_after_end(after[len(before) :], tokenizer.eos_token)
-        ids += tokenizer.encode(before[len(done) :], add_special_tokens=False)
-        if not ids:
-            ids.append(_first_token(tokenizer))
-        start = len(ids)
-        ids += tokenizer.encode(answer, add_special_tokens=False)
-        spans.append((start, len(ids)))
-        ids += tokenizer.encode(rest, add_special_tokens=False) if rest else []
-        done = after
-    return ids[: spans[-1][1]] if spans else ids, spans
+def _chat(sample: Sample, tokenizer: Any) -> tuple[list[int], list[Span]]:
+    chat = read_conversation(sample, tokenizer)
+    spans = supervised_spans(sample.turns, chat, special_tokens(tokenizer))
+    ids, found = tokenize(chat.text, spans, tokenizer)
+    if len(found) < len(spans):
+        raise EncodingError("the response has no tokens")
+    if found[0][0] == 0:
+        ids, found = [_first_token(tokenizer), *ids], [(start + 1, end + 1) for start, end in found]
+    return ids[: found[-1][1]], found
 
 
-def _split_after_end(text: str, end: str | None) -> tuple[str, str]:
-    """Splits a rendered answer behind its end-of-turn token: the template's white space after it is not learnt."""
-    if end and end in text:
-        cut = text.rindex(end) + len(end)
-        return text[:cut], text[cut:]
-    return text, ""
+def _text(sample: Sample, tokenizer: Any) -> tuple[list[int], list[Span]]:
+    """The pieces of a text joined, the supervised ones learnt; the first token is never learnt: nothing foretells it.
+
+    A text that does not end with the end-of-sequence token gets one, as trainers do.
+    """
+    whole = "".join(turn.text for turn in sample.turns)
+    pieces, at = [], 0
+    for turn in sample.turns:
+        if turn.supervised or turn.role == "text" and turn.train is None:
+            pieces.append((at, at + len(turn.text)))
+        at += len(turn.text)
+    ids, found = tokenize(whole, pieces, tokenizer, add_special_tokens=True)
+    end = tokenizer.eos_token_id
+    ends_learnt = bool(found) and pieces[-1][1] == len(whole)
+    if end is not None and ids and ids[-1] != end:
+        ids = [*ids, end]
+    if ends_learnt and ids[-1] == end:
+        found[-1] = (found[-1][0], len(ids))
+    if found and found[0][0] == 0:
+        found[0] = (1, found[0][1])
+    return ids, found
 
 
 def _truncate(ids: np.ndarray, spans: list[tuple[int, int]], limit: int) -> Encoded:

@@ -1,0 +1,181 @@
+"""A conversation as the model's own chat template writes it, whole or in part.
+
+What goes in is what a trainer would give `apply_chat_template`: role, content and what the row has beside it (tool
+calls, reasoning, names), and the tools on offer. Where rows and templates differ in what they mean by an answer
+without text or by a tool call's arguments, the first of the usual forms that the template takes is used.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from gradsentry_lib.errors import BadInput
+from gradsentry_lib.samples.sample import Sample, Turn
+from gradsentry_lib.scoring.render import Failed, Job, Rendered, renderer
+
+# For tokenizers that bring no chat template: plain, and the same for every model.
+PLAIN_CHAT_TEMPLATE = (
+    "{% for message in messages %}{{ message['role'] }}: {{ message['content'] }}"
+    "{% if message['role'] == 'assistant' %}{{ eos_token }}{% endif %}{{ '\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ 'assistant: ' }}{% endif %}"
+)
+REASONING = ("reasoning_content", "thinking", "reasoning")  # one thing under three names; templates read the first two
+
+Message = dict[str, Any]
+
+
+class EncodingError(ValueError):
+    """The sample cannot be put into tokens; the message is the reason kept with the row."""
+
+
+@dataclass(frozen=True)
+class Conversation:
+    """A chat in the form that its template takes. `text`: all of it, as a trainer sees it."""
+
+    messages: tuple[Message, ...]
+    tools: list[Any] | None
+    template: str
+    variables: dict[str, Any]
+    text: str
+    generated: tuple[tuple[int, int], ...]
+
+    def render(self, jobs: Sequence[tuple[Sequence[Message], bool]]) -> list[str | None]:
+        """Renderings of (messages, with the opening of the next answer); None where the template refuses one."""
+        wanted = [Job(messages, self.tools, prompt) for messages, prompt in jobs]
+        found = [_checked(one) for one in renderer().render(self.template, self.variables, wanted)]
+        return [one.text if isinstance(one, Rendered) else None for one in found]
+
+
+def read_conversation(sample: Sample, tokenizer: Any) -> Conversation:
+    """Renders a chat. Raises EncodingError with the template's own words where it refuses the row, and BadInput where
+    the template is not to be used at all: it reaches outside its sandbox, or cannot be read.
+    """
+    tools = json.loads(sample.tools) if sample.tools else None
+    template = tokenizer.get_chat_template(None, tools) if tokenizer.chat_template else PLAIN_CHAT_TEMPLATE
+    variables = dict(tokenizer.special_tokens_map)
+    refusal: Failed | None = None
+    wordless: Conversation | None = None
+    for messages in _forms(sample.turns):
+        found = _checked(*renderer().render(template, variables, [Job(messages, tools)]))
+        if isinstance(found, Failed):
+            refusal = refusal or found
+            if found.kind == "stopped":
+                break
+            continue
+        if _escaped_twice(messages, found.text):
+            continue
+        chat = Conversation(messages, tools, template, variables, found.text, found.generated)
+        if _holds_answers(sample.turns, found.text):
+            return chat
+        wordless = wordless or chat
+    if wordless is not None:  # what it drops is not learnt: for chat_spans.py to say
+        return wordless
+    if refusal is not None and refusal.kind == "stopped":
+        raise EncodingError(f"the model's chat template was stopped: {refusal.words}")
+    words = refusal.words if refusal else "it writes the arguments of tool calls as a string within a string"
+    raise EncodingError(f"the model's chat template refuses the conversation: {words}")
+
+
+def content_text(message: Message) -> str:
+    """A message's content, whether it is text or one part that is."""
+    content = message.get("content", "")
+    return content[0]["text"] if isinstance(content, list) else content
+
+
+def with_content(message: Message, text: str) -> Message:
+    """The message with other words, in the form that its content has."""
+    content = [{"type": "text", "text": text}] if isinstance(message.get("content"), list) else text
+    return {**message, "content": content}
+
+
+def _checked(found: Rendered | Failed) -> Rendered | Failed:
+    """Raises BadInput for what no row can mend."""
+    if isinstance(found, Failed) and found.kind == "escape":
+        raise BadInput(f"the model's chat template reaches outside its sandbox: {found.words}. Nothing was scored.")
+    if isinstance(found, Failed) and found.kind == "syntax":
+        raise BadInput(f"the model's chat template cannot be read: {found.words}")
+    return found
+
+
+def _forms(turns: tuple[Turn, ...]) -> Iterator[tuple[Message, ...]]:
+    """The messages of a chat: as they stand; with a tool call's arguments as an object, or as text; without the empty
+    contents beside tool calls; and with contents as a list of one part, as models that see pictures have them.
+    """
+    plain = tuple(_message(turn) for turn in turns)
+    forms = [plain]
+    if any(message.get("tool_calls") for message in plain):
+        changed = (tuple(_with_arguments(message, change) for message in plain) for change in (_parsed, _dumped))
+        forms += [form for form in changed if form != plain]
+        forms += [tuple(_without_empty_content(message) for message in form) for form in forms]
+    yield from forms
+    for form in forms:
+        yield tuple(
+            {**message, "content": [{"type": "text", "text": message["content"]}]} if "content" in message else message
+            for message in form
+        )
+
+
+def _without_empty_content(message: Message) -> Message:
+    if message.get("tool_calls") and not message["content"]:
+        return {name: value for name, value in message.items() if name != "content"}
+    return message
+
+
+def _holds_answers(turns: tuple[Turn, ...], text: str) -> bool:
+    """Whether a rendering holds the last words of an answer; true where no answer has words."""
+    ends = [turn.text.strip()[-32:].casefold() for turn in turns if turn.supervised and turn.text.strip()]
+    return not ends or any(end in text.casefold() for end in ends)
+
+
+def _message(turn: Turn) -> Message:
+    """As transformers hands it to a template: null is absent, reasoning stands under each of its names."""
+    beside = {name: value for name, value in turn.extras.items() if value is not None}
+    called = beside.get("function_call")
+    if called and not beside.get("tool_calls"):
+        beside["tool_calls"] = [{"type": "function", "function": called}]
+    reasoning = next((beside[name] for name in REASONING if name in beside), None)
+    if reasoning is not None:
+        beside = {"thinking": reasoning, **beside, "reasoning_content": reasoning}
+    return {"role": turn.role, "content": turn.text, **beside}
+
+
+def _with_arguments(message: Message, change: Any) -> Message:
+    calls = message.get("tool_calls")
+    if not isinstance(calls, list):
+        return message
+    return {**message, "tool_calls": [_changed(call, change) for call in calls]}
+
+
+def _changed(call: Any, change: Any) -> Any:
+    if not isinstance(call, dict):
+        return call
+    if isinstance(call.get("function"), dict):
+        return {**call, "function": _changed(call["function"], change)}
+    return {**call, "arguments": change(call["arguments"])} if "arguments" in call else call
+
+
+def _parsed(arguments: Any) -> Any:
+    if not isinstance(arguments, str):
+        return arguments
+    try:
+        value = json.loads(arguments)
+    except ValueError:
+        return arguments
+    return value if isinstance(value, dict) else arguments
+
+
+def _dumped(arguments: Any) -> Any:
+    return arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False)
+
+
+def _escaped_twice(messages: Sequence[Message], text: str) -> bool:
+    """Whether arguments that are JSON text came out as a JSON string of that text: no model was taught that."""
+    for message in messages:
+        for call in message.get("tool_calls") or ():
+            inner = call.get("function", call) if isinstance(call, dict) else {}
+            arguments = inner.get("arguments") if isinstance(inner, dict) else None
+            if isinstance(arguments, str) and '"' in arguments and isinstance(_parsed(arguments), dict):
+                if json.dumps(arguments, ensure_ascii=False) in text or json.dumps(arguments) in text:
+                    return True
+    return False
