@@ -46,6 +46,8 @@ def encode(sample: Sample, tokenizer: Any, max_tokens: int) -> Encoded:
     """Token ids and supervised spans of a sample, at most `max_tokens` long."""
     if sample.format == "chat":
         ids, spans = _encode_chat(sample.turns, tokenizer)
+    elif sample.format == "text":
+        ids, spans = _encode_text(sample.turns, tokenizer)
     else:
         prompt, response = _prompt_and_response(sample)
         ids = tokenizer.encode(prompt) or [_first_token(tokenizer)]
@@ -62,11 +64,36 @@ def encode(sample: Sample, tokenizer: Any, max_tokens: int) -> Encoded:
 def _prompt_and_response(sample: Sample) -> tuple[str, str]:
     text = {turn.role: turn.text for turn in sample.turns}
     if sample.format == "prompt":
-        return text["prompt"], text["response"]
+        return "\n\n".join(turn.text for turn in sample.turns if not turn.supervised), text["response"]
     given = text.get("input", "")
-    head = ALPACA_HEAD + (ALPACA_WITH_INPUT if given else "") + ALPACA_TAIL
+    head = text["system"] + "\n\n" if "system" in text else ALPACA_HEAD + (ALPACA_WITH_INPUT * bool(given)) + ALPACA_TAIL
     middle = f"### Instruction:\n{text['instruction']}\n\n" + (f"### Input:\n{given}\n\n" if given else "")
     return f"{head}{middle}### Response:\n", text["response"]
+
+
+def _encode_text(turns: tuple[Turn, ...], tokenizer: Any) -> tuple[list[int], list[tuple[int, int]]]:
+    """A text as it stands, and an end of sequence: what a trainer makes of a column of texts. A token on the border of
+    two turns belongs to the one that it ends in."""
+    text = "".join(turn.text for turn in turns)
+    encoded = tokenizer(text, return_offsets_mapping=True)
+    ids, ends = list(encoded["input_ids"]), [end for _, end in encoded["offset_mapping"]]
+    spans: list[tuple[int, int]] = []
+    position = 0
+    for turn in turns:
+        first, position = position, position + len(turn.text)
+        inside = [i for i, end in enumerate(ends) if first < end <= position]
+        if turn.supervised and inside:
+            spans.append((inside[0], inside[-1] + 1))
+    if spans and turns[-1].supervised and tokenizer.eos_token_id is not None and ids[-1] != tokenizer.eos_token_id:
+        ids.append(tokenizer.eos_token_id)
+        spans[-1] = (spans[-1][0], len(ids))
+    if spans and spans[0][0] == 0:  # the first token needs a hidden state before it
+        if ids[0] == tokenizer.bos_token_id:
+            spans[0] = (1, spans[0][1])
+        else:
+            ids.insert(0, _first_token(tokenizer))
+            spans = [(start + 1, end + 1) for start, end in spans]
+    return ids[: spans[-1][1]] if spans else ids, [(start, end) for start, end in spans if start < end]
 
 
 def _first_token(tokenizer: Any) -> int:
