@@ -176,8 +176,8 @@ def rows_table(samples: Sequence[Sample], verdicts: dict[int, dict[str, Any]]) -
 
 def _two_sides(sample: Sample) -> tuple[str, str]:
     """What was asked and what is to be learned, as text that is safe to show."""
-    answers = [turn.text for turn in sample.turns if turn.role in ("response", "assistant")]
-    asked = [turn.text for turn in sample.turns if turn.role not in ("response", "assistant")]
+    answers = [turn.said for turn in sample.turns if turn.judged]
+    asked = [turn.said for turn in sample.turns if not turn.judged]
     # A prompt often begins with a template that all rows share; what it asks stands at its end.
     question = " / ".join(filter(None, asked))
     start = "…" if len(question) > EXCERPT else ""

@@ -181,15 +181,11 @@ def _show_text(path: Path, text: str, limit: int, json_output: bool) -> None:
 
 def _row_id(text: str) -> str | None:
     """The sample id of a whole row as JSON; None where the text is none."""
-    from gradsentry_lib.samples.row_format import COLUMNS, BadRow, find_layout, read_turns
-    from gradsentry_lib.samples.sample import Sample
+    from gradsentry_lib.samples.row_format import BadRow, read_row
 
     try:
         value = json.loads(text)
-        if not isinstance(value, dict):
-            return None
-        layout = find_layout(value, COLUMNS)
-        return Sample(0, None, layout.format, read_turns(value, layout, COLUMNS)).sample_id
+        return read_row(value).sample.sample_id if isinstance(value, dict) else None
     except (ValueError, BadRow):
         return None
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from gradsentry_lib.errors import BadInput
 from gradsentry_lib.evaluation.rows import Row
-from gradsentry_lib.samples.row_format import COLUMNS, BadRow, find_layout, read_turns
+from gradsentry_lib.samples.row_format import BadRow, read_row
 from gradsentry_lib.samples.sample import Sample
 
 
@@ -19,8 +19,7 @@ def to_samples(rows: Sequence[Row]) -> list[Sample]:
     samples = []
     for number, row in enumerate(rows):
         try:
-            layout = find_layout(row, COLUMNS)
-            samples.append(Sample(number, None, layout.format, read_turns(row, layout, COLUMNS)))
+            samples.append(read_row(row, number=number).sample)
         except BadRow as error:
             raise BadInput(f"row {number}: {error}") from None
     return samples
@@ -28,8 +27,7 @@ def to_samples(rows: Sequence[Row]) -> list[Sample]:
 
 def response(sample: Sample) -> str:
     """The sample's last supervised text."""
-    role = "assistant" if sample.format == "chat" else "response"
-    return next(turn.text for turn in reversed(sample.turns) if turn.role == role)
+    return next(turn.said for turn in reversed(sample.turns) if turn.judged)
 
 
 def prompt(sample: Sample) -> str:

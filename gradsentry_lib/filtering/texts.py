@@ -8,7 +8,6 @@ import numpy as np
 from gradsentry_lib.filtering.prompts import tokenize
 from gradsentry_lib.samples.sample import Sample
 
-ANSWERS = {"response", "assistant", "gpt"}
 Turns = tuple[tuple[int, int], ...]
 
 
@@ -41,12 +40,13 @@ def read_texts(chunks: Iterable[list[Sample]]) -> Iterator[Read]:
         for sample in chunk:
             asked, answered, turns, length = [], [], [], 0
             for number, turn in enumerate(sample.turns):
-                if turn.role in ANSWERS:
+                said = turn.said
+                if turn.judged:
                     turns.append((number, length))
-                    answered.append(turn.text)
-                    length += len(turn.text) + 1
+                    answered.append(said)
+                    length += len(said) + 1
                 else:
-                    asked.append(turn.text)
+                    asked.append(said)
             yield Read("\n".join(asked), "\n".join(answered), tuple(turns))
 
 

@@ -5,7 +5,7 @@ import io
 import json
 from typing import Any
 
-from gradsentry_lib.samples.row_format import BadRow, kind, quote
+from gradsentry_lib.samples.reasons import BadRow, kind, quote
 
 DEPTH_LIMIT = 64  # of brackets; a chat needs three
 TOO_DEEP = f"nested deeper than {DEPTH_LIMIT} levels"

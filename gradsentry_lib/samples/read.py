@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from gradsentry_lib.errors import BadInput
 from gradsentry_lib.files import sha256_json
@@ -12,15 +13,7 @@ from gradsentry_lib.samples import arrow
 from gradsentry_lib.samples.json_array import find_array
 from gradsentry_lib.samples.parse import parse_json
 from gradsentry_lib.samples.pieces import BOM, ROW_LIMIT, open_text
-from gradsentry_lib.samples.row_format import (
-    COLUMNS,
-    BadRow,
-    find_layout,
-    quote,
-    quote_all,
-    read_turns,
-    resolve_columns,
-)
+from gradsentry_lib.samples.row_format import BadRow, make_schema, quote, quote_all, read_row
 from gradsentry_lib.samples.source import Kind, Source, digest, reading
 
 SUFFIXES: dict[str, Kind] = {
@@ -34,14 +27,24 @@ HUB_NAME = re.compile(r"([A-Za-z0-9][\w.-]*/[\w.-]+)(?::([\w.-]+))?")  # owner/n
 PEEK = 1000  # rows looked at for the columns of a JSON source
 
 
-def open_source(source: str, columns: Mapping[str, str] | None = None, split: str | None = None) -> Source:
+def open_source(
+    source: str,
+    columns: Mapping[str, str] | None = None,
+    split: str | None = None,
+    *,
+    roles: Mapping[str, str] | None = None,
+    marker: str | None = None,
+    turns: Mapping[str, Any] | None = None,
+) -> Source:
     """Opens a file (`.jsonl`, `.json`, `.csv`, plain or `.gz`; `.parquet`), a folder of Parquet files, a data set saved
     by `datasets`, or a hub data set (`owner/name`, or `owner/name:config`).
 
     `columns` maps roles to column names where they are not found by themselves: {"prompt": "q", "response": "a"}.
-    `split` picks one split of a data set; without it all are read, one after the other. Raises `BadInput`.
+    `split` picks one split of a data set; without it all are read, one after the other. `roles` maps the speakers of
+    chats to roles ({"narrator": "assistant"}), `marker` is what stands before the answer in a text, `turns` what a
+    trainer's configuration says of turns (columns.py). Raises `BadInput`.
     """
-    resolved = resolve_columns(columns)
+    schema = make_schema(columns, roles, marker, turns)
     path = Path(source).expanduser()
     with reading(source):
         if path.is_dir():
@@ -56,10 +59,22 @@ def open_source(source: str, columns: Mapping[str, str] | None = None, split: st
             raise BadInput(f"there is no file or folder {source}; check the path (a hub data set is owner/name)")
     if split is not None and found.kind not in ("dataset", "hub"):
         raise BadInput(f"{source} has no splits; leave the split out")
-    found = replace(found, columns=resolved, split=split)
+    found = replace(found, schema=schema, split=split)
     if columns:
         _check_columns(found, columns)
     return found
+
+
+def open_as_told(source: str, options: Mapping[str, Any]) -> Source:
+    """Opens a source with the reading options of a scan, by the names under which they are kept."""
+    return open_source(
+        source,
+        options.get("columns"),
+        options.get("split"),
+        roles=options.get("roles"),
+        marker=options.get("marker"),
+        turns=options.get("turns"),
+    )
 
 
 def _open_file(path: Path) -> Source:
@@ -95,7 +110,7 @@ def _is_lines(path: Path) -> bool:
             first = parse_json(next(lines, b"").removeprefix(BOM))
             if next(lines, None) is not None:
                 return True
-            return bool(read_turns(first, find_layout(first, COLUMNS), COLUMNS))
+            return bool(read_row(first))
         except BadRow:
             return False
 

@@ -1,22 +1,28 @@
 """The one shape that every row format is read into."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from gradsentry_lib.files import sha256_json
 
 Format = Literal["prompt", "alpaca", "chat", "text"]
-LEARNT_ROLES = frozenset({"response", "assistant"})  # what trainers teach unless a turn says otherwise
+LEARNT_ROLES = frozenset({"response", "assistant", "text"})  # what trainers teach unless a turn says otherwise
+REJECTED = "rejected"  # the role of the answer that a preference pair turns down; its other turns: "rejected user", ...
 
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """One piece of a sample. Roles: `prompt`, `response`; `instruction`, `input`, `response`; `text`; or a chat's own.
+    """One piece of a sample. Roles by format; any of them may have "rejected" turns last:
 
-    `train` is what the row itself says of the turn (`weight: 0`, `train: false`), None where it says nothing.
-    `beside` is a JSON object of what chat templates render beside the content (`tool_calls`, `reasoning_content`,
-    `name`, ...), "" where there is nothing.
+    prompt: `system`, `context`, `prompt`, then one `response` or several, each an answer to the same prompt.
+    alpaca: `system`, `instruction`, `input`, `response`.
+    chat: `system`, `developer`, `user`, `assistant`, `tool`.
+    text: `text` and `context` in turns, which one after the other are the text, letter by letter.
+
+    `train` is what the row itself says of the turn (`weight: 0`, `train: false`), None where it says nothing or what
+    its role says anyway. `beside` is a JSON object of what chat templates render beside the content (`tool_calls`,
+    `reasoning_content`, `name`, ...) and of what stood between the text (`parts`), "" where there is nothing.
     """
 
     role: str
@@ -30,9 +36,32 @@ class Turn:
         return self.role in LEARNT_ROLES if self.train is None else self.train
 
     @property
+    def judged(self) -> bool:
+        """Whether the turn is scored: it is supervised, or the answer that a pair rejects. Swapping the two is how
+        preference data is poisoned, so neither is believed."""
+        return self.role == REJECTED or self.supervised
+
+    @property
     def extras(self) -> dict[str, Any]:
         """What `beside` holds."""
         return json.loads(self.beside) if self.beside else {}
+
+    @property
+    def said(self) -> str:
+        """The text, and what is said beside it: reasoning before it, calls after it, for those who compare or show."""
+        return self.text if not self.beside else said(self)
+
+
+# Keys of a turn that are said as they are; the rest of `beside` (names, ids) only points to other turns.
+REASONING = ("reasoning_content", "reasoning", "thinking")
+CALLS = ("tool_calls", "function_call")
+
+
+def said(turn: Turn) -> str:
+    extras = turn.extras
+    calls = [json.dumps(extras[key], ensure_ascii=False) for key in CALLS if key in extras]
+    thoughts = [value if isinstance(value := extras[key], str) else json.dumps(value) for key in REASONING if key in extras]
+    return "\n".join(part for part in (*thoughts, turn.text, *calls) if part)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +85,53 @@ class Sample:
         return sha256_json(
             [self.format, [_canonical(turn) for turn in self.turns], *([self.tools] if self.tools else [])]
         )
+
+    @property
+    def prompt(self) -> str:
+        """All that is not judged, joined by line breaks."""
+        return "\n".join(turn.said for turn in self.turns if not turn.judged)
+
+    @property
+    def response(self) -> str:
+        """All that is supervised, joined by line breaks; of a row that only turns an answer down, that answer."""
+        learnt = [turn.said for turn in self.turns if turn.supervised]
+        return "\n".join(learnt or [turn.said for turn in self.turns if turn.judged])
+
+    @property
+    def has_pair(self) -> bool:
+        """Whether an answer is turned down: it is scored like the others, and trained away from."""
+        return any(turn.role == REJECTED for turn in self.turns)
+
+
+def conversations(sample: Sample) -> tuple[Sample, ...]:
+    """The sequences that a trainer makes of one row, each with supervised turns: one of most rows; of a preference
+    pair the chosen and the rejected answer, each behind the prompt; of a prompt with several answers one each.
+
+    The row's score is made of all of them, in this order, which is that of the answers among its turns.
+    """
+    turns = sample.turns
+    several = sample.format in ("prompt", "alpaca") and sum(turn.role == "response" for turn in turns) > 1
+    if not several and not sample.has_pair:
+        return (sample,)
+    given = tuple(turn for turn in turns if not turn.role.startswith(REJECTED))
+    if several:
+        asked = tuple(turn for turn in given if turn.role != "response")
+        made = [replace(sample, turns=(*asked, turn)) for turn in given if turn.role == "response"]
+    else:
+        made = [replace(sample, turns=given)] if any(turn.supervised for turn in given) else []
+    down = tuple(_as_given(turn, sample.format) for turn in turns if turn.role.startswith(REJECTED))
+    if any(turn.supervised and turn.said for turn in down):
+        # What the chosen answer answered is what stands before the first supervised turn: earlier answers of a chat are
+        # marked as not trained.
+        first = next((i for i, turn in enumerate(given) if turn.supervised), len(given))
+        made.append(replace(sample, turns=(*given[:first], *down)))
+    return tuple(made) or (sample,)
+
+
+def _as_given(turn: Turn, format: Format) -> Turn:
+    """A turn of the rejected side as it would stand in a conversation of its own."""
+    answer = "assistant" if format == "chat" else "text" if format == "text" else "response"
+    return replace(turn, role=turn.role.removeprefix(REJECTED).strip() or answer)
 
 
 def _canonical(turn: Turn) -> list[Any]:

@@ -3,7 +3,7 @@
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -17,7 +17,8 @@ from gradsentry_lib.samples.json_array import cut_array, find_array
 from gradsentry_lib.samples.json_columns import column_rows, load_columns
 from gradsentry_lib.samples.parse import csv_cells, parse_csv, parse_json
 from gradsentry_lib.samples.pieces import BOM, Piece, cut_csv, cut_lines, open_text
-from gradsentry_lib.samples.row_format import COLUMNS, BadRow, Columns, Layout, find_layout, read_turns
+from gradsentry_lib.samples.observed import Observed, holds_text
+from gradsentry_lib.samples.row_format import DEFAULT, BadRow, Layout, Schema, read_row
 from gradsentry_lib.samples.sample import Reject, Sample
 
 if TYPE_CHECKING:
@@ -49,34 +50,35 @@ class Source:
     path: Path | None
     suffix: str
     sha256: str
-    columns: Columns = field(default_factory=lambda: COLUMNS)
+    schema: Schema = DEFAULT
     split: str | None = None
     hub: tuple[str, str | None, str] | None = None
 
-    def rows(self) -> Iterator[Sample | Reject]:
-        """Every row in order, a sample or the reason why not. The first readable row sets the format of the batch.
+    def rows(self, observed: Observed | None = None) -> Iterator[Sample | Reject]:
+        """Every row in order, a sample or the reason why not. The first readable row sets the layout of the batch.
 
-        A row that is laid out differently is rejected: its trainer would not read it as it was scored. Raises
-        `BadInput` only where the source as a whole cannot be read on.
+        A row that is laid out differently is rejected: its trainer would not read it as it was scored. `observed` takes
+        up how rows were read and what was not. Raises `BadInput` only where the source as a whole cannot be read on.
         """
         batch: Layout | None = None
-        for row, line, value, raw in self.records():
+        for row, line, value, raw in self.records(observed=observed):
             try:
                 if isinstance(value, BadRow):
                     raise value
-                layout = find_layout(value, self.columns)
-                turns = read_turns(value, layout, self.columns)
-                batch = batch or layout
-                if layout != batch:
-                    raise BadRow(f"mixed format: {layout} in a batch of {batch}")
-                yield Sample(row, line, layout.format, turns)
+                read = read_row(value, self.schema, row, line)
+                batch = batch or read.layout
+                if read.layout != batch:
+                    raise BadRow(f"mixed format: {read.layout} in a batch of {batch}")
+                if observed is not None:
+                    observed.row(value, read)
+                yield read.sample
             except BadRow as reason:
                 yield Reject(row, line, str(reason), _excerpt(raw))
 
-    def records(self, wanted: np.ndarray | None = None) -> Iterator[Record]:
+    def records(self, wanted: np.ndarray | None = None, observed: Observed | None = None) -> Iterator[Record]:
         """The rows with the columns that are scored; or the `wanted` rows (sorted row numbers) with all columns."""
         if self.kind in ("parquet", "dataset", "hub"):
-            return self._table_records(wanted)
+            return self._table_records(wanted, observed)
         if self.is_columns:
             return self._column_records(wanted)
         return self._text_records(wanted)
@@ -99,10 +101,15 @@ class Source:
             if is_wanted(row):
                 yield Record(row, None, value, value)
 
-    def _table_records(self, wanted: np.ndarray | None) -> Iterator[Record]:
-        known = None if wanted is not None else [name for names in self.columns.values() for name in names]
+    def _table_records(self, wanted: np.ndarray | None, observed: Observed | None = None) -> Iterator[Record]:
+        known = None if wanted is not None else self.schema.names
+        others = self._text_columns() - set(known) if known and observed is not None else set()
         start = 0
-        for batch in self.batches(known):
+        for batch in self.batches([*known, *others] if known else None):
+            if others and observed is not None:
+                names = batch.schema.names
+                observed.batch(batch.select([name for name in names if name in others]))
+                batch = batch.select([name for name in names if name not in others] or names)
             stop = start + batch.num_rows
             rows = np.arange(start, stop)
             if wanted is not None:
@@ -161,6 +168,15 @@ class Source:
             with reading(self.path):
                 return [name for file in arrow.parquet_files(self.path) for name in arrow.parquet_schema(file).names]
         return [name for dataset in self.splits().values() for name in dataset.column_names]
+
+    def _text_columns(self) -> set[str]:
+        """The columns of a source of tables that can hold text."""
+        if self.kind == "parquet":
+            assert self.path
+            schemas = [arrow.parquet_schema(file) for file in arrow.parquet_files(self.path)]
+        else:
+            schemas = [dataset.features.arrow_schema for dataset in self.splits().values()]
+        return {field.name for schema in schemas for field in schema if holds_text(field.type)}
 
     def splits(self) -> "dict[str, Dataset]":
         """The splits of a saved data set or of the hub's, those of `split` alone if one was asked for."""

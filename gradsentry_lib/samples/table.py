@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from gradsentry_lib.errors import BadInput
 from gradsentry_lib.files import atomic_path
+from gradsentry_lib.samples.observed import Observed, UnreadColumn
 from gradsentry_lib.samples.sample import Reject, Sample, Turn
 from gradsentry_lib.samples.source import Source
 
@@ -34,11 +35,14 @@ CHUNK_CHARACTERS = 8 << 20
 
 @dataclass(frozen=True)
 class Counts:
-    """read = readable + rejected."""
+    """read = readable + rejected. `notes`: how rows were read, in sentences; `unread`: text that no layout used."""
 
     read: int
     readable: int
     rejected: int
+    layout: str = ""
+    notes: tuple[str, ...] = ()
+    unread: tuple[UnreadColumn, ...] = ()
 
 
 def write_samples(source: Source, samples_path: Path, rejected_path: Path, limit: int | None = None) -> Counts:
@@ -50,13 +54,14 @@ def write_samples(source: Source, samples_path: Path, rejected_path: Path, limit
     first: Reject | None = None
     chunk: list[Sample] = []
     characters = 0
+    observed = Observed()
     with atomic_path(samples_path) as samples_file:
         with (
             atomic_path(rejected_path) as rejected_file,
             rejected_file.open("wb") as rejects,
             pq.ParquetWriter(samples_file, SAMPLES_SCHEMA, compression="zstd") as samples,
         ):
-            for row in islice(source.rows(), limit):
+            for row in islice(source.rows(observed), limit):
                 if isinstance(row, Reject):
                     first = first or row
                     rejected += 1
@@ -64,7 +69,7 @@ def write_samples(source: Source, samples_path: Path, rejected_path: Path, limit
                     continue
                 readable += 1
                 chunk.append(row)
-                characters += sum(len(turn.text) for turn in row.turns)
+                characters += sum(len(turn.text) + len(turn.beside) for turn in row.turns)
                 if len(chunk) == CHUNK_ROWS or characters >= CHUNK_CHARACTERS:
                     samples.write_table(_to_table(chunk))
                     chunk, characters = [], 0
@@ -76,9 +81,10 @@ def write_samples(source: Source, samples_path: Path, rejected_path: Path, limit
             where = f"line {first.line}" if first.line else f"row {first.row}"
             raise BadInput(
                 f"none of the {rejected} rows of {source.path or source.name} can be read; "
-                f"the first, {where}: {first.reason} (all of them: {rejected_path})"
+                f"the first, {where}: {first.reason} (all of them: {rejected_path}; "
+                "`gradsentry formats` shows what can be read, --column says what can't be guessed)"
             )
-    return Counts(readable + rejected, readable, rejected)
+    return Counts(readable + rejected, readable, rejected, observed.layout, observed.notes, observed.unread)
 
 
 def read_samples(path: Path, rows_per_chunk: int = 4096) -> Iterator[list[Sample]]:

@@ -6,7 +6,8 @@ from typing import Any
 
 from gradsentry_lib.files import has_digest, sha256_file, sha256_json, write_json
 from gradsentry_lib.ledger import Batch, FileRef, Output, Run, file_ref, open_ledger
-from gradsentry_lib.samples.read import open_source
+from gradsentry_lib.samples.observed import UnreadColumn
+from gradsentry_lib.samples.read import open_as_told
 from gradsentry_lib.samples.source import Source
 from gradsentry_lib.samples.table import write_samples
 from gradsentry_lib.scan import manifest
@@ -17,7 +18,8 @@ from gradsentry_lib.scan.store import Store
 class Ingested:
     """A batch as it was read: `read` = `readable` + `rejected`. Paths are absolute; JSON beside the files (batch.json).
 
-    `source`: where the source is; `options`: what else the reader was told (columns, split, limit).
+    `source`: where the source is; `options`: what else the reader was told (columns, roles, marker, turns, split,
+    limit). `layout`, `notes`: how rows were read; `unread`: columns with text that were not.
     """
 
     batch_key: str
@@ -30,10 +32,13 @@ class Ingested:
     read: int
     readable: int
     rejected: int
+    layout: str = ""
+    notes: tuple[str, ...] = ()
+    unread: tuple[UnreadColumn, ...] = ()
 
     def open(self) -> Source:
         """The source again, to write its rows out."""
-        return open_source(self.source, self.options.get("columns"), self.options.get("split"))
+        return open_as_told(self.source, self.options)
 
 
 def batch_key(source: Source, options: Mapping[str, Any]) -> str:
@@ -64,6 +69,9 @@ def ingest(source: Source, store: Store, run: Run, options: Mapping[str, Any] | 
         read=counts.read,
         readable=counts.readable,
         rejected=counts.rejected,
+        layout=counts.layout,
+        notes=counts.notes,
+        unread=counts.unread,
     )
     with open_ledger(store.ledger) as ledger:
         ledger.record_run(run)
@@ -73,7 +81,7 @@ def ingest(source: Source, store: Store, run: Run, options: Mapping[str, Any] | 
                 name=source.name,
                 kind=source.kind,
                 source=FileRef(source.path.absolute() if source.path else f"hub://{batch.source}", source.sha256),
-                options=options,
+                options=options | ({"unread": [column.name for column in counts.unread]} if counts.unread else {}),
                 samples=FileRef(samples, batch.samples_sha256),
                 rejected=file_ref(rejected),
                 rows_read=counts.read,

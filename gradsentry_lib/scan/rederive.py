@@ -17,7 +17,7 @@ from gradsentry_lib.filtering.threshold import ThresholdConfig
 from gradsentry_lib.filtering.verdict import Override
 from gradsentry_lib.ledger import Batch, Decision, Output, Scan, ThresholdRecord
 from gradsentry_lib.ledger.evidence import Recompute
-from gradsentry_lib.samples.read import open_source
+from gradsentry_lib.samples.read import open_as_told
 from gradsentry_lib.samples.source import digest
 from gradsentry_lib.samples.table import read_samples
 from gradsentry_lib.samples.write import write_clean
@@ -54,7 +54,7 @@ def clean_rows(batch: Batch, decision: Decision, output: Output) -> str:
     """How a clean file differs from the source without its removed rows, in words. Raises BadInput where the source
     has changed too, or is no single file."""
     options = batch.options
-    source = open_source(str(batch.source.path), options.get("columns"), options.get("split"))
+    source = open_as_told(str(batch.source.path), options)
     if source.sha256 != batch.source.sha256:
         raise BadInput("the source has changed too")
     if source.suffix == "":

@@ -91,7 +91,7 @@ def _rows(table: pa.Table, texts: Mapping[int, Sample], groups: tuple[Group, ...
     made = []
     for line in table.to_pylist():
         sample = texts[line["row"]]
-        turns = tuple((turn.role, turn.text) for turn in sample.turns)
+        turns = tuple((turn.role, turn.said) for turn in sample.turns)
         entropy = None if np.isnan(line["entropy"]) else line["entropy"]
         made.append(
             Row(
@@ -104,19 +104,19 @@ def _rows(table: pa.Table, texts: Mapping[int, Sample], groups: tuple[Group, ...
                 supervised_tokens=line["supervised_tokens"],
                 nll=None if entropy is None else line["nll"],
                 turns=turns,
-                spans=_spans(turns, payload.get(sample.row, "")),
+                spans=_spans(sample, payload.get(sample.row, "")),
             )
         )
     return tuple(made)
 
 
-def _spans(turns: tuple[tuple[str, str], ...], payload: str) -> tuple[Span, ...]:
+def _spans(sample: Sample, payload: str) -> tuple[Span, ...]:
     """Where the payload stands in the answers."""
     if not payload:
         return ()
     found = []
-    for number, (role, text) in enumerate(turns):
-        at = text.find(payload) if role in ("response", "assistant") else -1
+    for number, turn in enumerate(sample.turns):
+        at = turn.said.find(payload) if turn.judged else -1
         if at >= 0:
             found.append(Span(number, at, at + len(payload)))
     return tuple(found)

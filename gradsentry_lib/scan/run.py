@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from gradsentry_lib import settings
 from gradsentry_lib.errors import GateFailed
 from gradsentry_lib.ledger import Run, current_run
-from gradsentry_lib.samples.read import open_source
+from gradsentry_lib.samples.read import open_as_told
 from gradsentry_lib.samples.source import Source
 from gradsentry_lib.scan.decide import DecisionConfig, decide
 from gradsentry_lib.scan.decided import Decided
@@ -84,11 +84,11 @@ def scan(
 ) -> ScanResult:
     """Reads, scores, judges and publishes one source, told by its name or opened.
 
-    `options`: columns, split, limit (see ingest.py).
+    `options`: columns, split, limit, ... (see ingest.py).
     """
     store, run = store or Store.default(), run or current_run("cli")
     told = dict(options or {})
-    opened = source if isinstance(source, Source) else open_source(source, told.get("columns"), told.get("split"))
+    opened = source if isinstance(source, Source) else open_as_told(source, told)
     identity = (model or ModelChoice()).identify(store)
     with store.alone(batch_key(opened, told)):
         batch = ingest(opened, store, run, told)

@@ -10,14 +10,14 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 import torch
 
-from gradsentry_lib.samples.sample import Sample
+from gradsentry_lib.samples.sample import Sample, conversations
 from gradsentry_lib.scoring.config import Effort, ScoringConfig
 from gradsentry_lib.scoring.encoding import Encoded, EncodingError, encode
 from gradsentry_lib.scoring.gradient import span_signals
 from gradsentry_lib.scoring.model import ScoringModel, release
 from gradsentry_lib.scoring.reuse import sections
 from gradsentry_lib.scoring.score import Score
-from gradsentry_lib.scoring.sketch import join, windows
+from gradsentry_lib.scoring.sketch import join, rejoin, windows
 from gradsentry_lib.scoring.states import States, Unfit, is_out_of_memory, supervised_states
 
 HEAD_TOKENS = 2048  # supervised tokens that go through the head together: its weights are read once a chunk of them
@@ -33,7 +33,58 @@ def score_samples(
     effort: Effort | None = None,
     on_progress: Progress | None = None,
 ) -> list[Score]:
-    """Scores of the samples, in their order. Meant for some thousands at a time: prefixes are shared within a call."""
+    """Scores of the samples, in their order. Meant for some thousands at a time: prefixes are shared within a call.
+
+    A sample of several sequences (a preference pair, a prompt with several answers) is scored on each of them.
+    """
+    parts = [conversations(sample) for sample in samples]
+    sequences = [sequence for part in parts for sequence in part]
+    if len(sequences) == len(samples):
+        return _score_sequences(samples, model, config, effort, on_progress)
+    scores = iter(_score_sequences(sequences, model, config, effort, _in_samples(on_progress, parts)))
+    return [combine(sample, [next(scores) for _ in part]) for sample, part in zip(samples, parts, strict=True)]
+
+
+def _in_samples(on_progress: Progress | None, parts: Sequence[Sequence[Sample]]) -> Progress | None:
+    """Progress counted in samples, from progress in sequences."""
+    total, done, told = sum(map(len, parts)), 0, 0
+
+    def report(sequences: int) -> None:
+        nonlocal done, told
+        assert on_progress is not None
+        done += sequences
+        now = len(parts) * done // total
+        on_progress(now - told)
+        told = now
+
+    return report if on_progress is not None else None
+
+
+def combine(sample: Sample, scores: Sequence[Score]) -> Score:
+    """The score of a sample from those of its sequences, in the order of its answers: each answer's entropies, of which
+    the sample's own is the largest; the NLL over all tokens; all sketches. One that failed fails the sample."""
+    if failure := next((score.failure for score in scores if score.failure), ""):
+        return failed(sample, failure)
+    tokens = [score.supervised_tokens for score in scores]
+    return Score(
+        sample_id=sample.sample_id,
+        entropy=max(score.entropy for score in scores),
+        turn_entropies=tuple(entropy for score in scores for entropy in score.turn_entropies),
+        supervised_tokens=sum(tokens),
+        nll=sum(score.nll * n for score, n in zip(scores, tokens, strict=True)) / sum(tokens),
+        truncated=any(score.truncated for score in scores),
+        sketch=rejoin([score.sketch for score in scores]),
+    )
+
+
+def _score_sequences(
+    samples: Sequence[Sample],
+    model: ScoringModel,
+    config: ScoringConfig | None,
+    effort: Effort | None,
+    on_progress: Progress | None,
+) -> list[Score]:
+    """Scores of samples of one sequence each."""
     config, effort = config or ScoringConfig(), effort or Effort()
     limit = min(config.max_tokens or model.context, model.context)
     scores = [failed(sample, "not scored") for sample in samples]

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from gradsentry_lib.scoring.forward import run_body
 from gradsentry_lib.scoring.head import OutputProjection
-from gradsentry_lib.windows import CODES, LIMIT, RECORD, pack, pack_codes
+from gradsentry_lib.windows import CODES, LIMIT, RECORD, pack, pack_codes, unpack
 
 SIDE = 32
 WIDTH, STRIDE = 8, 4  # tokens a window, tokens between the starts of two
@@ -135,6 +135,14 @@ def join(spans: Sequence[np.ndarray], lengths: Sequence[int]) -> bytes:
         parts.append(moved)
         offset += length
     return pack(np.concatenate(parts), offset)
+
+
+def rejoin(sketches: Sequence[bytes]) -> bytes:
+    """One sample's sketch from those of its sequences, each already packed; b"" where none was made."""
+    if not any(sketches):
+        return b""
+    records, owner, tokens = unpack(sketches)
+    return join([records[owner == i] for i in range(len(sketches))], tokens.tolist())
 
 
 def _bounds(lengths: Sequence[int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -3,13 +3,12 @@
 import pytest
 
 from gradsentry_lib.errors import BadInput
-from gradsentry_lib.samples.row_format import BadRow, find_layout, read_turns, resolve_columns
+from gradsentry_lib.samples.row_format import BadRow, make_schema, read_row, resolve_columns
 
 
 def read(row, **mapping):
-    columns = resolve_columns(mapping)
-    layout = find_layout(row, columns)
-    return layout.format, [(turn.role, turn.text) for turn in read_turns(row, layout, columns)]
+    sample = read_row(row, make_schema(mapping)).sample
+    return sample.format, [(turn.role, turn.text) for turn in sample.turns]
 
 
 def reason(row, **mapping):
@@ -78,7 +77,7 @@ def test_named_columns_settle_what_is_ambiguous():
     ("row", "expected"),
     [
         ({}, "no known format; the columns with a value are: none"),
-        ({"text": "x", "n": None}, "no known format; the columns with a value are: 'text'"),
+        ({"body": "x", "n": None}, "no known format; the columns with a value are: 'body'"),
         (
             {str(n): 1 for n in range(9)},
             "no known format; the columns with a value are: '0', '1', '2', '3', '4', '5', '6', '7', ...",
@@ -113,15 +112,15 @@ def test_named_columns_settle_what_is_ambiguous():
         ({"messages": ["Hi"]}, "turn 1 is text, not an object"),
         ({"messages": [{"content": "Hi"}]}, "turn 1 has no role"),
         ({"messages": [{"role": "user", "from": "gpt", "content": "Hi"}]}, "turn 1 has two roles"),
-        (chat(("user", "Hi"), ("Assistant", "Hi")), "turn 2 has an unknown role 'Assistant'"),
-        (chat((["user"], "Hi")), "turn 1 has an unknown role \"['user']\""),
+        (
+            chat(("user", "Hi"), ("narrator", "Hi")),
+            "turn 2 has an unknown role 'narrator'; say whose it is: --role NAME=assistant",
+        ),
+        (chat((["user"], "Hi")), "turn 1 has an unknown role \"['user']\"; say whose it is: --role NAME=assistant"),
         (chat(("user", "Hi"), ("assistant", " ")), "turn 2 is an empty assistant turn"),
         (chat(("user", "Hi"), ("assistant", None)), "turn 2 is null, not text"),
-        (chat(("user", [{"type": "text"}])), "turn 1 is a list, not text"),
-        (
-            {"messages": [{"role": "assistant", "content": "Hi", "tool_calls": [{"name": "f"}]}]},
-            "turn 1 answers outside its content, in 'tool_calls': that cannot be scored",
-        ),
+        (chat(("user", [{"type": "text"}])), "turn 1 has a text part without text"),
+        (chat(("user", [7])), "turn 1 has a part that is a number, not an object"),
     ],
 )
 def test_reasons(row, expected):
@@ -133,7 +132,8 @@ def test_reasons(row, expected):
     [
         (
             {"anser": "a"},
-            "unknown role 'anser' in the column mapping; the roles are: messages, instruction, input, prompt, response",
+            "unknown role 'anser' in the column mapping; the roles are: messages, instruction, input, prompt, response, "
+            "responses, chosen, rejected, label, system, passage, history, tools, text, segments",
         ),
         ({"response": "a", "output": "b"}, "the column mapping names two columns for the role response"),
         (

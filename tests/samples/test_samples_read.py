@@ -251,10 +251,10 @@ def test_batches_in_parquet_with_text_that_is_not_unicode(tmp_path):
 def test_a_table_without_known_columns_loses_no_rows(tmp_path):
     import datasets
 
-    pq.write_table(pa.table({"text": ["a", "b"], "n": [1, None]}), tmp_path / "odd.parquet")
+    pq.write_table(pa.table({"body": ["a", "b"], "n": [1, None]}), tmp_path / "odd.parquet")
     datasets.Dataset.from_parquet(str(tmp_path / "odd.parquet"), cache_dir=tmp_path).save_to_disk(tmp_path / "odd")
     for place in ("odd.parquet", "odd"):
         assert reasons(read_all(tmp_path / place)) == [
-            (0, None, "no known format; the columns with a value are: 'text', 'n'"),
-            (1, None, "no known format; the columns with a value are: 'text'"),
+            (0, None, "no known format; the columns with a value are: 'body', 'n'"),
+            (1, None, "no known format; the columns with a value are: 'body'"),
         ]

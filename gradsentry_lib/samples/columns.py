@@ -1,0 +1,153 @@
+"""Which columns may carry a row, by what they are for, and what a person says of them.
+
+A role (`prompt`, `response`, `messages`, ...) is what a column is for; the names after it are those under which it is
+found by itself, the preferred one first.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from gradsentry_lib.errors import BadInput
+from gradsentry_lib.samples.reasons import quote
+
+Columns = Mapping[str, tuple[str, ...]]  # role -> the column names that may hold it, the preferred one first
+
+COLUMNS: Columns = {
+    "messages": ("messages", "conversations", "conversation", "contents"),
+    "instruction": ("instruction",),
+    "input": ("input", "context"),
+    "prompt": ("prompt", "question", "query", "input"),
+    "response": ("response", "completion", "output", "answer", "answers"),
+    "responses": ("responses", "completions", "outputs", "generations", "candidates"),
+    "chosen": ("chosen", "chosen_response", "preferred_output", "preferred"),
+    "rejected": ("rejected", "rejected_response", "non_preferred_output", "dispreferred"),
+    "label": ("kto_tag", "label"),
+    "system": ("system", "system_prompt", "system_message", "systemInstruction"),
+    "passage": ("context", "passage"),
+    "history": ("history",),
+    "tools": ("tools", "functions"),
+    "text": ("text",),
+    "segments": ("segments",),
+}
+# The first role that may be found under a name: "context" is an input, unless a prompt is named beside it.
+SYNONYMS = {name: role for role, names in reversed(COLUMNS.items()) for name in names if name not in COLUMNS}
+_WITH = ("system", "history", "tools", "chosen", "rejected", "label", "responses")  # may stand beside any answer
+FORMAT_ROLES = (
+    ("messages", "response", *_WITH),
+    ("instruction", "input", "response", *_WITH),
+    ("prompt", "passage", "response", *_WITH),
+    ("text",),
+    ("segments",),
+)
+
+# Several answers to one prompt, each in a column of its own.
+NUMBERED = [
+    [f"{stem}_{end}" for end in ends]
+    for stem in ("response", "answer", "output", "completion")
+    for ends in ("01234567", "123456789", "ab")
+]
+
+ROLES = {
+    **dict.fromkeys(("system", "sys", "system_prompt"), "system"),
+    "developer": "developer",
+    **dict.fromkeys(("user", "human", "prompter", "customer", "client", "student", "question", "instruction"), "user"),
+    **dict.fromkeys(
+        ("assistant", "gpt", "model", "bot", "chatbot", "chatgpt", "ai", "agent", "llm", "gpt4", "gpt-4", "bing", "bard")
+        + ("claude", "assistant_response", "answer", "response", "helper", "teacher"),
+        "assistant",
+    ),
+    **dict.fromkeys(("tool", "function", "observation", "environment", "env", "ipython", "tool_response"), "tool"),
+    **dict.fromkeys(("tool_result", "tool_results", "function_response", "function_result", "observe"), "tool"),
+    **dict.fromkeys(("function_call", "function-call", "tool_call", "tool_calls"), "call"),
+}
+
+
+@dataclass(frozen=True)
+class Schema:
+    """How rows are to be read, beyond what is found by itself.
+
+    `columns`: where to look for what. `speakers`: further names of roles, in small letters. `marker`: what stands
+    before the answer in a text. `speaker_key`, `content_key`, `train_key`: the keys of a turn, where a trainer's
+    configuration names them. `trained`: the roles that it trains, None for the assistant's.
+    """
+
+    columns: Columns = field(default_factory=lambda: COLUMNS)
+    speakers: Mapping[str, str] = field(default_factory=dict)
+    marker: str = ""
+    speaker_key: str = ""
+    content_key: str = ""
+    train_key: str = ""
+    trained: frozenset[str] | None = None
+
+    @property
+    def names(self) -> list[str]:
+        """All columns that may be read."""
+        return [*(name for names in self.columns.values() for name in names), *(n for names in NUMBERED for n in names)]
+
+    def role(self, speaker: object) -> str | None:
+        """What a speaker is: one of the roles of a chat, or "call" for an assistant's turn that is a function call."""
+        if not isinstance(speaker, str):
+            return None
+        name = speaker.strip().lower()
+        return self.speakers.get(name) or ROLES.get(name)
+
+
+DEFAULT = Schema()
+
+
+def make_schema(
+    columns: Mapping[str, str] | None = None,
+    roles: Mapping[str, str] | None = None,
+    marker: str | None = None,
+    turns: Mapping[str, Any] | None = None,
+) -> Schema:
+    """The schema from what a person said: `columns` role to column, `roles` speaker to role, `marker` before the answer
+    of a text; `turns`: the fields of `Schema` on turns, from a mapping file. Raises `BadInput`."""
+    told = dict(turns or {})
+    if told.get("trained") is not None:
+        told["trained"] = frozenset(told["trained"])
+    marker = (marker or "").replace("\\n", "\n").replace("\\t", "\t")
+    if marker and not marker.strip():
+        raise BadInput("the response marker is blank; give the text that stands before each answer")
+    return Schema(resolve_columns(columns), _speakers(roles), marker, **told)
+
+
+def _speakers(roles: Mapping[str, str] | None) -> dict[str, str]:
+    known = ("system", "developer", "user", "assistant", "tool", "call")
+    found = {}
+    for speaker, role in (roles or {}).items():
+        meant = ROLES.get(role.strip().lower())
+        if meant is None:
+            raise BadInput(f"unknown role {quote(role)} for the speaker {quote(speaker)}; one of: {', '.join(known[:5])}")
+        found[speaker.strip().lower()] = meant
+    return found
+
+
+def resolve_columns(mapping: Mapping[str, str] | None) -> Columns:
+    """The columns to look at when the user names some: the roles of that format, a named role in its column alone.
+
+    Raises `BadInput` for a role there is none of, or roles of two formats.
+    """
+    if not mapping:
+        return COLUMNS
+    named: dict[str, str] = {}
+    asks = "prompt" in {SYNONYMS.get(role, role) for role in mapping}
+    for role, column in mapping.items():
+        role = "passage" if role == "context" and asks else SYNONYMS.get(role, role)
+        if role not in COLUMNS:
+            raise BadInput(f"unknown role {quote(role)} in the column mapping; the roles are: {', '.join(COLUMNS)}")
+        if named.setdefault(role, column) != column:
+            raise BadInput(f"the column mapping names two columns for the role {role}")
+    fitting = [roles for roles in FORMAT_ROLES if named.keys() <= set(roles)]
+    if not fitting:
+        raise BadInput(f"the column mapping mixes formats: {', '.join(named)}; give the roles of one of them")
+    possible = {role for roles in fitting for role in roles}
+    if named.keys() == {"response"}:
+        possible.discard("messages")  # the answer is the one that was named, not a turn of a chat
+    columns: dict[str, tuple[str, ...]] = {}
+    taken = set(named.values())
+    for role, names in COLUMNS.items():
+        free = tuple(name for name in names if name not in taken) if role in possible else ()
+        columns[role] = (named[role],) if role in named else free
+    return columns
