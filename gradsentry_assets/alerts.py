@@ -6,17 +6,18 @@ webhook is tried again, later and later, and holds up nothing but its own messag
 
 import json
 import os
-import urllib.request
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
 
+from gradsentry_assets.post import NotDelivered, post
 from gradsentry_assets.resources import StoreResource
+from gradsentry_lib.errors import GradSentryError
 from gradsentry_lib.ledger import GateResult, open_ledger
 from gradsentry_lib.report.escape import one_line
 
-TIMEOUT = 10.0  # seconds for one post
 AT_A_TICK = 10  # messages
 LONGEST_PAUSE = 32  # ticks between two attempts
 
@@ -53,6 +54,15 @@ def gate_alerts(context: dg.SensorEvaluationContext, store: StoreResource) -> dg
         reason = "nothing was scanned yet" if url else "GRADSENTRY_WEBHOOK is not set"
         return dg.SensorResult(skip_reason=reason, cursor=context.cursor)
     told = Told.from_cursor(context.cursor)
+    try:
+        told, news = _news(told, ledger_path)
+    except GradSentryError as error:  # busy or damaged: told when it can be read again
+        return dg.SensorResult(skip_reason=one_line(str(error), 500), cursor=context.cursor)
+    reason = _tell(told, news, url)
+    return dg.SensorResult(skip_reason=reason, cursor=json.dumps(asdict(told)))
+
+
+def _news(told: Told | None, ledger_path: Path) -> tuple[Told, list[GateResult]]:
     with open_ledger(ledger_path, read_only=True) as ledger:
         if told is None:  # history from before the webhook was set up is not news
             last = ledger.connection.execute("SELECT coalesce(max(seq), 0) FROM gate_results").fetchone()
@@ -60,9 +70,7 @@ def gate_alerts(context: dg.SensorEvaluationContext, store: StoreResource) -> dg
         found = ledger.connection.execute(
             "SELECT seq FROM gate_results WHERE NOT passed AND seq > ? ORDER BY seq LIMIT ?", [told.seq, AT_A_TICK]
         ).fetchall()
-        news = [ledger.get(GateResult, seq) for (seq,) in found]
-    reason = _tell(told, news, url)
-    return dg.SensorResult(skip_reason=reason, cursor=json.dumps(asdict(told)))
+        return told, [ledger.get(GateResult, seq) for (seq,) in found]
 
 
 def _tell(told: Told, news: list[GateResult], url: str) -> str:
@@ -72,7 +80,7 @@ def _tell(told: Told, news: list[GateResult], url: str) -> str:
     for result in news:
         try:
             post(url, message(result))
-        except (OSError, ValueError) as error:
+        except NotDelivered as error:
             told.attempts += 1
             told.pause = min(2 ** (told.attempts - 1), LONGEST_PAUSE) - 1
             return f"the webhook failed {told.attempts} times: {one_line(str(error), 200)}"
@@ -98,13 +106,3 @@ def _link(result: GateResult) -> str:
     """The run in the UI, where GRADSENTRY_UI_URL says where that is."""
     base = os.environ.get("GRADSENTRY_UI_URL", "").rstrip("/")
     return f"{base}/runs/{result.run_id}" if base and result.run_id else base
-
-
-def post(url: str, value: dict[str, Any]) -> None:
-    """Raises OSError (urllib's errors are) or ValueError where the message did not get through."""
-    if not url.startswith(("http://", "https://")):
-        raise ValueError("GRADSENTRY_WEBHOOK is no http(s) URL")
-    headers = {"Content-Type": "application/json"}
-    request = urllib.request.Request(url, json.dumps(value).encode(), headers)
-    with urllib.request.urlopen(request, timeout=TIMEOUT):
-        pass

@@ -13,6 +13,7 @@ from gradsentry_lib.ledger import LedgerBusy
 from gradsentry_lib.report.escape import one_line
 from gradsentry_lib.scan.score import Progress
 from gradsentry_lib.scan.store import Store
+from gradsentry_lib.trouble import explain
 
 BATCHES = dg.DynamicPartitionsDefinition(name="batches")
 TOGETHER = dg.BackfillPolicy.single_run()  # a run over many partitions loads the model once
@@ -43,6 +44,10 @@ def each_batch(context: dg.AssetExecutionContext, store: Store, step: Callable[[
                 done[batch] = step(batch)
         except GradSentryError as error:
             failed[batch] = error
+        except Exception as error:
+            if (line := explain(error)) is None:
+                raise
+            failed[batch] = BadInput(line)
     if not failed:
         for batch, outcome in done.items():
             context.add_asset_metadata(outcome.metadata, asset_key=context.asset_key, partition_key=batch)

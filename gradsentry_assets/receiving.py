@@ -19,7 +19,7 @@ from upath import UPath
 
 from gradsentry_assets.arrivals import ENDINGS, Landed, is_local, join_signatures, remote_signature, too_large
 from gradsentry_assets.folder import Refused, open_regular, signature
-from gradsentry_lib.errors import BadInput, GradSentryError
+from gradsentry_lib.errors import GradSentryError
 from gradsentry_lib.files import read_json, sha256_json, workshop, write_json
 from gradsentry_lib.samples.read import open_source
 from gradsentry_lib.samples.sample import Sample
@@ -85,7 +85,7 @@ def receive(
             source = open_source(str(copy))
             key, sha256 = f"{source.name}-{source.sha256[:KEY_DIGITS]}", source.sha256
             usable = any(isinstance(row, Sample) for row in source.rows())
-        except BadInput:  # the reason is told by the batch's own run, which meets it again
+        except Exception:  # bad input most often; the reason is told by the batch's own run, which meets it again
             sha256 = digest(copy, "dataset")
             key, usable = _key(name, sha256), False
         if earlier := _renamed(key, sha256, set(present) - {file.url}, batches, store):

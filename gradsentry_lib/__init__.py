@@ -2,7 +2,7 @@
 
 Rooms, lower floors first (a room imports only rooms below it):
 
-    errors, files, settings           what every room may use
+    errors, trouble, files, settings  what every room may use
     samples/                          rows in and out: readers, formats, clean and quarantine writers
     filtering/                        what scores mean together: threshold, trust, coherence, evidence, policy, verdict
     ledger/                           DuckDB: batches, scans, gates, verdicts, overrides; audit and attestation

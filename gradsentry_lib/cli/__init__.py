@@ -16,6 +16,7 @@ from typer.main import get_group
 from gradsentry_lib import __version__
 from gradsentry_lib.errors import GradSentryError
 from gradsentry_lib.report.escape import rich_markup
+from gradsentry_lib.trouble import explain
 
 # Command: the file it is in, and what `gradsentry --help` says of it, the first paragraph of its own help.
 COMMANDS = {
@@ -94,6 +95,12 @@ def main() -> None:
     except GradSentryError as error:
         errors.print(f"[bold red]gradsentry:[/] {rich_markup(str(error))}")
         sys.exit(error.exit_code)
+    except Exception as error:
+        line = explain(error)
+        if line is None:
+            raise
+        errors.print(f"[bold red]gradsentry:[/] {rich_markup(line)}")
+        sys.exit(GradSentryError.exit_code)
     except KeyboardInterrupt:
         errors.print("gradsentry: interrupted; what was scored is kept, the same command goes on from there")
         sys.exit(130)

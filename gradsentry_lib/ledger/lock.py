@@ -13,7 +13,7 @@ import socket
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO
@@ -55,12 +55,26 @@ def hold(ledger: Path, *, shared: bool, patience: float = PATIENCE) -> Iterator[
         if fcntl is None:
             yield
             return
-        _acquire(queue, fcntl.LOCK_EX, deadline, ledger, patience)
-        _acquire(lock, fcntl.LOCK_SH if shared else fcntl.LOCK_EX, deadline, ledger, patience)
+        try:
+            _acquire(queue, fcntl.LOCK_EX, deadline, ledger, patience)
+            _acquire(lock, fcntl.LOCK_SH if shared else fcntl.LOCK_EX, deadline, ledger, patience)
+        except OSError as error:
+            if shared:  # nobody can lock here, so nobody writes
+                yield
+                return
+            raise without_locks(ledger.parent, error) from error
         if not shared:
             _sign(lock)
         fcntl.flock(queue, fcntl.LOCK_UN)
         yield  # closing the files lets go
+
+
+def without_locks(folder: Path, error: OSError) -> BadInput:
+    """What to say where the file system has no flock, as some network file systems."""
+    return BadInput(
+        f"the file system of {folder} has no file locks ({error.strerror}), so two scans could destroy each other's "
+        "work: nothing was written; move the store to a local disk, or mount it with locks, and set GRADSENTRY_HOME"
+    )
 
 
 def _open(ledger: Path, suffix: str) -> IO[str]:
@@ -84,15 +98,15 @@ def busy_message(ledger: Path, patience: float, holder: str) -> str:
 
 def _sign(lock: IO[str]) -> None:
     """Writes who holds the lock, for the message of whoever waits in vain."""
-    lock.truncate(0)
     signature = {
         "pid": os.getpid(),
         "host": socket.gethostname(),
         "command": Path(sys.argv[0] or "python").name,
         "since": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-    lock.write(json.dumps(signature))
-    lock.flush()
+    with suppress(OSError):  # a full disk: the lock holds without it
+        os.ftruncate(lock.fileno(), 0)
+        os.write(lock.fileno(), json.dumps(signature).encode())
 
 
 def _holder(ledger: Path) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 from gradsentry_lib import settings
 from gradsentry_lib.errors import BadInput
 from gradsentry_lib.files import sha256_json
+from gradsentry_lib.ledger.lock import without_locks
 
 try:
     import fcntl
@@ -60,6 +61,8 @@ class Store:
                 except BlockingIOError:
                     log.warning("Batch %s is being scanned by another process: waiting for it.", batch_key)
                     fcntl.flock(file, fcntl.LOCK_EX)
+                except OSError as error:
+                    raise without_locks(self.home, error) from error
             yield
 
 
