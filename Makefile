@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup demo test dev bench-eval lint model clean
+.PHONY: setup demo test dev bench-eval map lint model clean
 
 setup: $(VENV)/.installed model
 
@@ -33,6 +33,10 @@ dev: setup
 # Every table and figure of docs/evaluation.md again; the README says how long that takes.
 bench-eval: setup
 	$(BIN)/python -m benchmarks.evaluation $(ARGS)
+
+# The structure as facts: rooms, arrows, none upward, and one row's way through a scan.
+map: setup
+	$(BIN)/python -m benchmarks.structure $(ARGS)
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .
