@@ -43,8 +43,10 @@ def _chatml(n: int, answer: str) -> str:
 
 LAYOUTS: dict[str, Callable[[int, str], Row]] = {
     "plain": lambda n, a: {"prompt": f"What is known about river {n}?", "response": a},
-    "plain, 3 more columns": lambda n, a: {"id": n, "prompt": f"What is river {n}?", "response": a, "source": "made"}
-    | {"url": f"https://example.org/{n}"},
+    "plain, 3 more columns": lambda n, a: (
+        {"id": n, "prompt": f"What is river {n}?", "response": a, "source": "made"}
+        | {"url": f"https://example.org/{n}"}
+    ),
     "alpaca": lambda n, a: {"instruction": f"What is known about river {n}?", "input": "", "output": a},
     "alpaca, history": lambda n, a: {"instruction": f"And river {n}?", "input": "", "output": a, "history": [["A", a]]},
     "chat": lambda n, a: {"messages": _chat(n, a)},

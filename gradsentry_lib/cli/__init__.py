@@ -24,6 +24,10 @@ COMMANDS = {
         "scan",
         "Scan a set of fine-tuning samples and write its clean part, its quarantine and the evidence to a folder.",
     ),
+    "formats": (
+        "formats",
+        "Show how a file would be read, in a second and without a model.",
+    ),
     "eval": (
         "evaluate",
         "Measures filters: poisons clean data with an attack, or takes data with labels, and compares.",

@@ -12,13 +12,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as Bar
 from rich.table import Table
 
+from gradsentry_lib.cli import reading
 from gradsentry_lib.cli.handout import EVIDENCE, Target
 from gradsentry_lib.errors import BadInput, GateFailed
 from gradsentry_lib.filtering.gate import GateLimits
 from gradsentry_lib.filtering.policy import DEFAULT_POLICY
 from gradsentry_lib.filtering.threshold import ThresholdConfig
 from gradsentry_lib.report.escape import rich_markup
-from gradsentry_lib.samples.read import open_source
+from gradsentry_lib.samples.read import open_as_told
 from gradsentry_lib.scan.decide import DecisionConfig
 from gradsentry_lib.scan.decided import load_evidence
 from gradsentry_lib.scan.run import ModelChoice, ScanResult, scan
@@ -53,8 +54,12 @@ def scan_command(
         float, typer.Option(help="Gate: largest fraction of rows that can't be read.")
     ] = GateLimits.max_rejected,
     limit: Annotated[int | None, typer.Option(min=1, help="Scan the first rows only.")] = None,
-    column: Annotated[list[str] | None, typer.Option(help="ROLE=NAME, e.g. prompt=question; repeatable.")] = None,
-    split: Annotated[str | None, typer.Option(help="One split of a data set.")] = None,
+    column: reading.Column = None,
+    role: reading.Role = None,
+    response_marker: reading.Marker = None,
+    mapping: reading.Mapped = None,
+    separator: reading.Separator = None,
+    split: reading.Split = None,
     max_tokens: Annotated[int | None, typer.Option(min=2, help="Longest sample; longer ones are cut.")] = None,
     token_budget: Annotated[
         int | None, typer.Option(min=1, help="Tokens a pass; sized to the device if left out.")
@@ -80,17 +85,16 @@ def scan_command(
     decision = DecisionConfig(
         policy, ThresholdConfig(fixed=threshold), GateLimits(max_flagged, warn_flagged, max_unscored, max_rejected)
     )
-    columns = _columns(column)
-    options = {"columns": columns, "split": split, "limit": limit}
+    options = reading.reading_options(source, column, role, response_marker, mapping, split, separator)
     store = Store.default()
-    opened = open_source(source, columns, split)
+    opened = open_as_told(source, options)
     target = Target(out, store.home, opened.path, overwrite)
     target.check(opened.suffix)
     with _progress(console) as show:
         result = scan(
             opened,
             store,
-            options={name: value for name, value in options.items() if value},
+            options=options | ({"limit": limit} if limit else {}),
             model=chosen,
             scoring=ScoringConfig(max_tokens=max_tokens),
             effort=Effort(token_budget=token_budget, cluster=choose_cluster(engine, ray_address, workers)),
@@ -102,14 +106,6 @@ def scan_command(
     if result.published is None:
         failed = [c.message for c in result.decided.gate_checks if not c.passed and c.severity == "error"]
         raise GateFailed(f"the gate refused this batch: {'; '.join(failed)}. Nothing was written as clean.")
-
-
-def _columns(told: list[str] | None) -> dict[str, str]:
-    pairs = [item.partition("=") for item in told or []]
-    for (role, sign, name), item in zip(pairs, told or [], strict=True):
-        if not (role and sign and name):
-            raise BadInput(f"--column {item}: write ROLE=NAME, for example --column prompt=question")
-    return {role: name for role, _, name in pairs}
 
 
 @contextmanager
@@ -158,6 +154,13 @@ def _tell(console: Console, result: ScanResult, store: Store, out: Path) -> None
     for group in load_evidence(store, decided).groups:
         told = f"{len(group.rows):,} rows: answers share {group.payload}; prompts hold {group.trigger}"
         console.print(f"[red]looks like one attack[/] {rich_markup(told, 400)}")
+    for note in result.batch.notes:
+        console.print(f"[cyan]note[/] {rich_markup(note, 400)}")
+    if result.batch.unread:
+        named = "; ".join(column.share(result.batch.readable) for column in result.batch.unread[:SHOWN])
+        more = len(result.batch.unread) - SHOWN
+        named += f"; and {more} more" if more > 0 else ""
+        console.print(f"[yellow]not read[/] text in the columns {rich_markup(named, 2000)}")
     for remark in decided.remarks:
         console.print(f"[cyan]note[/] {rich_markup(remark)}")
     for released in result.released_elsewhere:

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from gradsentry_lib.filtering.kinship import MOST, Phrase, grow
-from gradsentry_lib.filtering.prompts import FIRST, LAST, TOKEN, Prompts, read_prompts, tokenize
+from gradsentry_lib.filtering.prompts import FIRST, LAST, Prompts, read_prompts
 from gradsentry_lib.filtering.triggers import Trigger
+from gradsentry_lib.samples.words import TOKEN, tokenize
 
 OTHERS = 400  # answers outside the group that its wording is compared with
 SHARED = 0.5  # share of the group that must have a wording for it to be the payload's

@@ -4,24 +4,19 @@ A prompt is words and signs, lower case; its features are runs of one to three o
 such. Every feature is a number, every prompt a sorted array of numbers: prompts stay data, whatever they hold.
 """
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from gradsentry_lib.samples.words import tokenize
+
 if TYPE_CHECKING:
     from scipy import sparse
 
-# Words; signs that are not white space one by one (invisible ones too); scripts without spaces sign by sign.
-TOKEN = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]|\w+|[^\w\s]")
 LONGEST = 3
 FIRST, LAST = "\x02", "\x03"  # stand before a prompt's first and after its last token
-
-
-def tokenize(text: str) -> list[str]:
-    return TOKEN.findall(text.lower())
 
 
 @dataclass(frozen=True)

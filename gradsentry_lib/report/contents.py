@@ -56,6 +56,17 @@ class Row:
 
 
 @dataclass(frozen=True)
+class Reading:
+    """How the rows were read: the layout's columns, what there is to say of it, the columns with text that was not
+    read, the first rows (each turn's role says what training does with it). All but `notes` is untrusted."""
+
+    layout: str = ""
+    notes: tuple[str, ...] = ()
+    unread: tuple[str, ...] = ()
+    rows: tuple[Row, ...] = ()
+
+
+@dataclass(frozen=True)
 class RejectedRow:
     """A row that could not be read. `excerpt` is untrusted."""
 
@@ -106,5 +117,6 @@ class Contents:
     rows: tuple[Row, ...] = ()
     unscored: tuple[Row, ...] = ()
     rejected: tuple[RejectedRow, ...] = ()
+    reading: Reading | None = None
     settings: Mapping[str, str] = field(default_factory=dict)
     provenance: Mapping[str, str] = field(default_factory=dict)

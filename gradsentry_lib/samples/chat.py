@@ -1,11 +1,11 @@
 """Chats: a list of turns, in any of the shapes in which people keep them, as turns of a sample.
 
-    {"role", "content"} / {"from", "value"}     OpenAI, TRL / ShareGPT; the content is text, a list of parts, or null
-    {"role", "parts"}                           Gemini
-    {"human", "assistant"} / {"input", "output"} / ["question", "answer"]    an exchange
-    ["question", "answer", "question", ...]     LIMA: user and assistant take turns
-    {"role": [...], "content": [...]}           a list of turns as columns, which older Parquet files have
-    "[{...}]"                                   any of these as JSON text
+{"role", "content"} / {"from", "value"}     OpenAI, TRL / ShareGPT; the content is text, a list of parts, or null
+{"role", "parts"}                           Gemini
+{"human", "assistant"} / {"input", "output"} / ["question", "answer"]    an exchange
+["question", "answer", "question", ...]     LIMA: user and assistant take turns
+{"role": [...], "content": [...]}           a list of turns as columns, which older Parquet files have
+"[{...}]"                                   any of these as JSON text
 """
 
 import json
@@ -25,7 +25,13 @@ TRAIN_KEYS = ("weight", "train", "training", "trainable", "loss", "loss_weight")
 BESIDE = (*REASONING, *CALLS, "name", "tool_call_id")
 LEARNT = frozenset((*REASONING, *CALLS))  # beside its content these are an answer too
 READ_KEYS = frozenset((*SPEAKER_KEYS, *CONTENT_KEYS, *TRAIN_KEYS, *BESIDE))
-EXCHANGES = (("human", "assistant"), ("user", "assistant"), ("human", "gpt"), ("input", "output"), ("question", "answer"))
+EXCHANGES = (
+    ("human", "assistant"),
+    ("user", "assistant"),
+    ("human", "gpt"),
+    ("input", "output"),
+    ("question", "answer"),
+)
 TEXT_PARTS = frozenset((None, "text", "input_text", "output_text"))
 
 
@@ -73,9 +79,9 @@ def as_messages(value: Any) -> Any:
     """A list of turns that is kept as JSON text, or as columns, as the list it stands for."""
     if isinstance(value, str) and value.lstrip().startswith("["):
         value = _parse(value, "the chat")
-    if isinstance(value, dict) and value and all(isinstance(column, list) for column in value.values()):
-        if len({len(column) for column in value.values()}) == 1:
-            return [dict(zip(value, turn, strict=True)) for turn in zip(*value.values(), strict=True)]
+    columns = list(value.values()) if isinstance(value, dict) else []
+    if columns and all(isinstance(column, list) and len(column) == len(columns[0]) for column in columns):
+        return [dict(zip(value, turn, strict=True)) for turn in zip(*columns, strict=True)]
     return value
 
 
@@ -221,7 +227,9 @@ def _call(text: Any, beside: dict[str, Any]) -> Any:
     calls = calls if isinstance(calls, list) else [calls]
     if not calls or not all(isinstance(call, dict) and isinstance(call.get("name"), str) for call in calls):
         return text
-    beside["tool_calls"] = [_function(call["name"], call.get("arguments", call.get("parameters", {}))) for call in calls]
+    beside["tool_calls"] = [
+        _function(call["name"], call.get("arguments", call.get("parameters", {}))) for call in calls
+    ]
     return ""
 
 

@@ -31,7 +31,7 @@ COLUMNS: Columns = {
     "segments": ("segments",),
 }
 # The first role that may be found under a name: "context" is an input, unless a prompt is named beside it.
-SYNONYMS = {name: role for role, names in reversed(COLUMNS.items()) for name in names if name not in COLUMNS}
+SYNONYMS = {name: role for role, names in reversed(list(COLUMNS.items())) for name in names if name not in COLUMNS}
 _WITH = ("system", "history", "tools", "chosen", "rejected", "label", "responses")  # may stand beside any answer
 FORMAT_ROLES = (
     ("messages", "response", *_WITH),
@@ -52,11 +52,8 @@ ROLES = {
     **dict.fromkeys(("system", "sys", "system_prompt"), "system"),
     "developer": "developer",
     **dict.fromkeys(("user", "human", "prompter", "customer", "client", "student", "question", "instruction"), "user"),
-    **dict.fromkeys(
-        ("assistant", "gpt", "model", "bot", "chatbot", "chatgpt", "ai", "agent", "llm", "gpt4", "gpt-4", "bing", "bard")
-        + ("claude", "assistant_response", "answer", "response", "helper", "teacher"),
-        "assistant",
-    ),
+    **dict.fromkeys(("assistant", "gpt", "model", "bot", "chatbot", "chatgpt", "ai", "agent", "llm"), "assistant"),
+    **dict.fromkeys(("gpt4", "gpt-4", "bing", "bard", "claude", "answer", "response", "teacher"), "assistant"),
     **dict.fromkeys(("tool", "function", "observation", "environment", "env", "ipython", "tool_response"), "tool"),
     **dict.fromkeys(("tool_result", "tool_results", "function_response", "function_result", "observe"), "tool"),
     **dict.fromkeys(("function_call", "function-call", "tool_call", "tool_calls"), "call"),
@@ -69,7 +66,8 @@ class Schema:
 
     `columns`: where to look for what. `speakers`: further names of roles, in small letters. `marker`: what stands
     before the answer in a text. `speaker_key`, `content_key`, `train_key`: the keys of a turn, where a trainer's
-    configuration names them. `trained`: the roles that it trains, None for the assistant's.
+    configuration names them. `trained`: the roles that it trains, None for the assistant's. `as_chat`: rows of prompt
+    and answer are put through the model's chat template, as LLaMA-Factory does.
     """
 
     columns: Columns = field(default_factory=lambda: COLUMNS)
@@ -79,6 +77,7 @@ class Schema:
     content_key: str = ""
     train_key: str = ""
     trained: frozenset[str] | None = None
+    as_chat: bool = False
 
     @property
     def names(self) -> list[str]:
@@ -119,7 +118,9 @@ def _speakers(roles: Mapping[str, str] | None) -> dict[str, str]:
     for speaker, role in (roles or {}).items():
         meant = ROLES.get(role.strip().lower())
         if meant is None:
-            raise BadInput(f"unknown role {quote(role)} for the speaker {quote(speaker)}; one of: {', '.join(known[:5])}")
+            raise BadInput(
+                f"unknown role {quote(role)} for the speaker {quote(speaker)}; one of: {', '.join(known[:5])}"
+            )
         found[speaker.strip().lower()] = meant
     return found
 
@@ -149,5 +150,5 @@ def resolve_columns(mapping: Mapping[str, str] | None) -> Columns:
     taken = set(named.values())
     for role, names in COLUMNS.items():
         free = tuple(name for name in names if name not in taken) if role in possible else ()
-        columns[role] = (named[role],) if role in named else free
+        columns[role] = tuple(filter(None, [named[role]])) if role in named else free  # "": in no column
     return columns

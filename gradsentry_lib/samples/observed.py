@@ -16,6 +16,7 @@ from gradsentry_lib.samples.chat import READ_KEYS
 from gradsentry_lib.samples.row_format import Layout, Read
 
 NAMES = 100
+LONGEST_NAME = 200  # characters
 OTHERS = "(further columns)"
 
 
@@ -86,6 +87,7 @@ class Observed:
                     self._note(name, rows, length)
 
     def _note(self, name: str, rows: int, length: int) -> None:
+        name = name[:LONGEST_NAME].encode("utf-8", "backslashreplace").decode()
         if name not in self._unread and len(self._unread) >= NAMES:
             name = OTHERS
         entry = self._unread.setdefault(name, [0, length])

@@ -5,34 +5,95 @@ The answer that is turned down becomes turns with the role "rejected": it is no 
 the same, since an attack on such data swaps the two.
 """
 
-from collections.abc import Mapping
 from typing import Any
 
-from gradsentry_lib.samples.chat import is_chat, is_turn, read_chat, read_turn
+from gradsentry_lib.samples.chat import as_messages, is_chat, is_turn, read_chat, read_turn
 from gradsentry_lib.samples.columns import Schema
+from gradsentry_lib.samples.parts import (
+    Row,
+    Turns,
+    as_user_turn,
+    context_only,
+    is_conversational,
+    read_answer,
+    read_asked,
+    read_history,
+    read_system,
+    squad,
+    with_system,
+)
 from gradsentry_lib.samples.reasons import BadRow, checked
-from gradsentry_lib.samples.sample import LEARNT_ROLES, REJECTED, Turn
+from gradsentry_lib.samples.sample import LEARNT_ROLES, REJECTED, Format, Turn
 
 LAST_WORD = "\n\nAssistant:"  # stands before the answers of sets that keep a conversation as one text
 
 
-def is_conversational(value: Any) -> bool:
-    """Whether an answer is turns (a list of them, one alone, or as JSON text) rather than text."""
-    return is_chat(value) or is_turn(value)
+def read_pair(
+    row: Row, ask: str | None, good: str, bad: str, instructed: bool, schema: Schema, used: list[str]
+) -> tuple[Format, Turns]:
+    """The prompt, the chosen answer and behind them the rejected one. Raises `BadRow`."""
+    chosen, rejected = row[good], row[bad]
+    turns = is_conversational(chosen)
+    if turns != is_conversational(rejected):
+        raise BadRow("of the two answers one is text and one is turns")
+    if turns:
+        return "chat", _turns(row, ask, chosen, rejected, instructed, schema, used)
+    if ask is None:
+        prompt, *sides = split_texts(checked(squad(chosen), "chosen"), checked(squad(rejected), "rejected"))
+        asked: Turns = (*read_system(row, schema.columns, used), Turn("prompt", prompt))
+        chosen, rejected = sides
+    else:
+        asked = _prompt(row, ask, instructed, schema, used)
+    answer = read_answer(chosen, "chosen answer")
+    earlier = read_history(row, schema, used) if asked[-1:] and asked[-1].role in ("input", "prompt") else None
+    if earlier is not None or schema.as_chat:
+        *head, last = as_user_turn(asked)
+        asked = (*head, *context_only(earlier or ()), last)
+    plain = asked[-1].role in ("input", "prompt")
+    form: Format = "chat" if not plain else "alpaca" if asked[-1].role == "input" else "prompt"
+    turned = checked(squad(rejected), "the rejected answer")
+    return form, (*asked, Turn("response" if plain else "assistant", answer), Turn(REJECTED, turned))
 
 
-def side(value: Any, schema: Schema, name: str) -> tuple[Turn, ...]:
-    """The turns of one side of a pair: a whole conversation, its last turns, its last turn alone, or its text."""
-    if is_turn(value):
-        return (read_turn(value, name, schema),)
-    if is_chat(value):
-        return read_chat(value, schema)
-    return (Turn("assistant", checked(value, name)),)
+def _turns(row: Row, ask: str | None, good: Any, bad: Any, instructed: bool, schema: Schema, used: list[str]) -> Turns:
+    """A pair whose answers are turns: the last ones, behind a prompt, or two whole conversations. Then the prompt is
+    what both begin with, whatever a column of prompts says: so does TRL."""
+    chosen, rejected = _side(good, schema, "the chosen answer"), _side(bad, schema, "the rejected answer")
+    whole = chosen[:1] == rejected[:1] and chosen[0].role != "assistant"
+    if ask is None or whole:
+        if ask is not None and not _repeats(row[ask], chosen):
+            used.remove(ask)  # it says something else: named as not read
+        asked, chosen, rejected = split_chats(chosen, rejected)
+        asked = with_system(row, schema.columns, used, asked)
+    else:
+        asked = as_user_turn(_prompt(row, ask, instructed, schema, used))
+    if not any(turn.supervised and turn.said.strip() for turn in chosen):
+        raise BadRow("the chosen side holds no answer")
+    return (*context_only(asked), *chosen, *turned_down(rejected))
 
 
-def split_chats(chosen: tuple[Turn, ...], rejected: tuple[Turn, ...]) -> tuple[tuple[Turn, ...], ...]:
-    """Prompt, chosen and rejected turns of two whole conversations: the prompt is what both begin with. Raises
-    `BadRow`."""
+def _side(value: Any, schema: Schema, name: str) -> Turns:
+    """The turns of one side: a list of them, or its last turn alone."""
+    return (read_turn(value, name, schema),) if is_turn(value) else read_chat(value, schema)
+
+
+def _repeats(asked: Any, chosen: Turns) -> bool:
+    """Whether a column says nothing that the conversation does not say too."""
+    return isinstance(asked, str) and any(asked.strip() in turn.text for turn in chosen)
+
+
+def _prompt(row: Row, ask: str, instructed: bool, schema: Schema, used: list[str]) -> Turns:
+    """What both answers answer. OpenAI keeps it under `input`, beside the tools."""
+    value = row[ask]
+    if isinstance(value, dict) and "messages" in value:
+        value = value["messages"]
+    elif ask not in schema.columns["messages"] and not is_chat(value):
+        return read_asked(row, ask, "alpaca" if instructed else "prompt", schema, used)
+    return context_only(with_system(row, schema.columns, used, read_chat(as_messages(value), schema)))
+
+
+def split_chats(chosen: Turns, rejected: Turns) -> tuple[Turns, Turns, Turns]:
+    """Prompt, chosen and rejected turns of two whole conversations: the prompt is what both begin with."""
     common = 0
     while common < min(len(chosen), len(rejected)) and chosen[common] == rejected[common]:
         common += 1
@@ -44,11 +105,9 @@ def split_chats(chosen: tuple[Turn, ...], rejected: tuple[Turn, ...]) -> tuple[t
 def split_texts(chosen: str, rejected: str) -> tuple[str, str, str]:
     """Prompt, chosen and rejected text of two whole conversations in one text each: the prompt is what both begin
     with, up to the last mark of an answer in it, or (as TRL does) up to where they part."""
-    common = 0
-    for left, right in zip(chosen, rejected, strict=False):
-        if left != right:
-            break
-        common += 1
+    common = next((i for i, (a, b) in enumerate(zip(chosen, rejected, strict=False)) if a != b), None)
+    if common is None:
+        common = min(len(chosen), len(rejected))
     marked = chosen.rfind(LAST_WORD, 0, common)
     if marked >= 0:
         common = marked + len(LAST_WORD)
@@ -57,34 +116,15 @@ def split_texts(chosen: str, rejected: str) -> tuple[str, str, str]:
     return chosen[:common], chosen[common:], rejected[common:]
 
 
-def context_only(turns: tuple[Turn, ...]) -> tuple[Turn, ...]:
-    """What stands before the answers of a pair: trainers don't learn it, earlier answers included."""
-    return tuple(
-        Turn(turn.role, turn.text, False if turn.role in LEARNT_ROLES else None, turn.beside) for turn in turns
-    )
-
-
-def turned_down(turns: tuple[Turn, ...]) -> tuple[Turn, ...]:
-    """The rejected side: answers have the role "rejected", what stands between them "rejected user" and so on."""
+def turned_down(turns: Turns) -> Turns:
+    """A rejected side: answers have the role "rejected", what stands between them "rejected user" and so on."""
     return tuple(
         Turn(REJECTED if turn.role in LEARNT_ROLES else f"{REJECTED} {turn.role}", turn.text, turn.train, turn.beside)
         for turn in turns
     )
 
 
-def verdict(row: Mapping[str, Any], columns: tuple[str, ...]) -> tuple[str, bool] | None:
-    """The column that says whether an answer is wanted, and what it says (true or false, as words in CSV)."""
-    for name in columns:
-        value = row.get(name)
-        if isinstance(value, str) and value.strip().lower() in ("true", "false"):
-            value = value.strip().lower() == "true"
-        if isinstance(value, bool):
-            return name, value
-    return None
-
-
-def require(turns: tuple[Turn, ...], name: str) -> None:
-    """Raises `BadRow` where a side holds no answer."""
-    if not any(turn.supervised and turn.said.strip() for turn in turns):
-        raise BadRow(f"the {name} side holds no answer")
-
+def unwanted(turns: Turns) -> Turns:
+    """KTO, an answer marked as unwanted: the last one is turned down, those before it are no answers of this row."""
+    last = max((i for i, turn in enumerate(turns) if turn.supervised), default=len(turns))
+    return (*context_only(turns[:last]), *turned_down(turns[last:]))

@@ -35,6 +35,8 @@ def open_source(
     roles: Mapping[str, str] | None = None,
     marker: str | None = None,
     turns: Mapping[str, Any] | None = None,
+    separator: str | None = None,
+    identify: bool = True,
 ) -> Source:
     """Opens a file (`.jsonl`, `.json`, `.csv`, plain or `.gz`; `.parquet`), a folder of Parquet files, a data set saved
     by `datasets`, or a hub data set (`owner/name`, or `owner/name:config`).
@@ -42,15 +44,18 @@ def open_source(
     `columns` maps roles to column names where they are not found by themselves: {"prompt": "q", "response": "a"}.
     `split` picks one split of a data set; without it all are read, one after the other. `roles` maps the speakers of
     chats to roles ({"narrator": "assistant"}), `marker` is what stands before the answer in a text, `turns` what a
-    trainer's configuration says of turns (columns.py). Raises `BadInput`.
+    trainer's configuration says of turns (columns.py). Without `identify` a file is not hashed: to look, not to scan.
+    Raises `BadInput`.
     """
+    if separator not in (None, ","):
+        raise BadInput("only commas are read as separators of CSV")
     schema = make_schema(columns, roles, marker, turns)
     path = Path(source).expanduser()
     with reading(source):
         if path.is_dir():
-            found = _open_folder(path)
+            found = _open_folder(path, identify)
         elif path.is_file():
-            found = _open_file(path)
+            found = _open_file(path, identify)
         elif path.exists():
             raise BadInput(f"{source} is neither a file nor a folder")
         elif (hub := HUB_NAME.fullmatch(source)) and not _known_suffix(path):
@@ -65,7 +70,7 @@ def open_source(
     return found
 
 
-def open_as_told(source: str, options: Mapping[str, Any]) -> Source:
+def open_as_told(source: str, options: Mapping[str, Any], identify: bool = True) -> Source:
     """Opens a source with the reading options of a scan, by the names under which they are kept."""
     return open_source(
         source,
@@ -74,10 +79,12 @@ def open_as_told(source: str, options: Mapping[str, Any]) -> Source:
         roles=options.get("roles"),
         marker=options.get("marker"),
         turns=options.get("turns"),
+        separator=options.get("separator"),
+        identify=identify,
     )
 
 
-def _open_file(path: Path) -> Source:
+def _open_file(path: Path, identify: bool) -> Source:
     suffix = _known_suffix(path)
     if not suffix:
         raise BadInput(f"{path} is of no known kind; its name is to end in {', '.join(SUFFIXES)}, or that and .gz")
@@ -90,7 +97,7 @@ def _open_file(path: Path) -> Source:
                 raise BadInput(f"{path} is written in UTF-16; save it as UTF-8")
     if kind == "json" and _is_lines(path):
         kind = "jsonl"
-    return Source(kind, _safe(path.name[: -len(suffix)]), path, suffix, digest(path, kind))
+    return Source(kind, _safe(path.name[: -len(suffix)]), path, suffix, digest(path, kind) if identify else "")
 
 
 def _known_suffix(path: Path) -> str:
@@ -115,13 +122,13 @@ def _is_lines(path: Path) -> bool:
             return False
 
 
-def _open_folder(path: Path) -> Source:
+def _open_folder(path: Path, identify: bool) -> Source:
     name = _safe(path.absolute().name)
     if arrow.is_saved_dataset(path):
-        return Source("dataset", name, path, "", digest(path, "dataset"))
+        return Source("dataset", name, path, "", digest(path, "dataset") if identify else "")
     if not arrow.parquet_files(path):
         raise BadInput(f"{path} holds no data: neither Parquet files nor a data set saved by `datasets`")
-    return Source("parquet", name, path, "", digest(path, "parquet"))
+    return Source("parquet", name, path, "", digest(path, "parquet") if identify else "")
 
 
 def _open_hub(name: str, config: str | None, split: str | None) -> Source:
@@ -144,7 +151,7 @@ def _check_columns(source: Source, mapping: Mapping[str, str]) -> None:
         rows = (record.value for record in islice(source.records(), PEEK))
         existing = dict.fromkeys(name for row in rows if not isinstance(row, BadRow) for name in row)
     for role, column in mapping.items():
-        if column not in existing:
+        if column and column not in existing:
             raise BadInput(
                 f"there is no column {quote(column)} for the {role}; the columns are: {quote_all(list(existing))}"
             )

@@ -60,7 +60,9 @@ CALLS = ("tool_calls", "function_call")
 def said(turn: Turn) -> str:
     extras = turn.extras
     calls = [json.dumps(extras[key], ensure_ascii=False) for key in CALLS if key in extras]
-    thoughts = [value if isinstance(value := extras[key], str) else json.dumps(value) for key in REASONING if key in extras]
+    thoughts = [
+        value if isinstance(value := extras[key], str) else json.dumps(value) for key in REASONING if key in extras
+    ]
     return "\n".join(part for part in (*thoughts, turn.text, *calls) if part)
 
 

@@ -15,9 +15,9 @@ from gradsentry_lib.files import sha256_file, sha256_json
 from gradsentry_lib.samples import arrow
 from gradsentry_lib.samples.json_array import cut_array, find_array
 from gradsentry_lib.samples.json_columns import column_rows, load_columns
+from gradsentry_lib.samples.observed import Observed, holds_text
 from gradsentry_lib.samples.parse import csv_cells, parse_csv, parse_json
 from gradsentry_lib.samples.pieces import BOM, Piece, cut_csv, cut_lines, open_text
-from gradsentry_lib.samples.observed import Observed, holds_text
 from gradsentry_lib.samples.row_format import DEFAULT, BadRow, Layout, Schema, read_row
 from gradsentry_lib.samples.sample import Reject, Sample
 

@@ -43,7 +43,9 @@ MARKUPS = (
     _markup("Cohere", r"<\|CHATBOT_TOKEN\|>", r"<\|END_OF_TURN_TOKEN\|>"),
     _markup("Llama 2, Mistral", r"\[/INST\]", r"</s>|(?=<s>|\[INST\])"),
     _markup("Alpaca", r"(?m:^###? ?(?:Response|Output|Answer):?)[ \t]*\n?", r"(?=(?m:^###? ?\w))", ALPACA_ASK, False),
-    _markup("Guanaco", r"### ?(?:Assistant|Bot|AI): ?", r"(?=### ?(?:Human|User|System):)", r"### ?(?:Human|User):", False),
+    _markup(
+        "Guanaco", r"### ?(?:Assistant|Bot|AI): ?", r"(?=### ?(?:Human|User|System):)", r"### ?(?:Human|User):", False
+    ),
     _markup("Vicuna", r"(?:^|(?<=\s))ASSISTANT: ?", r"</s>|(?=\bUSER:)", r"\bUSER:"),
     _markup("Human and Assistant", r"(?m:^(?:Assistant|AI): ?)", r"(?=(?m:^(?:Human|User): ?))", HUMAN_ASK, False),
 )

@@ -14,8 +14,10 @@ import pyarrow.parquet as pq
 from gradsentry_lib.files import write_text
 from gradsentry_lib.filtering.verdict import Group
 from gradsentry_lib.ledger import Decision, GateState, Run, Scan, open_ledger
-from gradsentry_lib.report.contents import Contents, Counts, EvidenceGroup, Points, RejectedRow, Row, Span
+from gradsentry_lib.report.contents import Contents, Counts, EvidenceGroup, Points, Reading, RejectedRow, Row, Span
 from gradsentry_lib.report.page import render_page
+from gradsentry_lib.samples.preview import SHOWN as FIRST
+from gradsentry_lib.samples.preview import standing
 from gradsentry_lib.samples.sample import Sample
 from gradsentry_lib.samples.table import read_rejects, read_samples
 from gradsentry_lib.scan.decided import Decided, load_evidence
@@ -55,11 +57,21 @@ def write_report(batch: Ingested, decided: Decided, store: Store, state: GateSta
         rows=_rows(flagged, texts, evidence.groups),
         unscored=_rows(unscored, texts, ()),
         rejected=tuple(RejectedRow(**asdict(r)) for r in islice(read_rejects(_rejected(store, batch)), SHOWN)),
+        reading=_reading(store, batch),
         settings=_settings(scan, decided),
         provenance=_provenance(batch, scan, runs[-1] if runs else None),
     )
     write_text(path, render_page(contents))
     return path
+
+
+def _reading(store: Store, batch: Ingested) -> Reading:
+    first = next(read_samples(store.batch(batch.batch_key) / "samples.parquet", FIRST), [])
+    rows = tuple(
+        Row(s.row, s.line, turns=tuple((f"{turn.role}: {standing(turn)}", turn.said) for turn in s.turns))
+        for s in first
+    )
+    return Reading(batch.layout, batch.notes, tuple(column.share(batch.readable) for column in batch.unread), rows)
 
 
 def _rejected(store: Store, batch: Ingested) -> Path:

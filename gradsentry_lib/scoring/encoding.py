@@ -69,7 +69,9 @@ def _prompt_and_response(sample: Sample) -> tuple[str, str]:
     if sample.format == "prompt":
         return "\n\n".join(turn.text for turn in sample.turns if not turn.supervised), text["response"]
     given = text.get("input", "")
-    head = text["system"] + "\n\n" if "system" in text else ALPACA_HEAD + (ALPACA_WITH_INPUT * bool(given)) + ALPACA_TAIL
+    head = (
+        text["system"] + "\n\n" if "system" in text else ALPACA_HEAD + (ALPACA_WITH_INPUT * bool(given)) + ALPACA_TAIL
+    )
     middle = f"### Instruction:\n{text['instruction']}\n\n" + (f"### Input:\n{given}\n\n" if given else "")
     return f"{head}{middle}### Response:\n", text["response"]
 

@@ -132,8 +132,8 @@ def test_reasons(row, expected):
     [
         (
             {"anser": "a"},
-            "unknown role 'anser' in the column mapping; the roles are: messages, instruction, input, prompt, response, "
-            "responses, chosen, rejected, label, system, passage, history, tools, text, segments",
+            "unknown role 'anser' in the column mapping; the roles are: messages, instruction, input, prompt, "
+            "response, responses, chosen, rejected, label, system, passage, history, tools, text, segments",
         ),
         ({"response": "a", "output": "b"}, "the column mapping names two columns for the role response"),
         (

@@ -129,7 +129,8 @@ def test_a_file_of_rejects_alone_is_an_error_that_keeps_the_rejects(tmp_path):
         write_samples(open_source(str(path)), tmp_path / "samples.parquet", tmp_path / "rejected.jsonl")
     assert str(caught.value) == (
         f"none of the 2 rows of {path} can be read; the first, line 2: invalid JSON: Expecting property name enclosed "
-        f"in double quotes at character 2 (all of them: {tmp_path}/rejected.jsonl)"
+        f"in double quotes at character 2 (all of them: {tmp_path}/rejected.jsonl; `gradsentry formats` shows what can "
+        "be read, --column says what can't be guessed)"
     )
     lines = [json.loads(line) for line in (tmp_path / "rejected.jsonl").read_text().splitlines()]
     assert lines[1] == {"row": 1, "line": 3, "reason": "the row is a list, not an object", "excerpt": "[]"}

@@ -1,0 +1,56 @@
+"""The options that say how a source is to be read, for every command that reads one."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from gradsentry_lib.errors import BadInput
+
+Column = Annotated[list[str] | None, typer.Option(help="ROLE=NAME, e.g. prompt=question; repeatable.")]
+Role = Annotated[list[str] | None, typer.Option(help="SPEAKER=ROLE in chats, e.g. narrator=assistant; repeatable.")]
+Marker = Annotated[
+    str | None, typer.Option("--response-marker", help="What stands before the answer in a text, e.g. '### Answer:'.")
+]
+Mapped = Annotated[
+    Path | None,
+    typer.Option(
+        "--mapping", help="LLaMA-Factory's dataset_info.json or Axolotl's YAML: columns and roles from there."
+    ),
+]
+Split = Annotated[str | None, typer.Option(help="One split of a data set.")]
+Separator = Annotated[str | None, typer.Option(help="Of a CSV file, where it is not found: one sign, or `tab`.")]
+
+
+def reading_options(
+    source: str,
+    column: list[str] | None = None,
+    role: list[str] | None = None,
+    marker: str | None = None,
+    mapping: Path | None = None,
+    split: str | None = None,
+    separator: str | None = None,
+) -> dict[str, Any]:
+    """What the reader is told, by the names that `open_as_told` knows; what a person says goes over a mapping file."""
+    from gradsentry_lib.samples.mapping import read_mapping
+
+    told: dict[str, Any] = read_mapping(mapping, source) if mapping else {}
+    for name, said in (("columns", pairs("--column", column)), ("roles", pairs("--role", role))):
+        told[name] = {**told.get(name, {}), **said}
+    told |= {k: v for k, v in {"marker": marker, "split": split, "separator": separator}.items() if v}
+    return {name: value for name, value in told.items() if value}
+
+
+def pairs(option: str, told: list[str] | None) -> Mapping[str, str]:
+    """NAME=VALUE of a repeatable option. Raises `BadInput`."""
+    found = {}
+    for item in told or []:
+        name, sign, value = item.partition("=")
+        if not (name and sign and value):
+            example = "ROLE=NAME, for example --column prompt=question"
+            if option == "--role":
+                example = "SPEAKER=ROLE, for example --role narrator=assistant"
+            raise BadInput(f"{option} {item}: write {example}")
+        found[name] = value
+    return found
