@@ -28,6 +28,7 @@ from gradsentry_lib.ledger.records import (
     Record,
     Run,
     Scan,
+    ScoreFile,
     ThresholdRecord,
 )
 
@@ -115,6 +116,10 @@ class Ledger:
     def record_output(self, output: Output) -> int:
         return self._append(output)
 
+    def record_score_file(self, file: ScoreFile) -> int:
+        """To be called before the file gets its name: a file in the cache that has no record is not believed."""
+        return self._append(file)
+
     def record_overrides(self, overrides: Sequence[Override]) -> None:
         """Raises BadInput where one has no name or reason; then none is recorded."""
         signed = []
@@ -138,6 +143,11 @@ class Ledger:
         return self.find(GateAcceptance, inputs_sha256=inputs)[-1]
 
     # Asking.
+
+    def score_files(self, cache: str) -> set[str]:
+        """The digests of all files of scores that were ever made for one folder of the cache."""
+        found = self._opened.execute("SELECT file_sha256 FROM score_files WHERE cache = ?", [cache])
+        return {sha256 for (sha256,) in found.fetchall()}
 
     def find(self, kind: type[AnyRecord], /, **columns: Any) -> list[AnyRecord]:
         """All records of a kind whose columns have these values, oldest first."""

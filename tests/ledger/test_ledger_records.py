@@ -25,6 +25,7 @@ from gradsentry_lib.ledger import (
     Override,
     Run,
     Scan,
+    ScoreFile,
     ThresholdRecord,
     current_run,
     gate_inputs_sha256,
@@ -234,6 +235,24 @@ def test_a_missing_verdict_file_leaves_the_others_readable(copied: Path) -> None
         assert ledger.connection.execute("SELECT count(*) FROM verdicts").fetchone() == (120,)
 
 
+def test_a_ledger_of_version_1_goes_on(empty: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As 0.3.0 left it: its records stay true, and what version 2 adds to them reads as absent."""
+    accepted = GateAcceptance(batch_key="b", inputs_sha256=A, made_by="Ada", reason="seen")
+    old = connections._versions()[:1]
+    monkeypatch.setattr(connections, "_versions", lambda: old)
+    with open_ledger(empty) as ledger:
+        ledger._append(accepted)
+    monkeypatch.undo()
+    with open_ledger(empty) as ledger:
+        assert ledger.score_files("c") == set()
+        ledger.record_score_file(ScoreFile(cache="c", file=FileRef(empty.parent / "scores" / "c" / B, B), rows=3))
+        ledger._append(replace(accepted, accepted={"flagged": 3}))
+    with open_ledger(empty, read_only=True) as ledger:
+        assert [known.accepted for known in ledger.find(GateAcceptance)] == [None, {"flagged": 3}]
+        assert ledger.score_files("c") == {B}
+        assert list(check_chain(ledger.connection)) == []
+
+
 def test_the_schema_grows_in_versions(empty: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     say(empty, word(A, "flag"))
     grown = [*connections._versions(), "ALTER TABLE overrides ADD COLUMN ticket VARCHAR"]
@@ -242,7 +261,10 @@ def test_the_schema_grows_in_versions(empty: Path, monkeypatch: pytest.MonkeyPat
         assert ledger.connection.execute("SELECT ticket, action FROM overrides").fetchone() == (None, "flag")
         assert list(check_chain(ledger.connection)) == []  # old records stay true
     monkeypatch.undo()
-    with pytest.raises(BadInput, match="schema version 2, written by a newer GradSentry"), open_ledger(empty) as ledger:
+    with (
+        pytest.raises(BadInput, match=f"schema version {len(grown)}, written by a newer GradSentry"),
+        open_ledger(empty) as ledger,
+    ):
         ledger.head()
 
 
