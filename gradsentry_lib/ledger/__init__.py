@@ -25,7 +25,7 @@ takes, never across scoring:
         ledger.record_gate(GateResult(decision=decision, inputs_sha256=inputs, ...))
 
     with open_ledger(read_only=True) as ledger:
-        state = ledger.gate_state(inputs)                      # publish only where state.open
+        state = ledger.gate_state(inputs, batch_key)           # publish only where state.open
 
     with open_ledger() as ledger:
         ledger.record_output(Output(kind="clean", file=file_ref(clean_path), ...))

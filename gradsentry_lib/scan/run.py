@@ -9,7 +9,7 @@ from gradsentry_lib import settings
 from gradsentry_lib.errors import GateFailed
 from gradsentry_lib.ledger import Run, current_run
 from gradsentry_lib.samples.read import open_source
-from gradsentry_lib.scan.decide import DecisionConfig, decide
+from gradsentry_lib.scan.decide import DecisionConfig, decide, settle
 from gradsentry_lib.scan.decided import Decided
 from gradsentry_lib.scan.elsewhere import ReleasedElsewhere, released_elsewhere
 from gradsentry_lib.scan.ingest import Ingested, batch_key, ingest
@@ -84,6 +84,7 @@ def scan(
     """Reads, scores, judges and publishes one source. `options`: columns, split, limit (see ingest.py)."""
     store, run = store or Store.default(), run or current_run("cli")
     told = dict(options or {})
+    decision, _ = settle(decision or DecisionConfig(), store)  # before an hour of scoring, not after it
     opened = open_source(source, told.get("columns"), told.get("split"))
     identity = (model or ModelChoice()).identify(store)
     with store.alone(batch_key(opened, told)):

@@ -119,16 +119,24 @@ def test_gate_never_run_failed_accepted_passed(empty: Path) -> None:
 
     def state(key: str = inputs) -> tuple[str, bool]:
         with open_ledger(empty, read_only=True) as ledger:
-            found = ledger.gate_state(key)
+            found = ledger.gate_state(key, "b")
             return found.status, found.open
 
     def accept(by: str = "ana") -> GateAcceptance:
         with open_ledger(empty) as ledger:
             return ledger.accept_gate("b", by, "looked at it")
 
+    decision = Decision(
+        scan=1, threshold=1, batch_key="b", decision_key="d", policy="paper", verdicts=FileRef(empty, A),
+        clean=0, flagged=1, unscored=0,
+    )  # fmt: skip
+    with open_ledger(empty) as ledger:
+        number = ledger._append(decision)
+    checks = ({"name": "flagged_fraction", "passed": False, "severity": "error", "observed": 1.0, "limit": 0.5},)
     result = GateResult(
-        batch_key="b", decision=1, verdicts_sha256=A, limits=limits, inputs_sha256=inputs, passed=False, checks=({},)
-    )
+        batch_key="b", decision=number, verdicts_sha256=A, limits=limits, inputs_sha256=inputs, passed=False,
+        checks=checks,
+    )  # fmt: skip
     assert state() == ("never run", False)
     with pytest.raises(BadInput, match="never ran"):
         accept()
