@@ -132,7 +132,9 @@ def measure(rows: int, work: Path, policy: str, real: str) -> dict[str, Any]:
 
     source = make_source(work / "rows.jsonl", rows)
     store, run = Store(work / "store"), current_run("benchmark")
-    decision = DecisionConfig(policy, limits=GateLimits(1.0, 1.0, 1.0, 1.0))
+    decision = DecisionConfig(
+        policy, limits=GateLimits(1.0, 1.0, 1.0, 1.0), limits_by="benchmark", limits_reason="time is measured"
+    )
     identity = ModelIdentity("stand-in", work, "0" * 64, "0" * 64, "cpu", "float32")
     seconds, peaks = {}, {"start": _peak()}
 

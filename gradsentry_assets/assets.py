@@ -14,7 +14,7 @@ from gradsentry_lib.filtering.policy import RULES
 from gradsentry_lib.ledger import current_run
 from gradsentry_lib.report.escape import one_line
 from gradsentry_lib.samples.read import open_source
-from gradsentry_lib.scan.decide import decide
+from gradsentry_lib.scan.decide import decide, settle
 from gradsentry_lib.scan.decided import load_decided, load_evidence
 from gradsentry_lib.scan.ingest import Ingested, ingest, load
 from gradsentry_lib.scan.publish import gate_of, publish
@@ -38,7 +38,7 @@ AGAIN = dg.RetryPolicy(max_retries=2, delay=10, backoff=dg.Backoff.EXPONENTIAL) 
     pool="duckdb",
     retry_policy=AGAIN,
 )
-def raw_samples(context: dg.AssetExecutionContext, store: StoreResource) -> Events:
+def raw_samples(context: dg.AssetExecutionContext, store: StoreResource, judging: JudgingResource) -> Events:
     """The batch as it arrived, row by row.
 
     Every row of the file becomes a sample (prompt and response, Alpaca or chat) or is rejected with its line and the
@@ -49,6 +49,7 @@ def raw_samples(context: dg.AssetExecutionContext, store: StoreResource) -> Even
     place, run = store.store, current_run("dagster", context.run_id)
 
     def step(batch: str) -> Outcome:
+        settle(judging.decision, place)  # limits that need a name: before an hour of scoring, not after it
         arrival = find_arrival(place.home, batch)
         if arrival is None:
             raise BadInput(f"the store {place.home} has no file for batch {batch}: put one into the landing folder")

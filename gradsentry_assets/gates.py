@@ -102,6 +102,7 @@ def _object(decided: Decided, checks: Sequence[GateCheck], limits: GateLimits, s
     """Puts the second judge's no into the ledger, where the latest answer counts."""
     with open_ledger(store.ledger) as ledger:
         ledger.record_run(current_run("dagster", run_id))
+        earlier = ledger.find(GateResult, decision=decided.number)
         ledger.record_gate(
             GateResult(
                 batch_key=decided.batch_key,
@@ -112,6 +113,7 @@ def _object(decided: Decided, checks: Sequence[GateCheck], limits: GateLimits, s
                 passed=False,
                 checks=tuple(asdict(check) for check in checks),
                 run_id=run_id,
+                loosened=earlier[-1].loosened if earlier else None,
             )
         )
 
@@ -138,10 +140,21 @@ def _result(name: str, parts: Sequence[str], judged: Sequence[Judged], anything_
             **({"observed": max(numbers)} if numbers else {"observed": "; ".join(str(c.observed) for _, c in told)}),
             **{"limit" if severity == "error" else "warning_limit": limit for severity, limit in limits.items()},
             "batches": len(judged),
+            **_loosened(judged),
             **_reports([one for one, _ in errors]),
             **({"failed_batches": ", ".join(dict.fromkeys(one.batch for one, _ in missed))} if missed else {}),
         },
     )
+
+
+def _loosened(judged: Sequence[Judged]) -> dict[str, str]:
+    """Who judged by limits looser than the store's own."""
+    words = [
+        f"{one.batch}: {one.state.result.loosened['made_by']}: {one.state.result.loosened['reason']}"
+        for one in judged
+        if one.state.result is not None and one.state.result.loosened
+    ]
+    return {"limits_loosened_by": one_line("; ".join(words[:5]) + " ..." * (len(words) > 5))} if words else {}
 
 
 def _reports(refused: Sequence[Judged]) -> dict[str, dg.MetadataValue]:

@@ -19,7 +19,7 @@ from gradsentry_assets.resources import JudgingResource, ModelResource, StoreRes
 from gradsentry_lib.errors import BadInput
 from gradsentry_lib.files import read_json, sha256_json, write_json
 from gradsentry_lib.ledger import Decision, Ledger, Scan, open_ledger, overrides_digest
-from gradsentry_lib.scan.decide import DecisionConfig
+from gradsentry_lib.scan.decide import DecisionConfig, settle
 from gradsentry_lib.scan.store import Store
 from gradsentry_lib.scoring.config import ScoringConfig
 from gradsentry_lib.scoring.identity import ModelIdentity
@@ -98,7 +98,8 @@ def find_stale_batches(
 ) -> Iterator[dg.Output]:
     """Writes the plan that the sensor `start_rescans` reads when this run has ended."""
     place = store.store
-    today = Today(model.identify(place), model.scoring, judging.decision)
+    decision, _ = settle(judging.decision, place)
+    today = Today(model.identify(place), model.scoring, decision)
     stale = find_stale(context.instance, place, today, config.force)
     for batch, why in stale.items():
         context.log.info(f"{batch}: {why}")

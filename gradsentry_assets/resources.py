@@ -16,7 +16,6 @@ from upath import UPath
 
 from gradsentry_lib import settings
 from gradsentry_lib.errors import BadInput
-from gradsentry_lib.filtering.gate import GateLimits
 from gradsentry_lib.filtering.policy import DEFAULT_POLICY, POLICIES
 from gradsentry_lib.filtering.threshold import ThresholdConfig
 from gradsentry_lib.scan.decide import DecisionConfig
@@ -145,20 +144,24 @@ class JudgingResource(dg.ConfigurableResource):
         default=None,
         description="Fraction of unreadable rows above which nothing is published; GRADSENTRY_MAX_REJECTED, else 0.05.",
     )
+    limits_by: str = Field(
+        default="",
+        description="Who answers for limits looser than the store's own; recorded. GRADSENTRY_LIMITS_BY if empty.",
+    )
+    limits_reason: str = Field(
+        default="", description="Why they are looser; recorded and shown. GRADSENTRY_LIMITS_REASON if empty."
+    )
 
     @property
     def decision(self) -> DecisionConfig:
-        """Raises BadInput where a figure is out of range."""
-        usual = GateLimits()
+        """Raises BadInput where a figure is out of range. A limit that nobody gave is the store's own."""
+        names = ("max_flagged", "warn_flagged", "max_unscored", "max_rejected")
         return DecisionConfig(
             policy=self.policy or os.environ.get("GRADSENTRY_POLICY") or DEFAULT_POLICY,
             threshold=ThresholdConfig(fixed=self.threshold),
-            limits=GateLimits(
-                _limit(self.max_flagged, "GRADSENTRY_MAX_FLAGGED", usual.max_flagged),
-                _limit(self.warn_flagged, "GRADSENTRY_WARN_FLAGGED", usual.warn_flagged),
-                _limit(self.max_unscored, "GRADSENTRY_MAX_UNSCORED", usual.max_unscored),
-                _limit(self.max_rejected, "GRADSENTRY_MAX_REJECTED", usual.max_rejected),
-            ),
+            limits={name: _limit(getattr(self, name), f"GRADSENTRY_{name.upper()}") for name in names},
+            limits_by=self.limits_by or os.environ.get("GRADSENTRY_LIMITS_BY", ""),
+            limits_reason=self.limits_reason or os.environ.get("GRADSENTRY_LIMITS_REASON", ""),
         )
 
     def check(self) -> None:
@@ -166,10 +169,10 @@ class JudgingResource(dg.ConfigurableResource):
         _ = self.decision
 
 
-def _limit(given: float | None, variable: str, usual: float) -> float:
-    if given is not None:
+def _limit(given: float | None, variable: str) -> float | None:
+    if given is not None or not os.environ.get(variable):
         return given
     try:
-        return float(os.environ.get(variable) or usual)
+        return float(os.environ[variable])
     except ValueError:
         raise BadInput(f"{variable} is no number: {os.environ[variable]!r}") from None

@@ -48,7 +48,7 @@ COMMANDS = {
         "audit",
         "Trace files, batches and samples: `gradsentry audit THING`, short for `audit show THING`. Check the evidence.",
     ),
-    "gate": ("gate", "See how a batch's gate stands; accept a failed one by name."),
+    "gate": ("gate", "See how a batch's gate stands; accept a failed one by name; set the store's own limits."),
     "attest": ("attest", "Sign attestations, and make keys for that."),
 }
 

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
-from gradsentry_lib.cli.gate import COLOURS, checks_table
+from gradsentry_lib.cli.gate import COLOURS, checks_table, loosened_line
 from gradsentry_lib.cli.show import moment, number, settings_line, short, turns_line
 from gradsentry_lib.ledger import Override
+from gradsentry_lib.ledger.acceptance import what
 from gradsentry_lib.ledger.audit import BatchFacts, DecisionFacts, FileFacts, SampleFacts
 from gradsentry_lib.ledger.diff import Difference
 from gradsentry_lib.report.escape import rich_markup
@@ -178,6 +179,11 @@ def _decision(console: Console, item: DecisionFacts) -> None:
     for acceptance in item.acceptances:
         words = rich_markup(f"{acceptance.made_by}: {acceptance.reason}")
         grid.add_row("gate accepted", f"{moment(acceptance.recorded_at)} by {words}")
+        grid.add_row("", rich_markup(what(acceptance)))
+    if item.not_covered:
+        grid.add_row("gate", f"[yellow]{rich_markup(item.not_covered)}[/]")
+    if item.gates and item.gates[-1].loosened:
+        grid.add_row("limits loosened", loosened_line(item.gates[-1].loosened))
     for fact in item.outputs:
         place = rich_markup(str(fact.output.file.path))
         rows = "" if fact.output.rows is None else f", {fact.output.rows:,} rows"

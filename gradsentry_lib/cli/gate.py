@@ -1,25 +1,33 @@
 """`gradsentry gate`: how a batch's gate stands, and letting a failed one pass, by name."""
 
 import json
-from typing import Annotated
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, fields, replace
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from gradsentry_lib.cli.show import as_json, moment
+from gradsentry_lib.cli.show import as_json, moment, settings_line
 from gradsentry_lib.errors import BadInput
-from gradsentry_lib.ledger import GateResult, GateState, open_ledger
+from gradsentry_lib.filtering.gate import GateLimits
+from gradsentry_lib.ledger import GateResult, GateState, LimitPolicy, open_ledger
+from gradsentry_lib.ledger.acceptance import what
 from gradsentry_lib.ledger.lookup import find_batch
 from gradsentry_lib.report.escape import rich_markup
+from gradsentry_lib.scan.limits import own_limits
+
+ABOUT = "See how a batch's gate stands; accept a failed one by name; set the store's own limits."
 
 COLOURS = {"passed": "green", "accepted": "yellow", "failed": "red", "never run": "red"}
 
 
 def register(app: typer.Typer) -> None:
-    group = typer.Typer(no_args_is_help=True, help="See how a batch's gate stands; accept a failed one by name.")
+    group = typer.Typer(no_args_is_help=True, help=ABOUT)
     group.command("show")(show)
     group.command("accept")(accept)
+    group.command("limits")(limits)
     app.add_typer(group, name="gate")
 
 
@@ -33,12 +41,18 @@ def show(
         results = ledger.find(GateResult, batch_key=key)
         if not results:
             raise BadInput(f"the gate of {key} never ran")
-        state = ledger.gate_state(results[-1].inputs_sha256)
+        state = ledger.gate_state(results[-1].inputs_sha256, key)
+        not_covered = ledger.not_covered(results[-1])
     if json_output:
-        typer.echo(json.dumps(as_json({"batch": key, "open": state.open, "gate": state}), indent=2))
+        shown = {"batch": key, "open": state.open, "gate": state, "not_covered": not_covered}
+        typer.echo(json.dumps(as_json(shown), indent=2))
         return
     console = Console(highlight=False, soft_wrap=True)
     console.print(f"gate of {rich_markup(key)}, decision {results[-1].decision}: {_word(state)}")
+    if not_covered:
+        console.print(f"[yellow]{rich_markup(not_covered, 1000)}[/]")
+    if results[-1].loosened:
+        console.print(f"[yellow]limits loosened[/] by {loosened_line(results[-1].loosened)}")
     console.print(checks_table(results[-1]))
 
 
@@ -55,10 +69,64 @@ def accept(
         key = find_batch(ledger, batch)
         acceptance = ledger.accept_gate(key, by, reason, decision)
     console = Console(highlight=False, soft_wrap=True)
-    console.print(
-        f"gate of {rich_markup(key)} accepted by {rich_markup(acceptance.made_by)}, for exactly these verdicts"
-    )
+    accepted = f"{rich_markup(acceptance.made_by)}: exactly {rich_markup(what(acceptance))}"
+    console.print(f"gate of {rich_markup(key)} accepted by {accepted}")
+    for check in acceptance.accepted["failed"] if acceptance.accepted else ():
+        console.print(f"  [yellow]{rich_markup(check['name'])}[/] {rich_markup(check['message'], 400)}")
     console.print("now scan the batch again, or materialize clean_dataset, to write its clean file")
+
+
+def limits(
+    setting: Annotated[
+        list[str] | None, typer.Option("--set", metavar="NAME=FRACTION", help="Like max_flagged=0.3; repeatable.")
+    ] = None,
+    by: Annotated[str, typer.Option("--by", help="Your name; it is recorded.")] = "",
+    reason: Annotated[str, typer.Option("--reason", help="Why; it is recorded.")] = "",
+    json_output: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
+) -> None:
+    """Show the store's own gate limits, or set them from here on; a scan with looser ones needs a name and a reason."""
+    changes = _settings(setting or [])
+    if changes:
+        with open_ledger() as ledger:
+            changed = replace(own_limits(ledger), **changes)
+            ledger.record_limits(LimitPolicy(limits=asdict(changed), made_by=by, reason=reason))
+    elif by or reason:
+        raise BadInput("say which limit: --set NAME=FRACTION")
+    with open_ledger(read_only=True) as ledger:
+        own, policies = own_limits(ledger), ledger.find(LimitPolicy)
+    if json_output:
+        typer.echo(json.dumps({"limits": asdict(own), "set": as_json(policies[-1]) if policies else None}, indent=2))
+        return
+    console = Console(highlight=False, soft_wrap=True)
+    for name, limit in asdict(own).items():
+        console.print(f"{name} {limit:g}")
+    if policies:
+        last = policies[-1]
+        console.print(f"set by {rich_markup(f'{last.made_by}: {last.reason}', 400)} on {moment(last.recorded_at)}")
+    else:
+        console.print("the usual ones: nobody set others for this store")
+
+
+def _settings(told: Sequence[str]) -> dict[str, float]:
+    """`--set` options. Raises BadInput."""
+    found = {}
+    known = [field.name for field in fields(GateLimits)]
+    for item in told:
+        name, _, value = item.partition("=")
+        name = name.strip().replace("-", "_")
+        if name not in known:
+            raise BadInput(f"--set {item}: write NAME=FRACTION, with one of {', '.join(known)}")
+        try:
+            found[name] = float(value)
+        except ValueError:
+            raise BadInput(f"--set {item}: {value!r} is no number") from None
+    return found
+
+
+def loosened_line(loosened: Mapping[str, Any]) -> str:
+    """Who judged by limits looser than the store's own, and why."""
+    own = settings_line(loosened["own"])
+    return rich_markup(f"{loosened['made_by']}: {loosened['reason']} (the store's own then: {own})", 600)
 
 
 def checks_table(result: GateResult) -> Table:

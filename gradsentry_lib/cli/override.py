@@ -2,17 +2,21 @@
 
 import csv
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
 
+from gradsentry_lib.cli.show import moment
 from gradsentry_lib.errors import BadInput
-from gradsentry_lib.ledger import Ledger, Override, open_ledger
+from gradsentry_lib.ledger import GateAcceptance, Ledger, Override, open_ledger, overrides_digest
+from gradsentry_lib.ledger.acceptance import what
 from gradsentry_lib.ledger.lookup import batches_with, find_batch, find_sample, is_sample_id
 from gradsentry_lib.report.escape import rich_markup
+
+SHOWN = 5  # voided acceptances that are told
 
 Action = Literal["release", "flag", "unset"]
 
@@ -68,7 +72,33 @@ def _speak(
                 for sample_id in sample_ids
             ]
         )
+    with open_ledger(read_only=True) as ledger:
+        touched = sorted({key for keys in known.values() for key in keys if scope in (None, key)})
+        voided = {key: acceptance for key in touched if (acceptance := _voided(ledger, key))}
     _tell(action, sample_ids, scope, known)
+    _tell_voided(voided)
+
+
+def _voided(ledger: Ledger, batch_key: str) -> GateAcceptance | None:
+    """The acceptance that the batch's clean set rests on, if what was said changes its verdicts."""
+    acceptance = ledger.standing_acceptance(batch_key)
+    if acceptance is None:
+        return None
+    now = overrides_digest(ledger.active_overrides(batch_key))
+    return acceptance if now != ledger.decision(batch_key).overrides_digest else None
+
+
+def _tell_voided(voided: Mapping[str, GateAcceptance]) -> None:
+    console = Console(highlight=False, soft_wrap=True)
+    for key, acceptance in list(voided.items())[:SHOWN]:
+        by = rich_markup(f"{acceptance.made_by} ({what(acceptance)})", 400)
+        told = f"of {moment(acceptance.recorded_at)} by {by}"
+        console.print(
+            f"[yellow]this voids the acceptance[/] {told} of batch {rich_markup(key)}: its next scan has other "
+            "verdicts, and if they fail the gate they need one of their own"
+        )
+    if len(voided) > SHOWN:
+        console.print(f"and {len(voided) - SHOWN} more acceptances")
 
 
 def read_ids(path: Path) -> Iterator[str]:

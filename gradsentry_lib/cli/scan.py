@@ -14,8 +14,7 @@ from rich.table import Table
 
 from gradsentry_lib.cli import reading
 from gradsentry_lib.cli.handout import EVIDENCE, Target
-from gradsentry_lib.errors import BadInput, GateFailed
-from gradsentry_lib.filtering.gate import GateLimits
+from gradsentry_lib.errors import GateFailed
 from gradsentry_lib.filtering.policy import DEFAULT_POLICY
 from gradsentry_lib.filtering.threshold import ThresholdConfig
 from gradsentry_lib.report.escape import rich_markup
@@ -47,12 +46,14 @@ def scan_command(
     threshold: Annotated[
         float | None, typer.Option(help="A fixed entropy threshold, instead of the automatic.")
     ] = None,
-    max_flagged: Annotated[float, typer.Option(help="Gate: largest flagged fraction.")] = GateLimits.max_flagged,
-    warn_flagged: Annotated[float, typer.Option(help="Flagged fraction that warns.")] = GateLimits.warn_flagged,
-    max_unscored: Annotated[float, typer.Option(help="Gate: largest unscored fraction.")] = GateLimits.max_unscored,
+    max_flagged: Annotated[float | None, typer.Option(help="Gate: largest flagged fraction. [0.5]")] = None,
+    warn_flagged: Annotated[float | None, typer.Option(help="Flagged fraction that warns. [0.2]")] = None,
+    max_unscored: Annotated[float | None, typer.Option(help="Gate: largest unscored fraction. [0.05]")] = None,
     max_rejected: Annotated[
-        float, typer.Option(help="Gate: largest fraction of rows that can't be read.")
-    ] = GateLimits.max_rejected,
+        float | None, typer.Option(help="Gate: largest fraction of rows that can't be read. [0.05]")
+    ] = None,
+    by: Annotated[str, typer.Option("--by", help="Your name, for limits looser than the store's own.")] = "",
+    reason: Annotated[str, typer.Option("--reason", help="Why they are looser; recorded and shown.")] = "",
     limit: Annotated[int | None, typer.Option(min=1, help="Scan the first rows only.")] = None,
     column: reading.Column = None,
     role: reading.Role = None,
@@ -82,9 +83,13 @@ def scan_command(
     chosen = ModelChoice(
         **{k: v for k, v in {"name": model, "revision": revision, "device": device}.items() if v}, dtype=dtype
     )
-    decision = DecisionConfig(
-        policy, ThresholdConfig(fixed=threshold), GateLimits(max_flagged, warn_flagged, max_unscored, max_rejected)
-    )
+    limits = {
+        "max_flagged": max_flagged,
+        "warn_flagged": warn_flagged,
+        "max_unscored": max_unscored,
+        "max_rejected": max_rejected,
+    }
+    decision = DecisionConfig(policy, ThresholdConfig(fixed=threshold), limits, by, reason)
     options = reading.reading_options(source, column, role, response_marker, mapping, split, separator)
     store = Store.default()
     opened = open_as_told(source, options)

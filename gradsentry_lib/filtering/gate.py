@@ -34,6 +34,11 @@ class GateLimits:
             if not 0.0 <= limit <= 1.0:
                 raise BadInput(f"{name} must lie between 0 and 1, not {limit}")
 
+    def looser_than(self, own: "GateLimits") -> dict[str, tuple[float, float]]:
+        """The limits that let more through than `own` does: name to (here, there)."""
+        pairs = {name: (limit, getattr(own, name)) for name, limit in vars(self).items()}
+        return {name: (here, there) for name, (here, there) in pairs.items() if here > there}
+
 
 @dataclass(frozen=True)
 class GateCheck:

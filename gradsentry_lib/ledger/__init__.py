@@ -25,7 +25,7 @@ takes, never across scoring:
         ledger.record_gate(GateResult(decision=decision, inputs_sha256=inputs, ...))
 
     with open_ledger(read_only=True) as ledger:
-        state = ledger.gate_state(inputs)                      # publish only where state.open
+        state = ledger.gate_state(inputs, batch_key)           # publish only where state.open
 
     with open_ledger() as ledger:
         ledger.record_output(Output(kind="clean", file=file_ref(clean_path), ...))
@@ -50,10 +50,12 @@ from gradsentry_lib.ledger.records import (
     GateAcceptance,
     GateResult,
     GateState,
+    LimitPolicy,
     Output,
     Override,
     Run,
     Scan,
+    ScoreFile,
     ThresholdRecord,
     current_run,
     file_ref,
@@ -69,10 +71,12 @@ __all__ = [
     "GateState",
     "Ledger",
     "LedgerBusy",
+    "LimitPolicy",
     "Output",
     "Override",
     "Run",
     "Scan",
+    "ScoreFile",
     "ThresholdRecord",
     "applied",
     "current_run",

@@ -210,10 +210,16 @@ def _byproducts(ledger: Ledger, scan: Scan, decision: Decision) -> list[dict[str
 def _gate(ledger: Ledger, result: GateResult | None) -> dict[str, Any]:
     if result is None:
         return {"status": "never run"}
-    state = ledger.gate_state(result.inputs_sha256)
+    state = ledger.gate_state(result.inputs_sha256, result.batch_key)
     accepted: GateAcceptance | None = state.acceptance
-    return {"status": state.status, "limits": result.limits} | (
-        {"acceptedBy": accepted.made_by, "reason": accepted.reason} if accepted else {}
+    return (
+        {"status": state.status, "limits": result.limits}
+        | (
+            {"acceptedBy": accepted.made_by, "reason": accepted.reason, "accepted": accepted.accepted}
+            if accepted
+            else {}
+        )
+        | ({"loosened": result.loosened} if result.loosened else {})
     )
 
 

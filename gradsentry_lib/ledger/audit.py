@@ -57,7 +57,8 @@ class FileFact:
 
 @dataclass(frozen=True)
 class DecisionFacts:
-    """One decision with all that it rests on and all that came of it. The threshold comes without its curve."""
+    """One decision with all that it rests on and all that came of it. The threshold comes without its curve.
+    `not_covered`: why an earlier acceptance of the batch does not count for it, where it failed the gate."""
 
     decision: Decision
     scan: Scan
@@ -66,6 +67,7 @@ class DecisionFacts:
     gates: tuple[GateResult, ...]
     gate: GateState
     acceptances: tuple[GateAcceptance, ...]
+    not_covered: str
     outputs: tuple[FileFact, ...]
 
 
@@ -187,8 +189,9 @@ def _decision_facts(ledger: Ledger, decision: Decision, scan: Scan, threshold: T
         threshold=replace(threshold, grid=(), density=()),
         runs=tuple(runs.values()),
         gates=tuple(gates),
-        gate=ledger.gate_state(inputs),
-        acceptances=tuple(ledger.find(GateAcceptance, inputs_sha256=inputs)) if gates else (),
+        gate=ledger.gate_state(inputs, decision.batch_key),
+        acceptances=tuple(ledger.find(GateAcceptance, inputs_sha256=inputs, batch_key=decision.batch_key)),
+        not_covered=ledger.not_covered(gates[-1]) if gates else "",
         outputs=tuple(FileFact(output, "not checked") for output in _latest(outputs)),
     )
 

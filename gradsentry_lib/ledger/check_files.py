@@ -13,6 +13,8 @@ from gradsentry_lib.ledger.audit import state_of
 from gradsentry_lib.ledger.evidence import Finding, Recompute, Records
 from gradsentry_lib.ledger.records import FileRef, Output
 
+CACHE = "score cache"  # kind of a file whose loss costs time and nothing else
+
 
 @dataclass(frozen=True)
 class ExpectedFile:
@@ -47,6 +49,8 @@ def expected_files(records: Records) -> list[ExpectedFile]:
             f"decision {output.decision} (batch {output.batch_key})" if output.decision else f"batch {output.batch_key}"
         )
         add(f"{output.kind} file of {of}", output.file, kind, output)
+    for scores in records.score_files.values():
+        add(f"file of the score cache ({scores.rows} rows)", scores.file, CACHE)
     return list(found.values())
 
 
@@ -57,8 +61,8 @@ def check_file(records: Records, file: ExpectedFile, recompute: Recompute) -> It
     if state == "not checked":
         yield Finding(file.subject, f"{name} is not a file here and was not checked", "note")
     elif state == "missing":
-        inside = file.ref.file.is_relative_to(records.store)
-        yield Finding(file.subject, f"{name} is missing", "problem" if inside else "note")
+        needed = file.ref.file.is_relative_to(records.store) and file.kind != CACHE
+        yield Finding(file.subject, f"{name} is missing", "problem" if needed else "note")
     elif state == "altered":
         details = _clean_details(records, file, recompute)
         yield Finding(file.subject, f"{name} is not what was recorded{details}")
@@ -76,6 +80,18 @@ def _clean_details(records: Records, file: ExpectedFile, recompute: Recompute) -
         return f": {recompute.clean_rows(batch, decision, file.output)}"
     except (GradSentryError, OSError, ValueError, pa.ArrowException) as error:
         return f" (which rows, can't be told: {error})"
+
+
+def check_cache(records: Records) -> Iterator[Finding]:
+    """Files of scores that the ledger does not know. No scan believes them, so they are worth a note."""
+    known = {scores.file.file for scores in records.score_files.values()}
+    foreign: dict[Path, list[Path]] = {}
+    for path in sorted(records.store.glob("scores/*/*.parquet")):
+        if path not in known:
+            foreign.setdefault(path.parent, []).append(path)
+    for folder, paths in foreign.items():
+        what = f"{len(paths)} files that the ledger does not know, {paths[0].name[:16]}... among them"
+        yield Finding(f"score cache {records.short(folder)}", f"{what}: no scan believes them", "note")
 
 
 def check_indexes(records: Records, sound: set[Path]) -> Iterator[Finding]:

@@ -11,9 +11,11 @@ import pyarrow.parquet as pq
 
 from gradsentry_lib import __version__
 from gradsentry_lib.errors import GradSentryError
+from gradsentry_lib.filtering.gate import GateLimits
+from gradsentry_lib.ledger import acceptance as acceptances
 from gradsentry_lib.ledger.evidence import Finding, Recompute, Records
 from gradsentry_lib.ledger.ledger import gate_inputs_sha256
-from gradsentry_lib.ledger.records import Batch, Decision, Scan, ThresholdRecord
+from gradsentry_lib.ledger.records import Batch, Decision, GateResult, Scan, ThresholdRecord
 
 SHOWN = 5  # rows that a finding names
 
@@ -111,6 +113,7 @@ def check_gates(records: Records) -> Iterator[Finding]:
             yield Finding(subject, f"says {'passed' if result.passed else 'failed'}, its checks say otherwise")
         if not result.passed:
             failed.add((result.batch_key, result.inputs_sha256))
+        yield from _check_limits(records, result, subject)
     for acceptance in records.gate_acceptances.values():
         if (acceptance.batch_key, acceptance.inputs_sha256) not in failed:
             yield Finding(
@@ -120,13 +123,27 @@ def check_gates(records: Records) -> Iterator[Finding]:
     yield from _check_published(records)
 
 
+def _check_limits(records: Records, result: GateResult, subject: str) -> Iterator[Finding]:
+    """Limits looser than the store's own have a name beside them. A result of version 0.3 knows neither."""
+    policies = [policy.limits for policy in records.limit_policies.values() if policy.seq < result.seq]
+    try:
+        own = GateLimits(**policies[-1]) if policies else GateLimits()
+        if "max_rejected" not in result.limits:
+            return
+        looser = GateLimits(**result.limits).looser_than(own)
+    except (TypeError, GradSentryError) as error:
+        yield Finding(subject, f"its limits are none: {error}")
+        return
+    if looser and not result.loosened:
+        yield Finding(subject, f"its limits are looser than the store's own ({', '.join(looser)}), and nobody is named")
+
+
 def _check_published(records: Records) -> Iterator[Finding]:
     """No clean file without a gate that was open for it."""
-    accepted = {(item.batch_key, item.inputs_sha256) for item in records.gate_acceptances.values()}
     opened = {
         result.decision
         for result in records.gate_results.values()
-        if result.passed or (result.batch_key, result.inputs_sha256) in accepted
+        if result.passed or any(acceptances.covers(item, result) for item in records.gate_acceptances.values())
     }
     for output in records.outputs.values():
         if output.kind == "clean" and output.decision not in opened:

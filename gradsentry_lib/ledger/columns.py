@@ -22,7 +22,7 @@ def to_columns(record: Record, store: Path) -> dict[str, Any]:
         if isinstance(value, FileRef):
             columns[f"{field.name}_path"] = _text(store_path(value.path, store))
             columns[f"{field.name}_sha256"] = value.sha256
-        elif field.metadata.get("json"):
+        elif field.metadata.get("json") and value is not None:
             columns[field.name] = _text(json.dumps(value, sort_keys=True, ensure_ascii=False, allow_nan=False))
         elif value is not None:
             columns[field.name] = _simple(value)
@@ -38,7 +38,7 @@ def from_row(kind: type[AnyRecord], row: Mapping[str, Any], store: Path) -> AnyR
             path, digest = row[f"{name}_path"], row[f"{name}_sha256"]
             values[name] = None if path is None else FileRef(resolve(path, store), digest)
         elif field.metadata.get("json"):
-            value = json.loads(row[name])
+            value = None if row[name] is None else json.loads(row[name])
             values[name] = tuple(value) if isinstance(value, list) else value
         elif isinstance(row[name], datetime):
             values[name] = row[name].replace(tzinfo=UTC)

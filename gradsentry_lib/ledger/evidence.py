@@ -19,11 +19,13 @@ from gradsentry_lib.ledger.records import (
     FileRef,
     GateAcceptance,
     GateResult,
+    LimitPolicy,
     Output,
     Override,
     Record,
     Run,
     Scan,
+    ScoreFile,
     ThresholdRecord,
 )
 
@@ -67,6 +69,8 @@ class Records:
     gate_acceptances: dict[int, GateAcceptance] = field(default_factory=dict)
     overrides: dict[int, Override] = field(default_factory=dict)
     outputs: dict[int, Output] = field(default_factory=dict)
+    score_files: dict[int, ScoreFile] = field(default_factory=dict)
+    limit_policies: dict[int, LimitPolicy] = field(default_factory=dict)
 
     def short(self, file: FileRef | Path) -> str:
         """A path as the ledger writes it."""

@@ -12,7 +12,7 @@ import duckdb
 from gradsentry_lib import settings
 from gradsentry_lib.errors import BadInput
 from gradsentry_lib.files import atomic_path, sha256_json
-from gradsentry_lib.ledger import index, journal, views
+from gradsentry_lib.ledger import acceptance, index, journal, views
 from gradsentry_lib.ledger.columns import AnyRecord, from_row, store_path, table_of, to_columns
 from gradsentry_lib.ledger.connection import connect
 from gradsentry_lib.ledger.lock import PATIENCE
@@ -23,11 +23,13 @@ from gradsentry_lib.ledger.records import (
     GateAcceptance,
     GateResult,
     GateState,
+    LimitPolicy,
     Output,
     Override,
     Record,
     Run,
     Scan,
+    ScoreFile,
     ThresholdRecord,
 )
 
@@ -115,6 +117,10 @@ class Ledger:
     def record_output(self, output: Output) -> int:
         return self._append(output)
 
+    def record_score_file(self, file: ScoreFile) -> int:
+        """To be called before the file gets its name: a file in the cache that has no record is not believed."""
+        return self._append(file)
+
     def record_overrides(self, overrides: Sequence[Override]) -> None:
         """Raises BadInput where one has no name or reason; then none is recorded."""
         signed = []
@@ -133,11 +139,26 @@ class Ledger:
         if results[-1].passed:
             raise BadInput(f"the gate of {batch_key} passed: there is nothing to accept")
         made_by, reason = _signed(made_by, reason)
-        inputs = results[-1].inputs_sha256
-        self._append(GateAcceptance(batch_key=batch_key, inputs_sha256=inputs, made_by=made_by, reason=reason))
-        return self.find(GateAcceptance, inputs_sha256=inputs)[-1]
+        accepted = GateAcceptance(
+            batch_key=batch_key,
+            inputs_sha256=results[-1].inputs_sha256,
+            made_by=made_by,
+            reason=reason,
+            accepted=self.before_the_gate(results[-1]),
+        )
+        return self.get(GateAcceptance, self._append(accepted))
+
+    def record_limits(self, policy: LimitPolicy) -> int:
+        """The store's own gate limits from here on. Raises BadInput where name or reason is missing."""
+        made_by, reason = _signed(policy.made_by, policy.reason)
+        return self._append(replace(policy, made_by=made_by, reason=reason))
 
     # Asking.
+
+    def score_files(self, cache: str) -> set[str]:
+        """The digests of all files of scores that were ever made for one folder of the cache."""
+        found = self._opened.execute("SELECT file_sha256 FROM score_files WHERE cache = ?", [cache])
+        return {sha256 for (sha256,) in found.fetchall()}
 
     def find(self, kind: type[AnyRecord], /, **columns: Any) -> list[AnyRecord]:
         """All records of a kind whose columns have these values, oldest first."""
@@ -183,17 +204,39 @@ class Ledger:
             for decision in self.find(Decision, batch_key=batch_key)
         ]
 
-    def gate_state(self, inputs_sha256: str) -> GateState:
-        """Whether exactly these inputs passed the gate, failed it, or were let through by a person."""
-        results = self.find(GateResult, inputs_sha256=inputs_sha256)
+    def gate_state(self, inputs_sha256: str, batch_key: str) -> GateState:
+        """Whether exactly these inputs of this batch passed the gate, failed it, or were let through by a person.
+
+        Two batches can have the same verdicts and differ in what could not be read, so the inputs alone say too little.
+        """
+        results = self.find(GateResult, inputs_sha256=inputs_sha256, batch_key=batch_key)
         if not results:
             return GateState("never run")
         if results[-1].passed:
             return GateState("passed", results[-1])
-        accepted = self.find(GateAcceptance, inputs_sha256=inputs_sha256)
+        accepted = self.find(GateAcceptance, inputs_sha256=inputs_sha256, batch_key=batch_key)
+        accepted = [item for item in accepted if acceptance.covers(item, results[-1])]
         if accepted:
             return GateState("accepted", results[-1], accepted[-1])
         return GateState("failed", results[-1])
+
+    def before_the_gate(self, result: GateResult, decision: Decision | None = None) -> dict[str, Any]:
+        """What there is to accept of a gate result. `decision`: where it has no record yet."""
+        decision = decision or self.get(Decision, result.decision)
+        return acceptance.seen(self.batch(result.batch_key), decision, result)
+
+    def not_covered(self, result: GateResult, decision: Decision | None = None) -> str:
+        """Of the batch's latest acceptance, why it does not count for a failed result; empty where there is none, or
+        where it does."""
+        earlier = self.find(GateAcceptance, batch_key=result.batch_key)
+        if result.passed or not earlier or any(acceptance.covers(item, result) for item in earlier):
+            return ""
+        return acceptance.not_covered(earlier[-1], self.before_the_gate(result, decision))
+
+    def standing_acceptance(self, batch_key: str) -> GateAcceptance | None:
+        """The acceptance that keeps the batch's latest decision publishable, None where it rests on none."""
+        results = self.find(GateResult, batch_key=batch_key)
+        return self.gate_state(results[-1].inputs_sha256, batch_key).acceptance if results else None
 
     def active_overrides(self, batch_key: str) -> list[Override]:
         """What people's words come to for the samples of a batch: releases and flags, by sample id.

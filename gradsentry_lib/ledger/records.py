@@ -214,7 +214,11 @@ class Decision(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class GateResult(Record):
-    """The gate's answer for exactly these inputs. `checks`: `GateCheck`s as JSON objects."""
+    """The gate's answer for exactly these inputs. `checks`: `GateCheck`s as JSON objects.
+
+    `loosened`: who judged by limits looser than the store's own (`made_by`, `reason`, `own`: those limits); None where
+    nobody did.
+    """
 
     batch_key: str
     decision: int
@@ -224,16 +228,21 @@ class GateResult(Record):
     passed: bool
     checks: tuple[Mapping[str, Any], ...] = _json()
     run_id: str = ""
+    loosened: Mapping[str, Any] | None = _json(default=None)
 
 
 @dataclass(frozen=True, kw_only=True)
 class GateAcceptance(Record):
-    """A person lets one failed gate pass: these inputs, no others."""
+    """A person lets one failed gate pass: these inputs, no others.
+
+    `accepted`: what that person had before them (see acceptance.py); None in records of version 0.3.
+    """
 
     batch_key: str
     inputs_sha256: str
     made_by: str
     reason: str
+    accepted: Mapping[str, Any] | None = _json(default=None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -265,6 +274,25 @@ class Output(Record):
     run_id: str = ""
 
 
+@dataclass(frozen=True, kw_only=True)
+class ScoreFile(Record):
+    """A file of scores in the cache. `cache`: the folder's name, which stands for model and scoring configuration."""
+
+    cache: str
+    file: FileRef
+    rows: int
+    run_id: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LimitPolicy(Record):
+    """The gate limits that the store has of its own from here on, by a person's word. `limits`: `GateLimits`."""
+
+    limits: Mapping[str, float] = _json()
+    made_by: str
+    reason: str
+
+
 @dataclass(frozen=True)
 class GateState:
     """Where a set of gate inputs stands. `open` tells whether its clean rows may be published."""
@@ -288,4 +316,6 @@ TABLES: dict[type[Record], str] = {
     GateAcceptance: "gate_acceptances",
     Override: "overrides",
     Output: "outputs",
+    ScoreFile: "score_files",
+    LimitPolicy: "limit_policies",
 }

@@ -200,3 +200,29 @@ SELECT h.*, h.decision = l.decision AS latest
 FROM sample_history AS h
 JOIN (SELECT batch_key, max(seq) AS decision FROM decisions GROUP BY batch_key) AS l ON l.batch_key = h.batch_key
 WHERE h.verdict <> 'clean';
+
+-- version 2
+
+-- One line a file of scores in the cache, written before the file gets its name: no other file there is believed.
+-- `cache`: its folder, which stands for the model and the scoring configuration.
+CREATE TABLE score_files (
+    seq BIGINT PRIMARY KEY, recorded_at TIMESTAMP NOT NULL,
+    cache VARCHAR NOT NULL,
+    file_path VARCHAR NOT NULL, file_sha256 VARCHAR NOT NULL,
+    rows BIGINT NOT NULL,
+    run_id VARCHAR NOT NULL
+);
+
+-- The gate limits that the store has of its own, the latest line; where there is none, those of the code.
+CREATE TABLE limit_policies (
+    seq BIGINT PRIMARY KEY, recorded_at TIMESTAMP NOT NULL,
+    limits JSON NOT NULL,
+    made_by VARCHAR NOT NULL,
+    reason VARCHAR NOT NULL
+);
+
+-- Who let a batch be judged by limits looser than the store's own, and why; NULL where they were not.
+ALTER TABLE gate_results ADD COLUMN loosened JSON;
+
+-- What a person saw when accepting: counts, verdicts, limits, and the checks that had failed; NULL before version 2.
+ALTER TABLE gate_acceptances ADD COLUMN accepted JSON;

@@ -81,6 +81,7 @@ def verify(
         rows += decision.clean + decision.flagged + decision.unscored
         findings += _all(f"decision {decision.seq}", check_verdicts.check_decision(records, decision, recompute, sound))
     findings += _all("gates", check_verdicts.check_gates(records))
+    findings += _all("score cache", check_files.check_cache(records))
     findings += _all("sample indexes", check_files.check_indexes(records, sound))
     attestations = check_attestations.kept_attestations(records)
     findings += _all("attestations", check_attestations.check_attestations(records, attestations, key))

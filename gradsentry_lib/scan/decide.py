@@ -1,5 +1,6 @@
 """Third step: what the scores mean. Threshold, verdicts, and the gate's answer for exactly these verdicts."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ from gradsentry_lib.scan import manifest
 from gradsentry_lib.scan.decided import EVIDENCE, Decided, load_evidence
 from gradsentry_lib.scan.history import earlier_batches, load_earlier, other_deliveries
 from gradsentry_lib.scan.ingest import Ingested
+from gradsentry_lib.scan.limits import remark, settle_limits
 from gradsentry_lib.scan.score import Scored, read_scores, read_sketches
 from gradsentry_lib.scan.store import Store, short_key
 
@@ -40,12 +42,18 @@ NAMED = 20  # rows of an earlier batch that a remark names
 
 @dataclass(frozen=True)
 class DecisionConfig:
-    """How scores become verdicts, and what the gate lets through. Raises BadInput for a policy that does not exist:
-    before anything is scored."""
+    """How scores become verdicts, and what the gate lets through.
+
+    `limits`: those asked for; one that is not named is the store's own. `limits_by`, `limits_reason`: who answers for
+    limits that are looser than those, and why. Raises BadInput for a policy that does not exist: before anything is
+    scored.
+    """
 
     policy: str = DEFAULT_POLICY
     threshold: ThresholdConfig = field(default_factory=ThresholdConfig)
-    limits: GateLimits = field(default_factory=GateLimits)
+    limits: GateLimits | Mapping[str, float | None] = field(default_factory=dict)
+    limits_by: str = ""
+    limits_reason: str = ""
 
     def __post_init__(self) -> None:
         check_policy(self.policy)
@@ -54,16 +62,24 @@ class DecisionConfig:
         return {**asdict(self), "rules": RULES}
 
 
+def settle(config: DecisionConfig, store: Store) -> tuple[DecisionConfig, Mapping[str, Any] | None]:
+    """The configuration with its limits complete, and who loosened them (see limits.py). Raises BadInput."""
+    limits, loosened = settle_limits(store, config.limits, config.limits_by, config.limits_reason)
+    by, reason = (loosened["made_by"], loosened["reason"]) if loosened else ("", "")
+    return replace(config, limits=limits, limits_by=by, limits_reason=reason), loosened
+
+
 def decide(batch: Ingested, scored: Scored, store: Store, run: Run, config: DecisionConfig | None = None) -> Decided:
     """Judges a scored batch and runs the gate; the same inputs and settings give the same decision, found again.
 
     The decision asked for last is the batch's latest in the ledger, also where an earlier one is returned to.
     """
-    config = config or DecisionConfig()
+    config, loosened = settle(config or DecisionConfig(), store)
+    limits = GateLimits(**asdict(config)["limits"])
     with open_ledger(store.ledger) as ledger:
         words = ledger.active_overrides(batch.batch_key)
     overrides_key = overrides_digest(words)
-    key = short_key(scored.scores_sha256, config.to_dict(), overrides_key)
+    key = short_key(scored.scores_sha256, config.to_dict(), overrides_key, [batch.read, batch.rejected])
     folder = store.batch(batch.batch_key) / "decisions" / key
     known = _whole(folder, store)
     if known is not None:
@@ -87,10 +103,9 @@ def decide(batch: Ingested, scored: Scored, store: Store, run: Run, config: Deci
     _write_files(folder, judgement, scores["entropy"].to_numpy())
     counts = count_verdicts(judgement.verdicts)
     trust = judgement.trust if config.policy == "paper" else None
-    checks = check_gate(judgement.verdicts, read=batch.read, rejected=batch.rejected, trust=trust, limits=config.limits)
-    limits = asdict(config.limits)
+    checks = check_gate(judgement.verdicts, read=batch.read, rejected=batch.rejected, trust=trust, limits=limits)
     verdicts = FileRef(folder / "verdicts.parquet", sha256_file(folder / "verdicts.parquet"))
-    inputs = gate_inputs_sha256(verdicts.sha256, limits)
+    inputs = gate_inputs_sha256(verdicts.sha256, asdict(limits))
     decided = Decided(
         batch_key=batch.batch_key,
         score_key=scored.score_key,
@@ -107,7 +122,11 @@ def decide(batch: Ingested, scored: Scored, store: Store, run: Run, config: Deci
         rejected=batch.rejected,
         tau=judgement.threshold.tau,
         trust=judgement.trust.verdict,
-        remarks=(*judgement.remarks, *_named_for_rescan(judgement)),
+        remarks=(
+            *judgement.remarks,
+            *_named_for_rescan(judgement),
+            *([remark(limits, loosened)] if loosened else []),
+        ),
     )
     with open_ledger(store.ledger) as ledger:
         ledger.record_run(run)
@@ -140,12 +159,15 @@ def decide(batch: Ingested, scored: Scored, store: Store, run: Run, config: Deci
             batch_key=batch.batch_key,
             decision=0,
             verdicts_sha256=verdicts.sha256,
-            limits=limits,
+            limits=asdict(limits),
             inputs_sha256=inputs,
             passed=decided.gate_passed,
             checks=decided.checks,
             run_id=run.run_id,
+            loosened=loosened,
         )
+        if told := ledger.not_covered(gate, decision):
+            decided = replace(decided, remarks=(*decided.remarks, told))
         decided = _record(ledger, decision, gate, decided)
     write_json(folder / "decision.json", asdict(decided))
     return decided

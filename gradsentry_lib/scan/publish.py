@@ -53,7 +53,11 @@ def gate_of(decided: Decided, store: Store) -> GateState:
     found = sha256_file(path) if path.exists() else ""
     with open_ledger(store.ledger, read_only=True) as ledger:
         results = ledger.find(GateResult, decision=decided.number, batch_key=decided.batch_key)
-        return ledger.gate_state(gate_inputs_sha256(found, results[-1].limits)) if results else GateState("never run")
+        return (
+            ledger.gate_state(gate_inputs_sha256(found, results[-1].limits), decided.batch_key)
+            if results
+            else GateState("never run")
+        )
 
 
 def publish(batch: Ingested, decided: Decided, store: Store, run: Run) -> Published:

@@ -10,7 +10,7 @@ from gradsentry_lib.errors import GateFailed
 from gradsentry_lib.ledger import Run, current_run
 from gradsentry_lib.samples.read import open_as_told
 from gradsentry_lib.samples.source import Source
-from gradsentry_lib.scan.decide import DecisionConfig, decide
+from gradsentry_lib.scan.decide import DecisionConfig, decide, settle
 from gradsentry_lib.scan.decided import Decided
 from gradsentry_lib.scan.elsewhere import ReleasedElsewhere, released_elsewhere
 from gradsentry_lib.scan.ingest import Ingested, batch_key, ingest
@@ -88,6 +88,7 @@ def scan(
     """
     store, run = store or Store.default(), run or current_run("cli")
     told = dict(options or {})
+    decision, _ = settle(decision or DecisionConfig(), store)  # before an hour of scoring, not after it
     opened = source if isinstance(source, Source) else open_as_told(source, told)
     identity = (model or ModelChoice()).identify(store)
     with store.alone(batch_key(opened, told)):

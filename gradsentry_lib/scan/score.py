@@ -23,12 +23,12 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from gradsentry_lib.files import atomic_path, has_digest, sha256_file, write_json
-from gradsentry_lib.ledger import FileRef, Output, Run, Scan, open_ledger
+from gradsentry_lib.ledger import FileRef, Output, Run, Scan, ScoreFile, open_ledger
 from gradsentry_lib.scan import manifest
 from gradsentry_lib.scan.ingest import Ingested
 from gradsentry_lib.scan.missing import WINDOW, missing_rows, shards
 from gradsentry_lib.scan.store import Store, short_key
-from gradsentry_lib.scoring.cache import ScoreCache
+from gradsentry_lib.scoring.cache import Book, ScoreCache
 from gradsentry_lib.scoring.config import Effort, ScoringConfig
 from gradsentry_lib.scoring.identity import ModelIdentity
 from gradsentry_lib.scoring.score import Score
@@ -93,7 +93,7 @@ def score_batch(
         return replace(known, computed=0, seconds=0.0)
     started = datetime.now(UTC)
     samples = store.batch(batch.batch_key) / "samples.parquet"
-    cache = ScoreCache(store.score_cache(identity.fingerprint, config.key))
+    cache = _open_cache(store, store.score_cache(identity.fingerprint, config.key), run)
     wanted = missing_rows(samples, cache)
     meter = _Meter(batch.readable, batch.readable - len(wanted), on_progress)
     if len(wanted):
@@ -159,6 +159,23 @@ def read_sketches(path: Path) -> Iterator[bytes | None]:
     with pq.ParquetFile(path) as file:
         for part in file.iter_batches(4096, columns=["sketch"]):
             yield from part["sketch"].to_pylist()
+
+
+def _open_cache(store: Store, folder: Path, run: Run) -> ScoreCache:
+    """A cache whose book is the ledger, which is held for the moment that an entry takes."""
+
+    def known() -> set[str]:
+        with open_ledger(store.ledger, read_only=True) as ledger:
+            return ledger.score_files(folder.name)
+
+    def enter(path: Path, sha256: str, rows: int) -> None:
+        with open_ledger(store.ledger) as ledger:
+            ledger.record_run(run)
+            ledger.record_score_file(
+                ScoreFile(cache=folder.name, file=FileRef(path, sha256), rows=rows, run_id=run.run_id)
+            )
+
+    return ScoreCache(folder, Book(known, enter))
 
 
 def _scores(

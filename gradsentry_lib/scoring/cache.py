@@ -1,14 +1,18 @@
 """Scores already made, found again by content: (sample, model fingerprint, scoring configuration) -> score.
 
 One folder a (fingerprint, configuration); in it shards, each a Parquet file named by the SHA-256 of its own bytes and
-renamed into place when whole. A shard that was torn or altered no longer matches its name: it is set aside, and its
-samples are scored again. Scores of samples that failed are remembered while the cache is open and not kept: the next
-scan tries them anew.
+renamed into place when whole. A shard that was torn or altered no longer matches its name, and one that somebody laid
+there matches its name but is not in the cache's book, where each digest is written before the shard gets its name:
+both are set aside, and their samples are scored again. Scores of samples that failed are remembered while the cache is
+open and not kept: the next scan tries them anew.
 """
 
 import hashlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from collections.abc import Set as AbstractSet
+from contextlib import suppress
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
@@ -33,19 +37,43 @@ def keys_of(sample_ids: pa.ChunkedArray | pa.Array | Sequence[str]) -> np.ndarra
     return np.frombuffer(bytes.fromhex("".join(heads)), KEY)
 
 
-class ScoreCache:
-    """The shards of one folder, indexed by sample. Holds 24 bytes of memory a score."""
+@dataclass(frozen=True)
+class Book:
+    """Where it is written which shards are the cache's own. `known`: the SHA-256 of all that were made for this
+    folder; `enter`: takes in the path that a new one will have, its SHA-256 and its rows."""
 
-    def __init__(self, folder: Path) -> None:
+    known: Callable[[], AbstractSet[str]]
+    enter: Callable[[Path, str, int], None]
+
+
+class ScoreCache:
+    """The shards of one folder, indexed by sample. Holds 24 bytes of memory a score.
+
+    `book`: without one, every shard that matches its name is believed, which suits a folder that is the caller's alone.
+    """
+
+    def __init__(self, folder: Path, book: Book | None = None) -> None:
         self.folder = folder
+        self.book = book
         self._shards: list[Path] = []
         self._keys = np.empty(0, KEY)  # sorted
         self._where = np.empty((0, 2), np.int32)  # shard, row in it
         self._fresh: list[tuple[np.ndarray, np.ndarray]] = []  # keys and places that are not sorted in yet
         self._failed = SCORE_SCHEMA.empty_table()
         self._read = lru_cache(maxsize=4)(self._read_shard)
-        for path in sorted(folder.glob("*.parquet")):
-            self._index(path)
+        paths = sorted(folder.glob("*.parquet"))
+        known = book.known() if book and paths else None  # asked after the look: what was seen there is entered by now
+        foreign = [path for path in paths if known is not None and path.stem not in known]
+        for path in foreign:
+            _set_aside(path, ".unknown")
+        if foreign:
+            log.warning(
+                "%d of %d files of scores in %s are not in the ledger: set aside, their samples will be scored again.",
+                len(foreign), len(paths), folder,
+            )  # fmt: skip
+        for path in paths:
+            if known is None or path.stem in known:
+                self._index(path)
 
     def __len__(self) -> int:
         self._settle()
@@ -78,7 +106,20 @@ class ScoreCache:
         if kept.num_rows < scores.num_rows:
             self._failed = pa.concat_tables([self._failed, scores.filter(pc.invert(good))])
         if kept.num_rows:
-            self._enter(write_shard(kept, self.folder), kept["sample_id"])
+            self._enter(self._write(kept), kept["sample_id"])
+
+    def _write(self, scores: pa.Table) -> Path:
+        """One shard, named by its bytes, entered into the book and then renamed into place."""
+        buffer = pa.BufferOutputStream()
+        pq.write_table(scores, buffer, compression="zstd")
+        data = buffer.getvalue().to_pybytes()
+        sha256 = hashlib.sha256(data).hexdigest()
+        path = self.folder / f"{sha256}.parquet"
+        with atomic_path(path) as temporary:
+            temporary.write_bytes(data)
+            if self.book:
+                self.book.enter(path, sha256, scores.num_rows)
+        return path
 
     def _places(self, keys: np.ndarray) -> np.ndarray:
         """(N,) where each key stands in the sorted ones, or would."""
@@ -87,7 +128,7 @@ class ScoreCache:
     def _index(self, path: Path) -> None:
         if sha256_file(path) != path.stem:
             log.warning("Score shard %s is damaged: set aside, its samples will be scored again.", path)
-            path.rename(path.with_suffix(".damaged"))
+            _set_aside(path, ".damaged")
             return
         self._enter(path, _read(path, ["sample_id"])["sample_id"])
 
@@ -109,18 +150,12 @@ class ScoreCache:
         return _read(self._shards[number]).cast(SCORE_SCHEMA)
 
 
+def _set_aside(path: Path, suffix: str) -> None:
+    with suppress(FileNotFoundError):  # another process did
+        path.rename(path.with_suffix(suffix))
+
+
 def _read(path: Path, columns: list[str] | None = None) -> pa.Table:
     """A shard. By one thread: for files this small, more cost more time and memory than they save."""
     with pq.ParquetFile(path) as file:
         return file.read(columns, use_threads=False)
-
-
-def write_shard(scores: pa.Table, folder: Path) -> Path:
-    """Writes one shard, named by its bytes, atomically."""
-    buffer = pa.BufferOutputStream()
-    pq.write_table(scores, buffer, compression="zstd")
-    data = buffer.getvalue().to_pybytes()
-    path = folder / f"{hashlib.sha256(data).hexdigest()}.parquet"
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(data)
-    return path

@@ -25,6 +25,7 @@ from gradsentry_lib.ledger import (
     Override,
     Run,
     Scan,
+    ScoreFile,
     ThresholdRecord,
     current_run,
     gate_inputs_sha256,
@@ -118,16 +119,24 @@ def test_gate_never_run_failed_accepted_passed(empty: Path) -> None:
 
     def state(key: str = inputs) -> tuple[str, bool]:
         with open_ledger(empty, read_only=True) as ledger:
-            found = ledger.gate_state(key)
+            found = ledger.gate_state(key, "b")
             return found.status, found.open
 
     def accept(by: str = "ana") -> GateAcceptance:
         with open_ledger(empty) as ledger:
             return ledger.accept_gate("b", by, "looked at it")
 
+    decision = Decision(
+        scan=1, threshold=1, batch_key="b", decision_key="d", policy="paper", verdicts=FileRef(empty, A),
+        clean=0, flagged=1, unscored=0,
+    )  # fmt: skip
+    with open_ledger(empty) as ledger:
+        number = ledger._append(decision)
+    checks = ({"name": "flagged_fraction", "passed": False, "severity": "error", "observed": 1.0, "limit": 0.5},)
     result = GateResult(
-        batch_key="b", decision=1, verdicts_sha256=A, limits=limits, inputs_sha256=inputs, passed=False, checks=({},)
-    )
+        batch_key="b", decision=number, verdicts_sha256=A, limits=limits, inputs_sha256=inputs, passed=False,
+        checks=checks,
+    )  # fmt: skip
     assert state() == ("never run", False)
     with pytest.raises(BadInput, match="never ran"):
         accept()
@@ -234,6 +243,24 @@ def test_a_missing_verdict_file_leaves_the_others_readable(copied: Path) -> None
         assert ledger.connection.execute("SELECT count(*) FROM verdicts").fetchone() == (120,)
 
 
+def test_a_ledger_of_version_1_goes_on(empty: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As 0.3.0 left it: its records stay true, and what version 2 adds to them reads as absent."""
+    accepted = GateAcceptance(batch_key="b", inputs_sha256=A, made_by="Ada", reason="seen")
+    old = connections._versions()[:1]
+    monkeypatch.setattr(connections, "_versions", lambda: old)
+    with open_ledger(empty) as ledger:
+        ledger._append(accepted)
+    monkeypatch.undo()
+    with open_ledger(empty) as ledger:
+        assert ledger.score_files("c") == set()
+        ledger.record_score_file(ScoreFile(cache="c", file=FileRef(empty.parent / "scores" / "c" / B, B), rows=3))
+        ledger._append(replace(accepted, accepted={"flagged": 3}))
+    with open_ledger(empty, read_only=True) as ledger:
+        assert [known.accepted for known in ledger.find(GateAcceptance)] == [None, {"flagged": 3}]
+        assert ledger.score_files("c") == {B}
+        assert list(check_chain(ledger.connection)) == []
+
+
 def test_the_schema_grows_in_versions(empty: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     say(empty, word(A, "flag"))
     grown = [*connections._versions(), "ALTER TABLE overrides ADD COLUMN ticket VARCHAR"]
@@ -242,7 +269,10 @@ def test_the_schema_grows_in_versions(empty: Path, monkeypatch: pytest.MonkeyPat
         assert ledger.connection.execute("SELECT ticket, action FROM overrides").fetchone() == (None, "flag")
         assert list(check_chain(ledger.connection)) == []  # old records stay true
     monkeypatch.undo()
-    with pytest.raises(BadInput, match="schema version 2, written by a newer GradSentry"), open_ledger(empty) as ledger:
+    with (
+        pytest.raises(BadInput, match=f"schema version {len(grown)}, written by a newer GradSentry"),
+        open_ledger(empty) as ledger,
+    ):
         ledger.head()
 
 

@@ -13,7 +13,9 @@ from gradsentry_lib.scan.run import ModelChoice, ScanResult, scan
 from gradsentry_lib.scan.store import Store
 from gradsentry_lib.scoring.config import Effort
 
-OPEN = DecisionConfig("paper", limits=GateLimits(max_flagged=1.0, warn_flagged=1.0, max_unscored=1.0, max_rejected=1.0))
+OPEN = DecisionConfig(
+    "paper", limits=GateLimits(1.0, 1.0, 1.0, 1.0), limits_by="Ada", limits_reason="everything may pass in this test"
+)
 WORDS = ["amber", "basin", "cedar", "delta", "ember", "fjord", "grove", "haven", "inlet", "jetty", "knoll", "lagoon"]
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from tests.scan.builder import lines, write
 
-OPEN = ("--max-flagged", "1", "--warn-flagged", "1")
+OPEN = ("--max-flagged", "1", "--warn-flagged", "1", "--by", "Ada", "--reason", "small batch")
 
 
 def gradsentry(*arguments: object) -> subprocess.CompletedProcess[str]:

@@ -10,9 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from safetensors.torch import load_file, save_file
 
+from gradsentry_lib.files import sha256_file
+from gradsentry_lib.ledger.verify import verify
 from gradsentry_lib.scan.history import other_deliveries
 from gradsentry_lib.scan.run import ModelChoice, ScanResult, scan
 from gradsentry_lib.scan.store import Store
@@ -72,6 +76,54 @@ def test_another_batch_with_mostly_the_same_rows_scores_the_others(
     same(verdicts(second, store), verdicts(alone, Store(tmp_path / "other")))
     run(write(tmp_path / "part.jsonl", lines(range(20, 40))), model, store)
     assert len(loads) == 3  # the last batch has no row that is not known
+
+
+def forged(shard: Path, folder: Path) -> Path:
+    """A shard that says of the same samples that nothing is wrong with them, whole and rightly named."""
+    table = pq.read_table(shard)
+    low = pa.array(np.full(table.num_rows, 0.01), table.schema.field("entropy").type)
+    table = table.set_column(table.schema.get_field_index("entropy"), table.schema.field("entropy"), low)
+    pq.write_table(table, folder / "forged")
+    return (folder / "forged").rename(folder / f"{sha256_file(folder / 'forged')}.parquet")
+
+
+def test_scores_that_somebody_laid_into_the_cache_are_not_believed(
+    source: Path, model: Path, store: Store, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Forged ones in place of the cache's own, and true ones that were made for another configuration."""
+    first = run(source, model, store)
+    own = shards(store)
+    for shard in own:
+        forged(shard, shard.parent)
+        shard.unlink()
+    part = write(tmp_path / "part.jsonl", lines(range(20, 40)))
+    second = run(part, model, store)
+    assert second.scored.computed == 20
+    assert "4 of 4 files of scores" in caplog.text and "scored again" in caplog.text
+    alone = run(part, model, Store(tmp_path / "other"))
+    same(verdicts(second, store), verdicts(alone, Store(tmp_path / "other")))
+
+    other = run(part, model, store, scoring=ScoringConfig(max_tokens=24))
+    assert other.scored.computed == 20
+    moved = [path for path in shards(store) if path.parent.name != own[0].parent.name]
+    for path in moved:
+        path.rename(own[0].parent / path.name)
+    (store.batch(second.batch.batch_key) / "scores" / first.scored.score_key / "scores.json").unlink()
+    assert run(part, model, store).scored.computed == 0  # from its own shard, not from the ones that came in
+    notes = [finding for finding in verify(store.ledger).findings if "score cache" in finding.subject]
+    assert {finding.severity for finding in notes} == {"note"}
+
+
+def test_a_verification_names_altered_and_foreign_scores(source: Path, model: Path, store: Store) -> None:
+    run(source, model, store)
+    first, second, *_ = shards(store)
+    forged(first, first.parent)
+    second.write_bytes(second.read_bytes()[:-1])
+    found = verify(store.ledger)
+    assert [finding.message for finding in found.problems] == [
+        f"{second.relative_to(store.home)} is not what was recorded"
+    ]
+    assert any("no scan believes them" in finding.message for finding in found.findings)
 
 
 def flip_weight(folder: Path) -> None:

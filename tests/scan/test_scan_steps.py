@@ -92,9 +92,7 @@ def test_rows_of_the_same_content_are_scored_once_and_all_kept(tmp_path: Path, m
 
 
 def test_the_gate_refuses_and_nothing_is_written_as_clean(tmp_path: Path, model: Path, store: Store) -> None:
-    strict = DecisionConfig(
-        "paper", limits=GateLimits(max_flagged=0.0, warn_flagged=0.0, max_unscored=1.0, max_rejected=1.0)
-    )
+    strict = DecisionConfig("paper", limits=GateLimits(max_flagged=0.0, warn_flagged=0.0))
     result = run(mixed(tmp_path), model, store, decision=strict)
     assert result.published is None and not result.decided.gate_passed
     assert not list((store.batch(result.batch.batch_key)).rglob("clean*"))

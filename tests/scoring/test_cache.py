@@ -6,7 +6,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from gradsentry_lib.scoring.cache import ScoreCache
+from gradsentry_lib.scoring.cache import Book, ScoreCache
 from gradsentry_lib.scoring.score import Score
 from gradsentry_lib.scoring.table import to_table
 
@@ -57,3 +57,35 @@ def test_damaged_shards_are_set_aside(harm: str, tmp_path: Path) -> None:
     again = ScoreCache(tmp_path)
     assert len(again) == 10
     assert path.with_suffix(".damaged").exists()
+
+
+class Written:
+    """A book in memory, which looks at the folder when an entry is made."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.entries: set[str] = set()
+        self.early = True
+
+    def enter(self, path: Path, sha256: str, rows: int) -> None:
+        self.early = self.early and not path.exists()
+        self.entries.add(sha256)
+
+    def open(self) -> ScoreCache:
+        return ScoreCache(self.folder, Book(lambda: self.entries, self.enter))
+
+
+def test_a_shard_that_the_book_does_not_have_is_not_believed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Made elsewhere, whole and rightly named: it is set aside, with one line; the cache's own shards stay."""
+    book = Written(tmp_path / "own")
+    book.open().add(scores(sample_id(1)))
+    assert book.early  # entered before it had its name
+    ScoreCache(tmp_path / "elsewhere").add(scores(sample_id(2)))
+    (laid,) = (tmp_path / "elsewhere").glob("*.parquet")
+    placed = laid.rename(tmp_path / "own" / laid.name)
+    again = book.open()
+    assert len(again) == 1 and again.lookup([sample_id(2)]).num_rows == 0
+    assert placed.with_suffix(".unknown").exists() and not placed.exists()
+    assert "1 of 2 files of scores" in caplog.text and "scored again" in caplog.text
+    again.add(scores(sample_id(2)))
+    assert len(book.open()) == 2
