@@ -76,8 +76,9 @@ def scan_command(
 ) -> None:
     """Scan a set of fine-tuning samples and write its clean part, its quarantine and the evidence to a folder.
 
-    Ends with 0 when the clean file was written, 3 when the gate refused (nothing is written as clean), 2 on bad input
-    or where a file in the folder is in the way.
+    Ends with 0 when the clean file was written, 3 when the gate refused (nothing is written as clean), 4 when the
+    source changed while it was scanned (nothing is published), 2 on bad input or where a file in the folder is in the
+    way.
     """
     console = Console()
     chosen = ModelChoice(

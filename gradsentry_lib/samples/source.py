@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from gradsentry_lib.errors import BadInput
+from gradsentry_lib.errors import BadInput, SourceChanged
 from gradsentry_lib.files import sha256_file, sha256_json
 from gradsentry_lib.samples import arrow
 from gradsentry_lib.samples.json_array import cut_array, find_array
@@ -204,9 +204,9 @@ class Source:
                     yield from arrow.dataset_batches(dataset, columns)
 
     def verify(self) -> None:
-        """Raises `BadInput` if the source is not the one that was opened. A hub data set is pinned to its commit."""
-        if self.path and digest(self.path, self.kind) != self.sha256:
-            raise BadInput(f"{self.path} has changed since it was read; scan it again")
+        """Raises SourceChanged if it is not the one that was opened. A hub data set is pinned to its commit."""
+        if self.path and (found := digest(self.path, self.kind)) != self.sha256:
+            raise SourceChanged(self.path, self.sha256, found)
 
 
 def digest(path: Path, kind: Kind) -> str:
@@ -214,8 +214,15 @@ def digest(path: Path, kind: Kind) -> str:
     with reading(path):
         if path.is_file():
             return sha256_file(path)
-        files = arrow.parquet_files(path) if kind == "parquet" else sorted(f for f in path.rglob("*") if f.is_file())
+        files = source_files(path, kind)
         return sha256_json([[file.relative_to(path).as_posix(), sha256_file(file)] for file in files])
+
+
+def source_files(path: Path, kind: Kind) -> list[Path]:
+    """The files that make up a source: itself, or those of the folder, in the order in which they are digested."""
+    if path.is_dir() and kind != "parquet":
+        return sorted(file for file in path.rglob("*") if file.is_file())
+    return arrow.parquet_files(path) if path.is_dir() else [path]
 
 
 def contains(rows: np.ndarray | None) -> Callable[[int], bool]:

@@ -31,7 +31,7 @@ from gradsentry_lib.samples.table import read_samples
 from gradsentry_lib.scan import manifest
 from gradsentry_lib.scan.decided import EVIDENCE, Decided, load_evidence
 from gradsentry_lib.scan.history import earlier_batches, load_earlier, other_deliveries
-from gradsentry_lib.scan.ingest import Ingested
+from gradsentry_lib.scan.ingest import Ingested, samples_of
 from gradsentry_lib.scan.limits import remark, settle_limits
 from gradsentry_lib.scan.score import Scored, read_scores, read_sketches
 from gradsentry_lib.scan.store import Store, short_key
@@ -90,12 +90,12 @@ def decide(batch: Ingested, scored: Scored, store: Store, run: Run, config: Deci
         past = earlier_batches(ledger, batch, scored.score_key) if looks_back else []
     past = other_deliveries(store, batch, past)
     scores_path = store.batch(batch.batch_key) / "scores" / scored.score_key / "scores.parquet"
-    scores = read_scores(scores_path)
+    samples, scores = samples_of(batch, store), read_scores(scores_path)
     judgement = judge(
         scores,
         config.policy,
         threshold=config.threshold,
-        samples=lambda: read_samples(store.batch(batch.batch_key) / "samples.parquet"),
+        samples=lambda: read_samples(samples),
         sketches=lambda: read_sketches(scores_path),
         overrides=[Override(w.sample_id, w.action, w.made_by, w.reason) for w in words if w.action != "unset"],
         history=load_earlier(store, past),

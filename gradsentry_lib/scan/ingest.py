@@ -1,16 +1,20 @@
 """First step: a source's rows, read once, as samples and rejects."""
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, cast
 
+from gradsentry_lib.errors import SourceChanged
 from gradsentry_lib.files import has_digest, sha256_file, sha256_json, write_json
 from gradsentry_lib.ledger import Batch, FileRef, Output, Run, file_ref, open_ledger
 from gradsentry_lib.samples.observed import UnreadColumn
 from gradsentry_lib.samples.read import open_as_told
-from gradsentry_lib.samples.source import Source
+from gradsentry_lib.samples.source import Kind, Source
 from gradsentry_lib.samples.table import write_samples
 from gradsentry_lib.scan import manifest
+from gradsentry_lib.scan.held import hold
 from gradsentry_lib.scan.store import Store
 
 
@@ -36,9 +40,17 @@ class Ingested:
     notes: tuple[str, ...] = ()
     unread: tuple[UnreadColumn, ...] = ()
 
-    def open(self) -> Source:
-        """The source again, to write its rows out."""
-        return open_as_told(self.source, self.options)
+    @contextmanager
+    def held(self, store: Store) -> Iterator[Source]:
+        """The source again, as it was judged, to write its rows out. Raises SourceChanged."""
+        if self.kind == "hub":
+            source = open_as_told(self.source, self.options)
+            if source.sha256 != self.source_sha256:
+                raise SourceChanged(self.source, self.source_sha256, source.sha256)
+            yield source
+            return
+        with hold(Path(self.source), cast(Kind, self.kind), self.source_sha256, store) as copy:
+            yield open_as_told(str(copy), self.options)
 
 
 def batch_key(source: Source, options: Mapping[str, Any]) -> str:
@@ -49,51 +61,86 @@ def batch_key(source: Source, options: Mapping[str, Any]) -> str:
 
 def ingest(source: Source, store: Store, run: Run, options: Mapping[str, Any] | None = None) -> Ingested:
     """Reads a source into the store. A batch that was read before, from the same bytes, and whose files are whole is
-    not read again."""
+    not read again; where those bytes lie elsewhere now, they are published from there.
+
+    Raises SourceChanged where the source is not what was opened any more.
+    """
     options = dict(options or {})
     key = batch_key(source, options)
     folder = store.batch(key)
     known = manifest.whole(folder / "batch.json", Ingested, store)
     samples, rejected = folder / "samples.parquet", folder / "rejected.jsonl"
     if known is not None and _tables_are_whole(store, key):
-        return known
-    counts = write_samples(source, samples, rejected, limit=options.get("limit"))
-    batch = Ingested(
-        batch_key=key,
-        name=source.name,
-        kind=source.kind,
-        source=_location(source),
-        source_sha256=source.sha256,
-        options=options,
-        samples_sha256=sha256_file(samples),
-        read=counts.read,
-        readable=counts.readable,
-        rejected=counts.rejected,
-        layout=counts.layout,
-        notes=counts.notes,
-        unread=counts.unread,
-    )
+        if known.source == _location(source):
+            return known
+        batch = replace(known, source=_location(source))
+    else:
+        with _still(source, store) as still:
+            counts = write_samples(still, samples, rejected, limit=options.get("limit"))
+        batch = Ingested(
+            batch_key=key,
+            name=source.name,
+            kind=source.kind,
+            source=_location(source),
+            source_sha256=source.sha256,
+            options=options,
+            samples_sha256=sha256_file(samples),
+            read=counts.read,
+            readable=counts.readable,
+            rejected=counts.rejected,
+            layout=counts.layout,
+            notes=counts.notes,
+            unread=counts.unread,
+        )
+    _record(batch, source, store, run)
+    return batch
+
+
+def _record(batch: Ingested, source: Source, store: Store, run: Run) -> None:
+    folder = store.batch(batch.batch_key)
+    unread = {"unread": [column.name for column in batch.unread]} if batch.unread else {}
     with open_ledger(store.ledger) as ledger:
         ledger.record_run(run)
         ledger.record_batch(
             Batch(
-                batch_key=key,
-                name=source.name,
-                kind=source.kind,
+                batch_key=batch.batch_key,
+                name=batch.name,
+                kind=batch.kind,
                 source=FileRef(source.path.absolute() if source.path else f"hub://{batch.source}", source.sha256),
-                options=options | ({"unread": [column.name for column in counts.unread]} if counts.unread else {}),
-                samples=FileRef(samples, batch.samples_sha256),
-                rejected=file_ref(rejected),
-                rows_read=counts.read,
-                readable=counts.readable,
-                rejected_rows=counts.rejected,
+                options={
+                    **batch.options,
+                    **({"unread": [column.name for column in batch.unread]} if batch.unread else {}),
+                },
+                samples=FileRef(folder / "samples.parquet", batch.samples_sha256),
+                rejected=file_ref(folder / "rejected.jsonl"),
+                rows_read=batch.read,
+                readable=batch.readable,
+                rejected_rows=batch.rejected,
                 run_id=run.run_id,
             )
         )
         made = manifest.ref(folder / "batch.json", batch)
-        ledger.record_output(Output(batch_key=key, decision=0, kind="batch", file=made, run_id=run.run_id))
+        output = Output(batch_key=batch.batch_key, decision=0, kind="batch", file=made, run_id=run.run_id)
+        ledger.record_output(output)
     write_json(folder / "batch.json", asdict(batch))  # last: a batch with this file is whole
-    return batch
+
+
+@contextmanager
+def _still(source: Source, store: Store) -> Iterator[Source]:
+    """The source, its rows read from bytes with its digest. A hub data set is pinned to its commit as it is."""
+    if source.path is None:
+        yield source
+        return
+    with hold(source.path, source.kind, source.sha256, store) as copy:
+        yield replace(source, path=copy)
+
+
+def samples_of(batch: Ingested, store: Store) -> Path:
+    """The table of what was read of a batch, for who judges it. Raises Damaged where it holds something else now."""
+    samples = store.batch(batch.batch_key) / "samples.parquet"
+    if not has_digest(samples, batch.samples_sha256):
+        raise manifest.Damaged(samples, "is not what was read from the source")
+    return samples
 
 
 def _tables_are_whole(store: Store, key: str) -> bool:

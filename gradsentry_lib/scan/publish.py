@@ -1,13 +1,14 @@
 """Last step: the clean file and the quarantine, where the gate is open for exactly these verdicts."""
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gradsentry_lib.errors import BadInput, GateFailed
-from gradsentry_lib.files import sha256_file
 from gradsentry_lib.ledger import (
     FileRef,
     GateResult,
@@ -49,8 +50,17 @@ def gate_of(decided: Decided, store: Store) -> GateState:
     What decision.json says of the gate is not asked: anybody can edit it. The verdict file's own digest and the limits
     in the ledger name the inputs, and an edited file is one for which the gate never ran.
     """
+    return _gate_for(_verdicts(decided, store), decided, store)
+
+
+def _verdicts(decided: Decided, store: Store) -> bytes:
+    """The verdict file as it lies there, read once for its digest and its rows; empty where there is none."""
     path = store.batch(decided.batch_key) / "decisions" / decided.decision_key / "verdicts.parquet"
-    found = sha256_file(path) if path.exists() else ""
+    return path.read_bytes() if path.exists() else b""
+
+
+def _gate_for(verdicts: bytes, decided: Decided, store: Store) -> GateState:
+    found = hashlib.sha256(verdicts).hexdigest()
     with open_ledger(store.ledger, read_only=True) as ledger:
         results = ledger.find(GateResult, decision=decided.number, batch_key=decided.batch_key)
         return (
@@ -63,27 +73,26 @@ def gate_of(decided: Decided, store: Store) -> GateState:
 def publish(batch: Ingested, decided: Decided, store: Store, run: Run) -> Published:
     """Writes the batch's clean rows in the source's own format, and the quarantined ones with their reasons.
 
-    Raises GateFailed where the gate failed or never ran for these verdicts, BadInput where the source has changed
-    since it was read or the rows do not add up.
+    Raises GateFailed where the gate failed or never ran for these verdicts, SourceChanged where the source is not what
+    was judged any more, BadInput where the rows do not add up.
     """
-    state = gate_of(decided, store)
+    verdicts = _verdicts(decided, store)
+    state = _gate_for(verdicts, decided, store)
     if not state.open:
         failed = [check.message for check in decided.gate_checks if not check.passed and check.severity == "error"]
         raise GateFailed(f"gate {state.status} for batch {batch.batch_key}: {'; '.join(failed) or 'no result stored'}")
-    verdicts_path = store.batch(batch.batch_key) / "decisions" / decided.decision_key / "verdicts.parquet"
-    source = batch.open()
-    if source.sha256 != batch.source_sha256:
-        raise BadInput(f"{batch.source} has changed since it was read; scan it again")
+    is_clean = ("verdict", "==", "clean")
+    kept = pq.read_table(pa.BufferReader(verdicts), columns=["row"], filters=[is_clean])["row"].to_numpy()
+    rest = pq.read_table(pa.BufferReader(verdicts), columns=QUARANTINE_COLUMNS, filters=[("verdict", "!=", "clean")])
 
     folder = store.batch(batch.batch_key) / "clean" / decided.decision_key
-    kept = pq.read_table(verdicts_path, columns=["row"], filters=[("verdict", "==", "clean")])["row"].to_numpy()
-    total = batch.read if not batch.options.get("limit") else sum(1 for _ in source.rows())
-    removed = np.setdiff1d(np.arange(total), kept)
-    clean, quarantine = folder / f"clean{source.suffix}", folder / "quarantine.jsonl"
-    attestation = folder / "attestation.json"
-    clean_rows = write_clean(source, removed, clean)
-    quarantined = pq.read_table(verdicts_path, columns=QUARANTINE_COLUMNS, filters=[("verdict", "!=", "clean")])
-    quarantined_rows = write_quarantine(source, quarantined, quarantine)
+    quarantine, attestation = folder / "quarantine.jsonl", folder / "attestation.json"
+    with batch.held(store) as source:
+        total = batch.read if not batch.options.get("limit") else sum(1 for _ in source.rows())
+        removed = np.setdiff1d(np.arange(total), kept)
+        clean = folder / f"clean{source.suffix}"
+        clean_rows = write_clean(source, removed, clean)
+        quarantined_rows = write_quarantine(source, rest, quarantine)
     _check_conservation(batch, len(kept), clean_rows, quarantined_rows)
     report = write_report(batch, decided, store, state, folder / "report.html")
     written: tuple[tuple[OutputKind, Path, int | None], ...] = (

@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 from gradsentry_lib.files import atomic_path, has_digest, sha256_file, write_json
 from gradsentry_lib.ledger import FileRef, Output, Run, Scan, ScoreFile, open_ledger
 from gradsentry_lib.scan import manifest
-from gradsentry_lib.scan.ingest import Ingested
+from gradsentry_lib.scan.ingest import Ingested, samples_of
 from gradsentry_lib.scan.missing import WINDOW, missing_rows, shards
 from gradsentry_lib.scan.store import Store, short_key
 from gradsentry_lib.scoring.cache import Book, ScoreCache
@@ -92,8 +92,8 @@ def score_batch(
     if known is not None and not known.unscored and has_digest(folder / "scores.parquet", known.scores_sha256):
         return replace(known, computed=0, seconds=0.0)
     started = datetime.now(UTC)
-    samples = store.batch(batch.batch_key) / "samples.parquet"
     cache = _open_cache(store, store.score_cache(identity.fingerprint, config.key), run)
+    samples = samples_of(batch, store)
     wanted = missing_rows(samples, cache)
     meter = _Meter(batch.readable, batch.readable - len(wanted), on_progress)
     if len(wanted):

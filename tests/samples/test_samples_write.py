@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from gradsentry_lib.errors import BadInput
+from gradsentry_lib.errors import SourceChanged
 from gradsentry_lib.samples.read import open_source
 from gradsentry_lib.samples.sample import Sample
 from gradsentry_lib.samples.write import write_clean, write_quarantine
@@ -182,9 +182,9 @@ def test_a_source_that_has_changed_is_refused(tmp_path, kind):
         lambda target: write_clean(source, NONE, target),
         lambda target: write_quarantine(source, verdict_table([1]), target),
     ):
-        with pytest.raises(BadInput) as caught:
+        with pytest.raises(SourceChanged) as caught:
             write(tmp_path / "target")
-        assert str(caught.value) == f"{path} has changed since it was read; scan it again"
+        assert str(caught.value).startswith(f"{path} has changed since it was read (SHA-256 {source.sha256[:16]}... ")
         assert not (tmp_path / "target").exists()
 
 
