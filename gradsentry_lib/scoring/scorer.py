@@ -41,10 +41,13 @@ def score_samples(
     where: list[int] = []
     for index, sample in enumerate(samples):
         try:
-            rows.append(encode(sample, model.tokenizer, limit))
-            where.append(index)
+            row = encode(sample, model.tokenizer, limit)
+            check_known(row, model.vocab)
         except EncodingError as error:
             scores[index] = failed(sample, str(error))
+        else:
+            rows.append(row)
+            where.append(index)
     if on_progress is not None:
         on_progress(len(samples) - len(rows))
     budget = effort.token_budget or default_budget(model)
@@ -57,6 +60,13 @@ def score_samples(
             else:
                 scores[index] = _score(samples[index], rows[state.index], *outcome)
     return scores
+
+
+def check_known(row: Encoded, vocab: int) -> None:
+    """Raises EncodingError where a token lies beyond the model's vocabulary: the tokenizer was extended, it was not."""
+    highest = int(row.ids.max())
+    if highest >= vocab:
+        raise EncodingError(f"its text has token {highest}, which the model's vocabulary of {vocab} does not hold")
 
 
 def _held(passes: Iterator[list[States | Unfit]], on_progress: Progress | None) -> Iterator[list[States | Unfit]]:
@@ -97,7 +107,7 @@ def _signals(states: Sequence[States], model: ScoringModel, config: ScoringConfi
     if not states:
         return []
     lengths = [length for state in states for length in state.lengths]
-    hidden = torch.cat([state.hidden for state in states])
+    hidden = torch.cat([state.hidden for state in states]).to(model.device)  # layers may lie on several devices
     targets = torch.from_numpy(np.concatenate([state.targets for state in states])).to(hidden.device)
     projection = model.projection if config.sketch else None
     signals = span_signals(hidden, targets, lengths, model.head, projection, k=config.k, crop=config.crop)
