@@ -18,6 +18,7 @@ from gradsentry_lib.ledger import (
     Ledger,
     Output,
     Run,
+    Scan,
     ThresholdRecord,
     applied,
     file_ref,
@@ -33,6 +34,7 @@ from gradsentry_lib.scan.history import earlier_batches, load_earlier
 from gradsentry_lib.scan.ingest import Ingested
 from gradsentry_lib.scan.score import Scored, read_scores, read_sketches
 from gradsentry_lib.scan.store import Store, short_key
+from gradsentry_lib.scoring.config import settings_note
 
 LOOKING_BACK = ("auto", "coherence", "any")  # policies that compare rows, those of earlier batches too
 NAMED = 20  # rows of an earlier batch that a remark names
@@ -68,6 +70,7 @@ def decide(batch: Ingested, scored: Scored, store: Store, run: Run, config: Deci
     with open_ledger(store.ledger) as ledger:
         looks_back = config.policy in LOOKING_BACK
         past = earlier_batches(ledger, batch, scored.score_key) if looks_back else []
+        note = settings_note(ledger.get(Scan, scored.scan).scoring, config.policy)
     scores_path = store.batch(batch.batch_key) / "scores" / scored.score_key / "scores.parquet"
     scores = read_scores(scores_path)
     judgement = judge(
@@ -102,7 +105,7 @@ def decide(batch: Ingested, scored: Scored, store: Store, run: Run, config: Deci
         rejected=batch.rejected,
         tau=judgement.threshold.tau,
         trust=judgement.trust.verdict,
-        remarks=(*judgement.remarks, *_named_for_rescan(judgement)),
+        remarks=(*judgement.remarks, *_named_for_rescan(judgement), *([note] if note else [])),
     )
     with open_ledger(store.ledger) as ledger:
         ledger.record_run(run)

@@ -133,8 +133,12 @@ def _refuse_code(name: str, folder: Path) -> None:
                 f"model {name} brings code of its own ({path.name}: auto_map), which is never run; if transformers "
                 'knows this kind of model itself, remove "auto_map" from a copy of the folder, else take another model'
             )
-        if "/" in "".join(str(part.get(key, "")) for part in (told, told.get("text_config")) for key in ATTENTION
-                          if isinstance(part, dict)):
+        if "/" in "".join(
+            str(part.get(key, ""))
+            for part in (told, told.get("text_config"))
+            for key in ATTENTION
+            if isinstance(part, dict)
+        ):
             raise BadInput(f"model {name} wants code of the hub for its attention ({path.name}), which is never run")
     code = sorted(str(path.relative_to(folder)) for pattern in CODE for path in folder.glob(pattern))
     if code:

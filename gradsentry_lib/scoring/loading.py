@@ -4,7 +4,8 @@ Loading fails closed: a weight that the files do not hold would be filled with r
 stops it. `trust_remote_code=False` is said at every call, since transformers asks at a terminal where it is left out.
 """
 
-from contextlib import contextmanager
+import warnings
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -13,7 +14,7 @@ from gradsentry_lib.errors import BadInput
 from gradsentry_lib.scoring.checkpoint import quantiser, read_json_object
 from gradsentry_lib.scoring.fingerprint import tokenizer_folder
 from gradsentry_lib.scoring.identity import SPREAD, ModelIdentity, first_line
-from gradsentry_lib.scoring.spread import forget_offloaded, spread
+from gradsentry_lib.scoring.spread import offload_folder, spread
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,6 +34,8 @@ def load_tokenizer(identity: ModelIdentity) -> Any:
 
 def load_causal_lm(identity: ModelIdentity) -> Any:
     """The model, on its device, an adapter merged into it. Raises BadInput."""
+    if identity.base is not None and identity.device == SPREAD:
+        raise BadInput(f"model {identity.name} is an adapter, which can't be merged on several devices: merge it first")
     with one_line(f"model {identity.name} can't be loaded"):
         model = _whole(identity)
         if identity.base is not None:
@@ -51,15 +54,17 @@ def _whole(identity: ModelIdentity) -> Any:
     dtype = getattr(torch, identity.dtype)
     auto = _auto_class(config, identity.name)
     told: dict[str, Any] = {**file, "dtype": dtype, **_expanded(identity)}
-    if identity.device == SPREAD:
-        packed = bool(identity.gguf or getattr(config, "quantization_config", None))
-        told |= spread(auto, config, dtype, packed)
-    elif getattr(config, "quantization_config", None):
-        told["device_map"] = {"": identity.device}  # packed weights can't be moved afterwards
-    model, found = auto.from_pretrained(folder, use_safetensors=True, output_loading_info=True, **told, **OWN_FILES)
-    if "offload_folder" in told:
-        forget_offloaded(model, told["offload_folder"])
-    _refuse_missing(model, found, identity.name)
+    with ExitStack() as stack:
+        if identity.device == SPREAD:
+            packed = bool(identity.gguf or getattr(config, "quantization_config", None))
+            told |= spread(auto, config, dtype, packed)
+            told["offload_folder"], tie = stack.enter_context(offload_folder())
+        elif getattr(config, "quantization_config", None):
+            told["device_map"] = {"": identity.device}  # packed weights can't be moved afterwards
+        model, found = auto.from_pretrained(folder, use_safetensors=True, output_loading_info=True, **told, **OWN_FILES)
+        _refuse_missing(model, found, identity.name)
+        if identity.device == SPREAD:
+            tie(model)
     return model if "device_map" in told else model.to(identity.device)
 
 
@@ -75,7 +80,7 @@ def _auto_class(config: Any, name: str) -> Any:
 
 def _expanded(identity: ModelIdentity) -> dict[str, Any]:
     """Has 8 and 4 bit floats expanded, as GGUF is: products of them need kernels that are code of the hub."""
-    from transformers import FineGrainedFP8Config, GgufConfig, Mxfp4Config
+    from transformers.utils.quantization_config import FineGrainedFP8Config, GgufConfig, Mxfp4Config
 
     if identity.gguf:
         return {"quantization_config": GgufConfig(dequantize=True)}
@@ -97,14 +102,17 @@ def _refuse_missing(model: Any, found: dict[str, Any], name: str) -> None:
     if missing or broken:
         lacking = [*missing, *broken]
         more = f" and {len(lacking) - 2} more" if len(lacking) > 2 else ""
-        raise BadInput(f"model {name} is not whole: {', '.join(lacking[:2])}{more} missing from its files; save it anew")
+        raise BadInput(
+            f"model {name} is not whole: {', '.join(lacking[:2])}{more} missing from its files; save it anew"
+        )
 
 
 @contextmanager
 def one_line(message: str) -> "Iterator[None]":
     """Turns whatever foreign files make a loader raise, of whatever library, into one line."""
     try:
-        yield
+        with warnings.catch_warnings(action="ignore"):
+            yield
     except BadInput:
         raise
     except Exception as error:

@@ -60,6 +60,7 @@ def load_model(
     from transformers.utils import logging
 
     logging.disable_progress_bar()
+    logging.set_verbosity_error()  # what matters is said by this project, in one line
     identity = name if isinstance(name, ModelIdentity) else identify(name, revision, device, dtype)
     return wrap(load_causal_lm(identity), load_tokenizer(identity), identity)
 

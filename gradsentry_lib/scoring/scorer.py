@@ -10,10 +10,12 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 import torch
 
+from gradsentry_lib.errors import BadInput
 from gradsentry_lib.samples.sample import Sample
 from gradsentry_lib.scoring.config import Effort, ScoringConfig
 from gradsentry_lib.scoring.encoding import Encoded, EncodingError, encode
 from gradsentry_lib.scoring.gradient import span_signals
+from gradsentry_lib.scoring.layer import by_layer, find_layer
 from gradsentry_lib.scoring.model import ScoringModel, release
 from gradsentry_lib.scoring.reuse import sections
 from gradsentry_lib.scoring.score import Score
@@ -51,6 +53,22 @@ def score_samples(
     if on_progress is not None:
         on_progress(len(samples) - len(rows))
     budget = effort.token_budget or default_budget(model)
+    for name, size in (("rows", model.head.vocab), ("columns", model.head.width)):
+        if size < config.crop:
+            raise BadInput(f"crop {config.crop} leaves nothing of the output projection's {size} {name}")
+    layer = find_layer(model, config.module) if config.module else None
+    if layer is not None:
+        for found in by_layer(rows, model, layer, config, budget):
+            own = {state.index: entropies for state, entropies in found}
+            for state, outcome in _outcomes([state for state, _ in found], model, config):
+                index = where[state.index]
+                if isinstance(outcome, str):
+                    scores[index] = failed(samples[index], outcome)
+                else:
+                    scores[index] = _score(samples[index], rows[state.index], own[state.index], *outcome[1:])
+            if on_progress is not None:
+                on_progress(len(found))
+        return scores
     jobs = sections(model.body, rows, budget, model.past_limit if effort.share_prefixes else 0)
     for done in _held(supervised_states(model.body, jobs, budget), on_progress):
         for state, outcome in _outcomes(done, model, config):

@@ -77,8 +77,8 @@ def make_projection(
             known = ids < (vocab or head.vocab)
             if known.mean() < 0.5 or known.sum() < 2:
                 raise BadInput(
-                    f"the tokenizer is not this model's: {(~known).sum()} of {len(ids)} tokens of a plain text lie beyond "
-                    f"its vocabulary of {vocab or head.vocab}"
+                    f"the tokenizer is not this model's: {(~known).sum()} of {len(ids)} tokens of a plain text lie "
+                    f"beyond its vocabulary of {vocab or head.vocab}"
                 )
             ids = ids[known]
             hidden = run_body(body, [ids])[0][:-1].to(device)  # (T - 1, D)

@@ -8,7 +8,8 @@ may be used, else what is free.
 import shutil
 import tempfile
 import weakref
-from pathlib import Path
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -22,9 +23,8 @@ def spread(auto: Any, config: Any, dtype: torch.dtype, quantised: bool) -> dict[
     from accelerate import infer_auto_device_map, init_empty_weights
     from accelerate.utils import get_balanced_memory, get_max_memory
 
-    folder = tempfile.mkdtemp(prefix="offload-", dir=_made(settings.cache()))
     limits = get_max_memory(settings.max_memory())
-    told: dict[str, Any] = {"max_memory": limits, "offload_folder": folder}
+    told: dict[str, Any] = {"max_memory": dict(limits)}
     if quantised:  # sizes are known to its own library alone
         return {**told, "device_map": "auto"}
     with init_empty_weights():
@@ -36,19 +36,35 @@ def spread(auto: Any, config: Any, dtype: torch.dtype, quantised: bool) -> dict[
     size = sum({id(m.weight): m.weight.numel() * dtype.itemsize for m in kept.values()}.values())
     if len(limits) > 2:
         limits = get_balanced_memory(skeleton, limits, **whole)
-    limits[first] = max(0, limits[first] - size)
+    if limits[first] < size:
+        raise BadInput(
+            f"the model's embedding and output projection ({size >> 20:,} MiB) do not fit on device {first}: see "
+            "GRADSENTRY_MAX_MEMORY"
+        )
+    limits[first] -= size
     device_map = infer_auto_device_map(skeleton, limits, **whole)
     for name in kept:
-        if name in device_map:
-            device_map[name] = first
-    if any(_place(name, device_map) in ("disk", None) for name in kept):
-        raise BadInput("the model's embedding and output projection do not fit in memory: see GRADSENTRY_MAX_MEMORY")
+        _split_down_to(name, device_map, skeleton)
+        device_map[name] = first
     return {**told, "device_map": device_map}
 
 
-def forget_offloaded(model: Any, folder: str) -> None:
-    """Removes what was laid on disk when the model goes."""
-    weakref.finalize(model, shutil.rmtree, folder, ignore_errors=True)
+@contextmanager
+def offload_folder() -> Iterator[tuple[str, Callable[[Any], None]]]:
+    """A folder for what goes to disk, and what ties it to a model: it is removed when the model goes, or at once where
+    none was tied."""
+    settings.cache().mkdir(parents=True, exist_ok=True)
+    folder = tempfile.mkdtemp(prefix="offload-", dir=settings.cache())
+    tied: list[Any] = []
+
+    def tie(model: Any) -> None:
+        tied.append(weakref.finalize(model, shutil.rmtree, folder, ignore_errors=True))
+
+    try:
+        yield folder, tie
+    finally:
+        if not tied:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _ends(model: Any) -> dict[str, Any]:
@@ -57,13 +73,13 @@ def _ends(model: Any) -> dict[str, Any]:
     return {name: module for name, module in model.named_modules() if any(module is end for end in ends)}
 
 
-def _place(name: str, device_map: dict[str, Any]) -> Any:
-    """Where a module goes: by its own name or that of what holds it."""
-    while name and name not in device_map:
-        name = name.rpartition(".")[0]
-    return device_map.get(name)
-
-
-def _made(folder: Path) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
+def _split_down_to(name: str, device_map: dict[str, Any], model: Any) -> None:
+    """Gives a module a place of its own, where it went with what holds it."""
+    while name not in device_map:
+        holder = name
+        while holder not in device_map:
+            holder = holder.rpartition(".")[0]
+        module, place = model.get_submodule(holder), device_map.pop(holder)
+        inside = [key for key, _ in module.named_children()]
+        inside += [key for key, _ in [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]]
+        device_map |= {f"{holder}.{key}" if holder else key: place for key in inside}
