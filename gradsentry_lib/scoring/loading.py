@@ -79,15 +79,26 @@ def _auto_class(config: Any, name: str) -> Any:
 
 
 def _expanded(identity: ModelIdentity) -> dict[str, Any]:
-    """Has 8 and 4 bit floats expanded, as GGUF is: products of them need kernels that are code of the hub."""
+    """Has packed floats and integers expanded where transformers can: products of them need kernels, which are code of
+    the hub, and a module's gradient needs weights to go back through."""
+    from transformers import CompressedTensorsConfig
     from transformers.utils.quantization_config import FineGrainedFP8Config, GgufConfig, Mxfp4Config
 
     if identity.gguf:
         return {"quantization_config": GgufConfig(dequantize=True)}
-    folder = identity.base or identity.folder
-    method = quantiser(identity.name, read_json_object(identity.name, folder / "config.json"))
-    kinds = {"fp8": FineGrainedFP8Config, "mxfp8": FineGrainedFP8Config, "mxfp4": Mxfp4Config}
-    return {"quantization_config": kinds[method](dequantize=True)} if method in kinds else {}
+    config = read_json_object(identity.name, (identity.base or identity.folder) / "config.json")
+    method = quantiser(identity.name, config)
+    told: Any = config.get("quantization_config") or {}
+    match method:
+        case "fp8" | "mxfp8":
+            own = FineGrainedFP8Config(dequantize=True, modules_to_not_convert=told.get("modules_to_not_convert"))
+        case "mxfp4":
+            own = Mxfp4Config(dequantize=True, modules_to_not_convert=told.get("modules_to_not_convert"))
+        case "compressed-tensors":
+            own = CompressedTensorsConfig(dequantize=True)
+        case _:
+            return {}
+    return {"quantization_config": own}
 
 
 def _refuse_missing(model: Any, found: dict[str, Any], name: str) -> None:
