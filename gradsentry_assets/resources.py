@@ -77,10 +77,19 @@ class ModelResource(dg.ConfigurableResource):
         default="", description="A folder, a hub name or `embedded`; if empty GRADSENTRY_MODEL, else `embedded`."
     )
     revision: str | None = Field(default=None, description="Branch, tag or commit of a hub model.")
-    device: str = Field(default="", description="auto, cpu, cuda or cuda:N; if empty GRADSENTRY_DEVICE, else auto.")
+    base_model: str | None = Field(default=None, description="An adapter's base, if not where the adapter says.")
+    device: str = Field(
+        default="",
+        description="auto, cpu, cuda, cuda:N, or spread (over all there is); if empty GRADSENTRY_DEVICE, else auto.",
+    )
     dtype: str = Field(default="auto", description="auto, float32, bfloat16 or float16.")
     token_budget: int | None = Field(default=None, description="Tokens in one pass; sized to the device if empty.")
     max_tokens: int | None = Field(default=None, description="Longest sample read whole; the model's limit if empty.")
+    module: str | None = Field(
+        default=None, description="Linear layer whose gradient gives the entropy; empty: the output projection."
+    )
+    k: int = Field(default=16, description="Singular values the entropy is of.")
+    crop: int = Field(default=8, description="Part of the gradient looked at: 1/crop a side; 1: all.")
     engine: str = Field(default="local", description="Where to score: `local`, in the step's own process, or `ray`.")
     ray_address: str | None = Field(default=None, description="Ray cluster to join; empty: RAY_ADDRESS or one here.")
     workers: int | None = Field(default=None, description="With Ray: models loaded at once; one a GPU if empty.")
@@ -90,7 +99,12 @@ class ModelResource(dg.ConfigurableResource):
     def identify(self, store: Store) -> ModelIdentity:
         """Which weights and tokenizer these are, by their bytes; loads nothing."""
         return identify(
-            self.model or settings.model(), self.revision, self.device or settings.device(), self.dtype, store.digests
+            self.model or settings.model(),
+            self.revision,
+            self.device or settings.device(),
+            self.dtype,
+            store.digests,
+            self.base_model,
         )
 
     def load(self, identity: ModelIdentity) -> "ScoringModel":
@@ -102,7 +116,7 @@ class ModelResource(dg.ConfigurableResource):
 
     @property
     def scoring(self) -> ScoringConfig:
-        return ScoringConfig(max_tokens=self.max_tokens)
+        return ScoringConfig(k=self.k, crop=self.crop, max_tokens=self.max_tokens, module=self.module)
 
     @property
     def effort(self) -> Effort:

@@ -35,8 +35,26 @@ def model() -> str:
 
 
 def device() -> str:
-    """`auto`, `cpu`, `cuda` or `cuda:N`. `GRADSENTRY_DEVICE`."""
+    """`auto`, `cpu`, `cuda`, `cuda:N` or `spread`. `GRADSENTRY_DEVICE`."""
     return os.environ.get("GRADSENTRY_DEVICE") or "auto"
+
+
+def max_memory() -> dict[int | str, str] | None:
+    """With the device `spread`: how much of each GPU (0, 1, ...) and of main memory (`cpu`) the model may take.
+
+    `GRADSENTRY_MAX_MEMORY`, such as `0=20GiB,cpu=40GiB`; None: what is free. Raises BadInput.
+    """
+    told = os.environ.get("GRADSENTRY_MAX_MEMORY")
+    if not told:
+        return None
+    found: dict[int | str, str] = {}
+    for item in told.split(","):
+        match = re.fullmatch(r"\s*(\d+|cpu)\s*=\s*(\d+(?:\.\d+)?\s*[KMG]i?B)\s*", item)
+        if match is None:
+            raise BadInput(f"GRADSENTRY_MAX_MEMORY: write 0=20GiB,cpu=40GiB, not {item!r}")
+        place, size = match.groups()
+        found[place if place == "cpu" else int(place)] = size
+    return found
 
 
 def cache() -> Path:

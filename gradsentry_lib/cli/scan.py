@@ -40,7 +40,11 @@ def scan_command(
     out: Annotated[Path, typer.Option("--out", help="Folder for the results.")],
     model: Annotated[str | None, typer.Option(help="Model folder, hub name, or `embedded`. [GRADSENTRY_MODEL]")] = None,
     revision: Annotated[str | None, typer.Option(help="The model's revision on the hub.")] = None,
-    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N. [GRADSENTRY_DEVICE]")] = None,
+    base_model: Annotated[str | None, typer.Option(help="An adapter's base, if not where the adapter says.")] = None,
+    device: Annotated[
+        str | None,
+        typer.Option(help="auto, cpu, cuda, cuda:N, or spread: over all there is, then disk. [GRADSENTRY_DEVICE]"),
+    ] = None,
     dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
     policy: Annotated[str, typer.Option(help="How scores become verdicts.")] = DEFAULT_POLICY,
     threshold: Annotated[
@@ -62,6 +66,14 @@ def scan_command(
     separator: reading.Separator = None,
     split: reading.Split = None,
     max_tokens: Annotated[int | None, typer.Option(min=2, help="Longest sample; longer ones are cut.")] = None,
+    module: Annotated[
+        str | None,
+        typer.Option(help="Linear layer whose gradient gives the entropy; the output projection if left out."),
+    ] = None,
+    k: Annotated[int, typer.Option("--k", min=2, help="Singular values the entropy is of.")] = ScoringConfig.k,
+    crop: Annotated[
+        int, typer.Option(min=1, help="Part of the gradient looked at: 1/crop a side.")
+    ] = ScoringConfig.crop,
     token_budget: Annotated[
         int | None, typer.Option(min=1, help="Tokens a pass; sized to the device if left out.")
     ] = None,
@@ -82,7 +94,9 @@ def scan_command(
     """
     console = Console()
     chosen = ModelChoice(
-        **{k: v for k, v in {"name": model, "revision": revision, "device": device}.items() if v}, dtype=dtype
+        **{k: v for k, v in {"name": model, "revision": revision, "device": device}.items() if v},
+        dtype=dtype,
+        base=base_model,
     )
     limits = {
         "max_flagged": max_flagged,
@@ -102,7 +116,7 @@ def scan_command(
             store,
             options=options | ({"limit": limit} if limit else {}),
             model=chosen,
-            scoring=ScoringConfig(max_tokens=max_tokens),
+            scoring=ScoringConfig(k=k, crop=crop, max_tokens=max_tokens, module=module),
             effort=Effort(token_budget=token_budget, cluster=choose_cluster(engine, ray_address, workers)),
             decision=decision,
             on_progress=show,

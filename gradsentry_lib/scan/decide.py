@@ -19,6 +19,7 @@ from gradsentry_lib.ledger import (
     Ledger,
     Output,
     Run,
+    Scan,
     ThresholdRecord,
     applied,
     file_ref,
@@ -35,6 +36,7 @@ from gradsentry_lib.scan.ingest import Ingested, samples_of
 from gradsentry_lib.scan.limits import remark, settle_limits
 from gradsentry_lib.scan.score import Scored, read_scores, read_sketches
 from gradsentry_lib.scan.store import Store, short_key
+from gradsentry_lib.scoring.config import settings_note
 
 LOOKING_BACK = ("auto", "coherence", "any")  # policies that compare rows, those of earlier batches too
 NAMED = 20  # rows of an earlier batch that a remark names
@@ -88,6 +90,7 @@ def decide(batch: Ingested, scored: Scored, store: Store, run: Run, config: Deci
     with open_ledger(store.ledger) as ledger:
         looks_back = config.policy in LOOKING_BACK
         past = earlier_batches(ledger, batch, scored.score_key) if looks_back else []
+        note = settings_note(ledger.get(Scan, scored.scan).scoring, config.policy)
     past = other_deliveries(store, batch, past)
     scores_path = store.batch(batch.batch_key) / "scores" / scored.score_key / "scores.parquet"
     samples, scores = samples_of(batch, store), read_scores(scores_path)
@@ -126,6 +129,7 @@ def decide(batch: Ingested, scored: Scored, store: Store, run: Run, config: Deci
             *judgement.remarks,
             *_named_for_rescan(judgement),
             *([remark(limits, loosened)] if loosened else []),
+            *([note] if note else []),
         ),
     )
     with open_ledger(store.ledger) as ledger:

@@ -107,10 +107,7 @@ def _record(batch: Ingested, source: Source, store: Store, run: Run) -> None:
                 name=batch.name,
                 kind=batch.kind,
                 source=FileRef(source.path.absolute() if source.path else f"hub://{batch.source}", source.sha256),
-                options={
-                    **batch.options,
-                    **({"unread": [column.name for column in batch.unread]} if batch.unread else {}),
-                },
+                options={**batch.options, **unread},
                 samples=FileRef(folder / "samples.parquet", batch.samples_sha256),
                 rejected=file_ref(folder / "rejected.jsonl"),
                 rows_read=batch.read,

@@ -26,15 +26,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ModelChoice:
-    """Which model is to score, as a user names it."""
+    """Which model is to score, as a user names it. `base`: where an adapter's base is, if not where it says."""
 
     name: str = field(default_factory=settings.model)
     revision: str | None = None
     device: str = field(default_factory=settings.device)
     dtype: str = "auto"
+    base: str | None = None
 
     def identify(self, store: Store) -> ModelIdentity:
-        return identify(self.name, self.revision, self.device, self.dtype, store.digests)
+        return identify(self.name, self.revision, self.device, self.dtype, store.digests, self.base)
 
 
 @dataclass(frozen=True)

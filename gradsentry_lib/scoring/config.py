@@ -1,11 +1,13 @@
 """What decides a score, and how the work is done. Imports no torch, so that looking scores up needs none."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from gradsentry_lib.errors import BadInput
 from gradsentry_lib.files import sha256_json
 
+ENTROPY_POLICIES = ("paper", "any")  # those that look at the entropy
 ALGORITHM = 1  # raised whenever the same sample under the same settings would get another score
 
 
@@ -13,20 +15,50 @@ ALGORITHM = 1  # raised whenever the same sample under the same settings would g
 class ScoringConfig:
     """What decides a score. `k`, `crop`: paper, section 3.3. `max_tokens`: longest sample, None: the model's limit.
 
-    `sketch`: also keep span sketches, which policies that compare rows need.
+    `k`: how many singular values the entropy is of; `crop`: of a gradient of V x D the first V // crop x D // crop are
+    looked at, 1: all. `sketch`: also keep span sketches, which policies that compare rows need. `module`: the linear
+    layer whose gradient it is, by name (layer.py), None: the output projection. Sketches and NLL are of the output
+    projection always. Raises BadInput for values that make no score.
     """
 
     k: int = 16
     crop: int = 8
     max_tokens: int | None = None
     sketch: bool = True
+    module: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.k < 2:
+            raise BadInput(f"k {self.k}: the entropy needs at least 2 singular values")
+        if self.crop < 1:
+            raise BadInput(f"crop {self.crop}: give 1 (all of the gradient) or more")
 
     def to_dict(self) -> dict[str, Any]:
-        return {**asdict(self), "algorithm": ALGORITHM}
+        """All of it, as fingerprints and the ledger hold it; a module only where one is named, so that scores made
+        before there was a choice are found again."""
+        told = {**asdict(self), "algorithm": ALGORITHM}
+        return told if self.module else {name: value for name, value in told.items() if name != "module"}
 
     @property
     def key(self) -> str:
         return sha256_json(self.to_dict())
+
+
+def settings_note(scoring: Mapping[str, Any], policy: str) -> str:
+    """What a reader of verdicts has to know of settings that are not the usual; empty where they are."""
+    usual = ScoringConfig()
+    changed = [
+        f"{name} {scoring[name]}"
+        for name in ("k", "crop")
+        if scoring.get(name, getattr(usual, name)) != getattr(usual, name)
+    ]
+    if scoring.get("module"):
+        changed.insert(0, f"module {scoring['module']}")
+    if not changed:
+        return ""
+    if policy in ENTROPY_POLICIES:
+        return f"entropy with {', '.join(changed)}: fixed thresholds and trust were measured with the usual settings"
+    return f"{', '.join(changed)} change the entropy alone, which the policy {policy} ignores: use the policy paper"
 
 
 @dataclass(frozen=True)

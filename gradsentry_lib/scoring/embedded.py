@@ -77,9 +77,9 @@ def _convert(gguf: Path, folder: Path) -> None:
         raise BadInput(f"{gguf.name} from the package index is not the file this project was made with ({digest}).")
     source = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
     model = AutoModelForCausalLM.from_pretrained(
-        **source, quantization_config=GgufConfig(dequantize=True), dtype=torch.float32
+        **source, quantization_config=GgufConfig(dequantize=True), dtype=torch.float32, trust_remote_code=False
     )
-    AutoTokenizer.from_pretrained(**source).save_pretrained(folder)
+    AutoTokenizer.from_pretrained(**source, trust_remote_code=False).save_pretrained(folder)
     model.save_pretrained(folder)
 
 
@@ -88,8 +88,10 @@ def _from_hub(folder: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     try:
-        model = AutoModelForCausalLM.from_pretrained(HUB_NAME, dtype=torch.float32)
-        tokenizer = AutoTokenizer.from_pretrained(HUB_NAME)
+        model = AutoModelForCausalLM.from_pretrained(
+            HUB_NAME, dtype=torch.float32, use_safetensors=True, trust_remote_code=False
+        )
+        tokenizer = AutoTokenizer.from_pretrained(HUB_NAME, trust_remote_code=False)
     except OSError as error:
         raise BadInput(
             f"The embedded model is neither on the package index ({PACKAGE} {VERSION}) nor on the hub ({HUB_NAME}): "

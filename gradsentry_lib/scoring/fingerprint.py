@@ -1,11 +1,13 @@
 """What a model is, by its bytes: scores are reused only under the very weights and tokenizer that made them."""
 
+import glob
 from pathlib import Path
 
 from gradsentry_lib.errors import BadInput
 from gradsentry_lib.files import read_json, sha256_file, sha256_json, write_json
 
 WEIGHTS = ("*.safetensors", "config.json")
+ADAPTER = ("adapter_model.safetensors", "adapter_config.json")
 TOKENIZER = (
     "tokenizer.json",
     "tokenizer_config.json",
@@ -16,6 +18,34 @@ TOKENIZER = (
     "merges.txt",
     "*.model",
 )
+
+VOCABULARY = ("tokenizer.json", "vocab.*", "*.model")  # one of them makes a tokenizer
+
+
+def digests(folder: Path, gguf: str = "", base: Path | None = None, memo: Path | None = None) -> tuple[str, str]:
+    """Fingerprints of a model's weights and of its tokenizer, hex. An adapter's (`base` given) are of both models.
+
+    `gguf`: the one file in the folder that holds all. `memo`: see `fingerprint`.
+    """
+    if gguf:
+        own = (glob.escape(gguf),)
+        return fingerprint(folder, own, memo), fingerprint(folder, (*own, *TOKENIZER), memo)
+    if base is None:
+        return fingerprint(folder, WEIGHTS, memo), _tokenizer(folder, memo)
+    weights = sha256_json([fingerprint(folder, ADAPTER, memo), fingerprint(base, WEIGHTS, memo)])
+    return weights, _tokenizer(tokenizer_folder(folder, base), memo)
+
+
+def tokenizer_folder(folder: Path, base: Path | None) -> Path:
+    """Where the tokenizer lies: an adapter may bring one of its own."""
+    own = any(True for pattern in VOCABULARY for _ in folder.glob(pattern))
+    return folder if own or base is None else base
+
+
+def _tokenizer(folder: Path, memo: Path | None) -> str:
+    if not any(True for pattern in VOCABULARY for _ in folder.glob(pattern)):
+        raise BadInput(f"{folder} holds no tokenizer (tokenizer.json): save the model's tokenizer beside it")
+    return fingerprint(folder, TOKENIZER, memo)
 
 
 def fingerprint(folder: Path, patterns: tuple[str, ...], memo: Path | None = None) -> str:

@@ -77,9 +77,16 @@ class _GivenBody(nn.Module):
 
     hidden: Tensor | None = None
 
-    def __init__(self, kind: type) -> None:
+    def __init__(self, kind: type, body: nn.Module) -> None:
         super().__init__()
         self.kind = kind
+        self.stands_for = (body,)  # in a tuple: no submodule, its weights are not the stub's
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:  # a model's forward may read its body's settings, as Falcon-H1's does
+            return getattr(self.stands_for[0], name)
 
     @property
     def decoder(self) -> "_GivenBody":  # OPT calls model.decoder rather than model
@@ -91,7 +98,7 @@ class _GivenBody(nn.Module):
 
 def _run_head(shell: Any, projection: Any, hidden: Tensor) -> tuple[Tensor, Tensor]:
     """W h as a leaf to differentiate by (1, n, V), and the logits (n, V), of hidden states (n, D)."""
-    body = getattr(shell, shell.base_model_prefix)
+    body = getattr(shell, body_name(shell))
     caught: list[Tensor] = []
 
     def catch(module: nn.Module, _: Any, product: Tensor) -> Tensor:
@@ -115,40 +122,60 @@ def _run_head(shell: Any, projection: Any, hidden: Tensor) -> tuple[Tensor, Tens
 def _shell(model: Any, kind: type) -> Any:
     """The model with a stub in its body's place; shares every other module, and changes nothing of the original."""
     shell = copy.copy(model)
+    for own in ("forward", "_hf_hook", "_old_forward"):  # accelerate's, bound to the original and its body
+        shell.__dict__.pop(own, None)
     shell._modules = dict(model._modules)
-    shell._modules[model.base_model_prefix] = _GivenBody(kind)
+    name = body_name(model)
+    shell._modules[name] = _GivenBody(kind, model._modules[name])
     shell.config = copy.copy(model.config)
     if hasattr(shell.config, "output_router_logits"):
         shell.config.output_router_logits = False  # the stub has no routers to report on
     return shell
 
 
+def body_name(model: Any) -> str:
+    """The attribute that holds the transformer without its head; empty where there is none to recognise."""
+    names = (getattr(model, "base_model_prefix", ""), "model", "transformer", "backbone")
+    return next((name for name in names if name and isinstance(getattr(model, name, None), nn.Module)), "")
+
+
 @torch.no_grad()
 def find_output_projection(model: Any) -> OutputProjection:
     """The output projection of a causal language model, checked against the model's own logits.
 
-    Raises BadInput where there is none to recognise: no output embedding, a weight that is not vocabulary x width, or
-    a forward that does not end in projection(last hidden state).
+    Raises BadInput where there is none to recognise: no output embedding, a weight that is not vocabulary x width, a
+    forward that does not end in projection(last hidden state), or one in which a token sees what comes after it.
     """
     name = type(model).__name__
     projection: Any = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
     weight = getattr(projection, "weight", None)
-    body = getattr(model, getattr(model, "base_model_prefix", "") or "-", None)
+    body = getattr(model, body_name(model) or "-", None)
     if weight is None or weight.dim() != 2 or not isinstance(body, nn.Module):
         raise BadInput(f"{name} has no output projection that GradSentry recognises; use a causal language model.")
-    ids = torch.arange(8, device=weight.device)[None] % weight.shape[0]
+    if weight.is_meta:
+        raise BadInput(f"{name}'s output projection does not fit in memory: see GRADSENTRY_MAX_MEMORY")
+    if not weight.is_floating_point():
+        raise BadInput(f"{name}'s output projection is quantised: take a model whose head is left as it was.")
+    size = min(weight.shape[0], model.get_input_embeddings().weight.shape[0])
+    ids = torch.arange(8, device=weight.device)[None] % size
     try:
         output = body(input_ids=ids, use_cache=False)
-        hidden = output.last_hidden_state[0]
+        hidden = output.last_hidden_state[0].to(weight.device)
         shell = _shell(model, type(output))
         with torch.enable_grad():
             product, logits = _run_head(shell, projection, hidden)
         logits = logits.detach()
-        expected = model(input_ids=ids, use_cache=False).logits[0]
-    except (AttributeError, TypeError, ValueError, RuntimeError) as error:
+        expected = model(input_ids=ids, use_cache=False).logits[0].to(weight.device)
+        longer = torch.cat([ids, ids.flip(1)], dim=1)
+        continued = body(input_ids=longer, use_cache=False).last_hidden_state[0, : len(hidden)].to(weight.device)
+    except (AttributeError, TypeError, ValueError, IndexError, RuntimeError) as error:
         raise BadInput(f"{name} does not run as a causal language model: {error}") from error
     tolerance = 1e-3 * expected.float().abs().max().clamp_min(1.0)
     if weight.shape[1] != hidden.shape[-1] or (logits.float() - expected.float()).abs().max() > tolerance:
         raise BadInput(f"{name} puts more between its last hidden state and its logits than GradSentry can follow.")
+    # Not the largest difference: in half precision one token of a mixture of experts may go to another expert.
+    moved = (continued - hidden).float().norm(dim=1) / hidden.float().norm(dim=1).clamp_min(1e-9)  # (8,)
+    if moved.median() > (1e-3 if hidden.dtype in (torch.float32, torch.float64) else 0.05):
+        raise BadInput(f"{name} is not causal: a token's state depends on what comes after it. Use a causal model.")
     plain = torch.equal(logits.float(), product[0].detach().float())
     return OutputProjection(weight.detach(), getattr(projection, "bias", None), plain, shell, projection)

@@ -8,10 +8,12 @@ from pathlib import Path
 from gradsentry_lib import settings
 from gradsentry_lib.errors import BadInput
 from gradsentry_lib.files import sha256_json
+from gradsentry_lib.scoring.checkpoint import open_checkpoint
 from gradsentry_lib.scoring.embedded import embedded_model
-from gradsentry_lib.scoring.fingerprint import TOKENIZER, WEIGHTS, fingerprint
+from gradsentry_lib.scoring.fingerprint import ADAPTER, TOKENIZER, WEIGHTS, digests
 
 DTYPES = ("float32", "bfloat16", "float16", "float64")
+SPREAD = "spread"  # the device of a model that is larger than one: loading.py
 
 
 @dataclass(frozen=True)
@@ -19,7 +21,8 @@ class ModelIdentity:
     """A model folder by its bytes, and how it will run.
 
     `weights` and `tokenizer` are SHA-256 fingerprints of the files; `dtype` is part of the identity, since it moves
-    scores (by up to 0.02 between float32 and bfloat16).
+    scores (by up to 0.02 between float32 and bfloat16). `gguf`: the file in the folder that holds the model, if it is
+    one. `base`: the folder of the model that an adapter changes; both are in the fingerprint.
     """
 
     name: str
@@ -28,6 +31,8 @@ class ModelIdentity:
     tokenizer: str
     device: str
     dtype: str
+    gguf: str = ""
+    base: Path | None = None
 
     @property
     def fingerprint(self) -> str:
@@ -35,51 +40,78 @@ class ModelIdentity:
 
 
 def identify(
-    name: str, revision: str | None = None, device: str = "auto", dtype: str = "auto", memo: Path | None = None
+    name: str,
+    revision: str | None = None,
+    device: str = "auto",
+    dtype: str = "auto",
+    memo: Path | None = None,
+    base: str | None = None,
 ) -> ModelIdentity:
-    """Finds a model (a folder, a hub name, or `embedded`) and fingerprints its files, loading nothing.
+    """Finds a model (a folder, a GGUF file, a hub name, or `embedded`) and fingerprints its files, loading nothing.
 
-    `memo`: see fingerprint.py. Raises BadInput for a model, device or dtype that is not to be had here.
+    `base`: where an adapter's base model is, if not where the adapter says. `memo`: see fingerprint.py. Raises BadInput
+    for a model, device or dtype that is not to be had here.
     """
     place = _device(device)
     number = _dtype(dtype, place)
-    folder = _folder(name, revision)
-    return ModelIdentity(
-        name=name,
-        folder=folder,
-        weights=fingerprint(folder, WEIGHTS, memo),
-        tokenizer=fingerprint(folder, TOKENIZER, memo),
-        device=place,
-        dtype=number,
-    )
+    found = open_checkpoint(name, _find(name, revision))
+    if base and not found.base:
+        raise BadInput(f"model {name} is no adapter: leave --base-model out")
+    below = _base(name, found.folder, base or found.base) if found.base else None
+    weights, tokenizer = digests(found.folder, found.gguf, below, memo)
+    return ModelIdentity(name, found.folder, weights, tokenizer, place, number, found.gguf, below)
 
 
-def _folder(name: str, revision: str | None) -> Path:
+def _base(name: str, adapter: Path, base: str) -> Path:
+    """The folder of an adapter's base: as named, beside the adapter, or from the hub."""
+    beside = adapter / base
+    try:
+        path = beside if beside.is_dir() else _find(base, None)
+    except BadInput as error:
+        raise BadInput(
+            f"model {name} is an adapter of {base[:200]}, which is neither a folder here nor to be had from the hub: "
+            "give its folder with --base-model, or the merged model"
+        ) from error
+    found = open_checkpoint(base, path)
+    if found.base or found.gguf:
+        raise BadInput(f"model {name} is an adapter of {base[:200]}, which is no plain model: give the merged model")
+    return found.folder
+
+
+def _find(name: str, revision: str | None) -> Path:
+    """A model's folder, or its GGUF file."""
     if name == settings.EMBEDDED:
         return embedded_model()
     path = Path(name).expanduser()
-    if path.is_dir():
+    if path.is_dir() or path.is_file():
         return path
-    if path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:
-        raise BadInput(f"model {name}: there is no such folder")
+    parts = name.split("/")
+    gguf = len(parts) == 3 and name.endswith(".gguf")
+    if path.is_absolute() or name.startswith((".", "~")) or (len(parts) > 2 and not gguf):
+        raise BadInput(f"model {name}: there is no such folder or file")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-    from huggingface_hub import snapshot_download
+    from huggingface_hub import hf_hub_download, snapshot_download
 
     try:
-        return Path(snapshot_download(name, revision=revision, allow_patterns=[*WEIGHTS, *TOKENIZER, "*.index.json"]))
+        if gguf:
+            return Path(hf_hub_download("/".join(parts[:2]), parts[2], revision=revision))
+        wanted = [*WEIGHTS, *ADAPTER, *TOKENIZER, "*.index.json"]
+        return Path(snapshot_download(name, revision=revision, allow_patterns=wanted))
     except Exception as error:  # the hub client raises some ten kinds; all mean that the model cannot be had
         raise BadInput(
             f"model {name}: neither a folder here nor to be had from the hub ({first_line(error)}). "
-            "Give a folder, a hub name, or `embedded`."
+            "Give a folder, a .gguf file, a hub name, or `embedded`."
         ) from error
 
 
 def _device(device: str) -> str:
+    if device == SPREAD:
+        return device
     if device == "auto":
         return "cuda" if _cuda_devices() else "cpu"
     kind, _, index = device.partition(":")
     if kind not in ("cpu", "cuda") or (index and not index.isdigit()):
-        raise BadInput(f"device {device}: use auto, cpu, cuda or cuda:N")
+        raise BadInput(f"device {device}: use auto, cpu, cuda, cuda:N or spread")
     if kind == "cuda" and not _cuda_devices():
         raise BadInput(f"device {device}: there is no CUDA device here; use --device cpu or auto")
     if kind == "cuda" and int(index or 0) >= _cuda_devices():
@@ -101,7 +133,7 @@ def _dtype(dtype: str, device: str) -> str:
         if dtype not in DTYPES:
             raise BadInput(f"dtype {dtype}: use auto, {', '.join(DTYPES)}")
         return dtype
-    if device.startswith("cuda"):
+    if device.startswith("cuda") or (device == SPREAD and _cuda_devices()):
         import torch
 
         return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"

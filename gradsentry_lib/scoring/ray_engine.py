@@ -21,8 +21,8 @@ import pyarrow as pa
 from gradsentry_lib.errors import BadInput
 from gradsentry_lib.samples.table import SAMPLE_COLUMNS, from_batch
 from gradsentry_lib.scoring.config import Cluster, Effort, ScoringConfig
-from gradsentry_lib.scoring.fingerprint import TOKENIZER, WEIGHTS, fingerprint
-from gradsentry_lib.scoring.identity import ModelIdentity, first_line
+from gradsentry_lib.scoring.fingerprint import digests
+from gradsentry_lib.scoring.identity import SPREAD, ModelIdentity, first_line
 from gradsentry_lib.scoring.table import to_table
 
 # A cluster started for one scan has no dashboard: nobody reads its metrics, which cost two workers some 4 % here.
@@ -70,6 +70,8 @@ def score_on_cluster(
 
     Raises BadInput where there is no such cluster, or where the workers can't do their work.
     """
+    if identity.device == SPREAD:
+        raise BadInput("a model spread over devices is scored in this process: leave --engine ray or the device out")
     cluster = effort.cluster or Cluster()
     with _joined(cluster.address) as ray:
         pool = plan(ray.cluster_resources(), identity.device, cluster.workers)
@@ -88,7 +90,9 @@ def score_on_cluster(
                 num_cpus=pool.cpus,
                 num_gpus=pool.gpus or None,
                 fn_constructor_args=[
-                    replace(identity, folder=identity.folder.absolute()),
+                    replace(
+                        identity, folder=identity.folder.absolute(), base=identity.base and identity.base.absolute()
+                    ),
                     config,
                     replace(effort, cluster=None),
                     int(os.environ.get("OMP_NUM_THREADS") or pool.threads),
@@ -116,7 +120,7 @@ class Worker:
             identity = replace(identity, device="cuda")  # Ray shows an actor its own GPU alone
         else:
             torch.set_num_threads(threads)
-        found = fingerprint(identity.folder, WEIGHTS), fingerprint(identity.folder, TOKENIZER)
+        found = digests(identity.folder, identity.gguf, identity.base)
         if found != (identity.weights, identity.tokenizer):
             raise BadInput(f"{identity.folder} holds another model on this node than where the scan was started")
         self.model = load_model(identity)

@@ -10,10 +10,12 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 import torch
 
+from gradsentry_lib.errors import BadInput
 from gradsentry_lib.samples.sample import Sample, conversations
 from gradsentry_lib.scoring.config import Effort, ScoringConfig
 from gradsentry_lib.scoring.encoding import Encoded, EncodingError, encode
 from gradsentry_lib.scoring.gradient import span_signals
+from gradsentry_lib.scoring.layer import by_layer, find_layer
 from gradsentry_lib.scoring.model import ScoringModel, release
 from gradsentry_lib.scoring.reuse import sections
 from gradsentry_lib.scoring.score import Score
@@ -92,13 +94,32 @@ def _score_sequences(
     where: list[int] = []
     for index, sample in enumerate(samples):
         try:
-            rows.append(encode(sample, model.tokenizer, limit))
-            where.append(index)
+            row = encode(sample, model.tokenizer, limit)
+            check_known(row, model.vocab)
         except EncodingError as error:
             scores[index] = failed(sample, str(error))
+        else:
+            rows.append(row)
+            where.append(index)
     if on_progress is not None:
         on_progress(len(samples) - len(rows))
     budget = effort.token_budget or default_budget(model)
+    for name, size in (("rows", model.head.vocab), ("columns", model.head.width)):
+        if size < config.crop:
+            raise BadInput(f"crop {config.crop} leaves nothing of the output projection's {size} {name}")
+    layer = find_layer(model, config.module) if config.module else None
+    if layer is not None:
+        for found in by_layer(rows, model, layer, config, budget):
+            own = {state.index: entropies for state, entropies in found}
+            for state, outcome in _outcomes([state for state, _ in found], model, config):
+                index = where[state.index]
+                if isinstance(outcome, str):
+                    scores[index] = failed(samples[index], outcome)
+                else:
+                    scores[index] = _score(samples[index], rows[state.index], own[state.index], *outcome[1:])
+            if on_progress is not None:
+                on_progress(len(found))
+        return scores
     jobs = sections(model.body, rows, budget, model.past_limit if effort.share_prefixes else 0)
     for done in _held(supervised_states(model.body, jobs, budget), on_progress):
         for state, outcome in _outcomes(done, model, config):
@@ -108,6 +129,13 @@ def _score_sequences(
             else:
                 scores[index] = _score(samples[index], rows[state.index], *outcome)
     return scores
+
+
+def check_known(row: Encoded, vocab: int) -> None:
+    """Raises EncodingError where a token lies beyond the model's vocabulary: the tokenizer was extended, it was not."""
+    highest = int(row.ids.max())
+    if highest >= vocab:
+        raise EncodingError(f"its text has token {highest}, which the model's vocabulary of {vocab} does not hold")
 
 
 def _held(passes: Iterator[list[States | Unfit]], on_progress: Progress | None) -> Iterator[list[States | Unfit]]:
@@ -148,7 +176,7 @@ def _signals(states: Sequence[States], model: ScoringModel, config: ScoringConfi
     if not states:
         return []
     lengths = [length for state in states for length in state.lengths]
-    hidden = torch.cat([state.hidden for state in states])
+    hidden = torch.cat([state.hidden for state in states]).to(model.device)  # layers may lie on several devices
     targets = torch.from_numpy(np.concatenate([state.targets for state in states])).to(hidden.device)
     projection = model.projection if config.sketch else None
     signals = span_signals(hidden, targets, lengths, model.head, projection, k=config.k, crop=config.crop)

@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gradsentry_lib.errors import BadInput
 from gradsentry_lib.scoring.forward import run_body
 from gradsentry_lib.scoring.head import OutputProjection
 from gradsentry_lib.windows import CODES, LIMIT, RECORD, pack, pack_codes, unpack
@@ -60,14 +61,27 @@ class Projection:
     price: float
 
 
-def make_projection(body: Any, tokenizer: Any, head: OutputProjection) -> Projection:
-    """The projection of one model: random signs from a fixed seed, averages from the built-in text."""
+def make_projection(
+    body: Any, tokenizer: Any, head: OutputProjection, context: int = 1 << 30, vocab: int | None = None
+) -> Projection:
+    """The projection of one model: random signs from a fixed seed, averages from the built-in text.
+
+    `context`: the longest text the model reads; `vocab`: how many token ids it knows, the head's if left out. Raises
+    BadInput where it knows hardly any of the text's tokens: the tokenizer is another model's.
+    """
     device = head.weight.device
     total, losses, count = torch.zeros(head.width, dtype=torch.float64, device=device), 0.0, 0
     with torch.no_grad():
         for text in PLAIN_TEXT:
-            ids = np.array(tokenizer.encode(text), dtype=np.int64)
-            hidden = run_body(body, [ids])[0][:-1]  # (T - 1, D)
+            ids = np.array(tokenizer.encode(text), dtype=np.int64)[:context]
+            known = ids < (vocab or head.vocab)
+            if known.mean() < 0.5 or known.sum() < 2:
+                raise BadInput(
+                    f"the tokenizer is not this model's: {(~known).sum()} of {len(ids)} tokens of a plain text lie "
+                    f"beyond its vocabulary of {vocab or head.vocab}"
+                )
+            ids = ids[known]
+            hidden = run_body(body, [ids])[0][:-1].to(device)  # (T - 1, D)
             _, nll = head.errors(hidden, torch.from_numpy(ids[1:]).to(device))
             total += hidden.double().sum(0)
             losses += float(nll.double().sum())

@@ -10,7 +10,41 @@ COMMON: dict[str, Any] = {"vocab_size": VOCAB, "hidden_size": WIDTH, "num_hidden
 LLAMA = COMMON | {"num_key_value_heads": 2, "intermediate_size": 96, "max_position_embeddings": 256}
 GPT2 = {"vocab_size": VOCAB, "n_embd": WIDTH, "n_layer": 2, "n_head": 4, "n_positions": 256}
 
-CONFIGS: dict[str, tf.PretrainedConfig] = {
+COMMON_MAMBA = {"vocab_size": VOCAB, "hidden_size": WIDTH, "num_hidden_layers": 2, "state_size": 8}
+PLAIN_ROPE = {"rope_parameters": {"rope_type": "default", "rope_theta": 10000.0}, "sliding_window": 8}
+EXPERTS = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 48}
+DEEPSEEK = {
+    "q_lora_rank": 16,
+    "kv_lora_rank": 16,
+    "qk_rope_head_dim": 8,
+    "qk_nope_head_dim": 16,
+    "v_head_dim": 16,
+    "n_routed_experts": 4,
+    "num_experts_per_tok": 2,
+    "n_group": 1,
+    "topk_group": 1,
+    "moe_intermediate_size": 48,
+    "first_k_dense_replace": 1,
+}
+JAMBA = {
+    "attn_layer_period": 2,
+    "attn_layer_offset": 1,
+    "expert_layer_period": 2,
+    "expert_layer_offset": 1,
+    "num_experts": 4,
+    "mamba_d_state": 8,
+    "use_mamba_kernels": False,
+}
+MAMBA2_PART = {"mamba_n_heads": 8, "mamba_d_head": 16, "mamba_d_state": 8, "mamba_n_groups": 1, "mamba_chunk_size": 16}
+LINEAR = {
+    "linear_num_value_heads": 4,
+    "linear_num_key_heads": 2,
+    "linear_key_head_dim": 16,
+    "linear_value_head_dim": 16,
+    "shared_expert_intermediate_size": 48,
+}
+
+CONFIGS: dict[str, Any] = {
     "llama": tf.LlamaConfig(**LLAMA, tie_word_embeddings=False),
     "llama-tied": tf.LlamaConfig(**LLAMA, tie_word_embeddings=True),
     "qwen2": tf.Qwen2Config(**LLAMA),
@@ -32,7 +66,28 @@ CONFIGS: dict[str, tf.PretrainedConfig] = {
     "olmo2": tf.Olmo2Config(**LLAMA),
     "granite": tf.GraniteConfig(**LLAMA, logits_scaling=4.0),
     "cohere": tf.CohereConfig(**LLAMA, logit_scale=0.25),
+    "phi3": tf.Phi3Config(**LLAMA, pad_token_id=0),
+    "mpt": tf.MptConfig(vocab_size=VOCAB, d_model=WIDTH, n_layers=2, n_heads=4, max_seq_len=256),
+    # Mixtures of experts.
+    "qwen2-moe": tf.Qwen2MoeConfig(**LLAMA, **EXPERTS, shared_expert_intermediate_size=48),
+    "deepseek-v3": tf.DeepseekV3Config(**LLAMA | {"num_key_value_heads": 4}, **DEEPSEEK),
+    "gpt-oss": tf.GptOssConfig(**LLAMA, head_dim=16, num_local_experts=4, num_experts_per_tok=2, **PLAIN_ROPE),
+    "llama4": tf.Llama4TextConfig(**LLAMA, head_dim=16, intermediate_size_mlp=96, num_local_experts=4),
+    # State spaces, linear attention, and both beside attention.
     "mamba": tf.MambaConfig(vocab_size=VOCAB, hidden_size=WIDTH, num_hidden_layers=2, state_size=8),
+    "mamba2": tf.Mamba2Config(**COMMON_MAMBA, num_heads=8, head_dim=16, n_groups=1, chunk_size=16),
+    "falcon-mamba": tf.FalconMambaConfig(**COMMON_MAMBA, bos_token_id=0, eos_token_id=1),
+    "rwkv": tf.RwkvConfig(vocab_size=VOCAB, hidden_size=WIDTH, num_hidden_layers=2, context_length=256),
+    "jamba": tf.JambaConfig(**LLAMA, **JAMBA),
+    "bamba": tf.BambaConfig(**LLAMA, attn_layer_indices=[1], **MAMBA2_PART),
+    "falcon-h1": tf.FalconH1Config(**LLAMA, mamba_d_ssm=128, lm_head_multiplier=0.5, **MAMBA2_PART),
+    "recurrent-gemma": tf.RecurrentGemmaConfig(
+        **LLAMA | {"num_hidden_layers": 3}, attention_window_size=8, lru_width=WIDTH, head_dim=16
+    ),
+    "qwen3-next": tf.Qwen3NextConfig(
+        **LLAMA, **EXPERTS, **LINEAR, head_dim=16, layer_types=["linear_attention", "full_attention"]
+    ),
+    "lfm2": tf.Lfm2Config(**LLAMA, layer_types=["conv", "full_attention"]),
 }
 
 

@@ -7,19 +7,21 @@ import pytest
 import torch
 
 from gradsentry_lib.scoring.forward import lay_strips, lays_strips, run_body
+from gradsentry_lib.scoring.head import body_name
 from gradsentry_lib.scoring.past import EMPTY
 from gradsentry_lib.scoring.strip import run_strip
 
 from .architectures import CONFIGS, VOCAB, tiny
 
 # A window shorter than the rows tried, soft-capping, a bias that is not in the keys, no attention at all: padded.
-PADDED = {"mistral-sliding", "gemma2", "gemma3", "gpt-j", "bloom", "falcon", "falcon-alibi", "mamba"}
+STATES = {"mamba", "mamba2", "falcon-mamba", "rwkv", "jamba", "bamba", "falcon-h1", "recurrent-gemma", "qwen3-next", "lfm2"}
+PADDED = STATES | {"mistral-sliding", "gemma2", "gemma3", "gpt-j", "bloom", "falcon", "falcon-alibi", "mpt", "gpt-oss"}
 STRIPS = sorted(set(CONFIGS) - PADDED)
 
 
 def body_of(name: str) -> Any:
     model = tiny(name)
-    return getattr(model, model.base_model_prefix)
+    return getattr(model, body_name(model))
 
 
 def rows(*lengths: int) -> list[np.ndarray]:

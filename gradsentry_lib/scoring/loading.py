@@ -1,0 +1,130 @@
+"""From a model's files to a model in memory: all of its weights, none of its code.
+
+Loading fails closed: a weight that the files do not hold would be filled with random numbers, so one that is missing
+stops it. `trust_remote_code=False` is said at every call, since transformers asks at a terminal where it is left out.
+"""
+
+import warnings
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from gradsentry_lib.errors import BadInput
+from gradsentry_lib.scoring.checkpoint import quantiser, read_json_object
+from gradsentry_lib.scoring.fingerprint import tokenizer_folder
+from gradsentry_lib.scoring.identity import SPREAD, ModelIdentity, first_line
+from gradsentry_lib.scoring.spread import offload_folder, spread
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+OWN_FILES: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+
+
+def load_tokenizer(identity: ModelIdentity) -> Any:
+    """The tokenizer of a model. Raises BadInput."""
+    from transformers import AutoTokenizer
+
+    folder = tokenizer_folder(identity.folder, identity.base)
+    file = {"gguf_file": identity.gguf} if identity.gguf else {}
+    with one_line(f"model {identity.name}: its tokenizer can't be loaded"):
+        return AutoTokenizer.from_pretrained(folder, **file, **OWN_FILES)
+
+
+def load_causal_lm(identity: ModelIdentity) -> Any:
+    """The model, on its device, an adapter merged into it. Raises BadInput."""
+    if identity.base is not None and identity.device == SPREAD:
+        raise BadInput(f"model {identity.name} is an adapter, which can't be merged on several devices: merge it first")
+    with one_line(f"model {identity.name} can't be loaded"):
+        model = _whole(identity)
+        if identity.base is not None:
+            from gradsentry_lib.scoring.adapter import merged
+
+            model = merged(model, identity)
+        return model.eval().requires_grad_(False)
+
+
+def _whole(identity: ModelIdentity) -> Any:
+    from transformers import AutoConfig
+
+    folder = identity.base or identity.folder
+    file = {"gguf_file": identity.gguf} if identity.gguf else {}
+    config = AutoConfig.from_pretrained(folder, **file, **OWN_FILES)
+    dtype = getattr(torch, identity.dtype)
+    auto = _auto_class(config, identity.name)
+    told: dict[str, Any] = {**file, "dtype": dtype, **_expanded(identity)}
+    with ExitStack() as stack:
+        if identity.device == SPREAD:
+            packed = bool(identity.gguf or getattr(config, "quantization_config", None))
+            told |= spread(auto, config, dtype, packed)
+            told["offload_folder"], tie = stack.enter_context(offload_folder())
+        elif getattr(config, "quantization_config", None):
+            told["device_map"] = {"": identity.device}  # packed weights can't be moved afterwards
+        model, found = auto.from_pretrained(folder, use_safetensors=True, output_loading_info=True, **told, **OWN_FILES)
+        _refuse_missing(model, found, identity.name)
+        if identity.device == SPREAD:
+            tie(model)
+    return model if "device_map" in told else model.to(identity.device)
+
+
+def _auto_class(config: Any, name: str) -> Any:
+    """Which of transformers' classes loads it: for a multimodal model its own, of which the text part is used."""
+    from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, AutoModelForMultimodalLM
+
+    for auto in (AutoModelForCausalLM, AutoModelForImageTextToText, AutoModelForMultimodalLM):
+        if type(config) in auto._model_mapping:
+            return auto
+    raise BadInput(f"model {name}: transformers has no causal language model of the kind {config.model_type}")
+
+
+def _expanded(identity: ModelIdentity) -> dict[str, Any]:
+    """Has packed floats and integers expanded where transformers can: products of them need kernels, which are code of
+    the hub, and a module's gradient needs weights to go back through."""
+    from transformers import CompressedTensorsConfig
+    from transformers.utils.quantization_config import FineGrainedFP8Config, GgufConfig, Mxfp4Config
+
+    if identity.gguf:
+        return {"quantization_config": GgufConfig(dequantize=True)}
+    config = read_json_object(identity.name, (identity.base or identity.folder) / "config.json")
+    method = quantiser(identity.name, config)
+    told: Any = config.get("quantization_config") or {}
+    match method:
+        case "fp8" | "mxfp8":
+            own = FineGrainedFP8Config(dequantize=True, modules_to_not_convert=told.get("modules_to_not_convert"))
+        case "mxfp4":
+            own = Mxfp4Config(dequantize=True, modules_to_not_convert=told.get("modules_to_not_convert"))
+        case "compressed-tensors":
+            own = CompressedTensorsConfig(dequantize=True)
+        case _:
+            return {}
+    return {"quantization_config": own}
+
+
+def _refuse_missing(model: Any, found: dict[str, Any], name: str) -> None:
+    missing = sorted(map(str, found.get("missing_keys") or ()))
+    broken = [str(key) for kind in ("mismatched_keys", "error_msgs") for key in found.get(kind) or ()]
+    head = next((key for key, module in model.named_modules() if module is model.get_output_embeddings()), "-")
+    if f"{head}.weight" in missing:
+        raise BadInput(
+            f"model {name} has no output projection in its files ({head}.weight): they hold a body, a classifier or a "
+            "reward model; give the causal language model"
+        )
+    if missing or broken:
+        lacking = [*missing, *broken]
+        more = f" and {len(lacking) - 2} more" if len(lacking) > 2 else ""
+        raise BadInput(
+            f"model {name} is not whole: {', '.join(lacking[:2])}{more} missing from its files; save it anew"
+        )
+
+
+@contextmanager
+def one_line(message: str) -> "Iterator[None]":
+    """Turns whatever foreign files make a loader raise, of whatever library, into one line."""
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            yield
+    except BadInput:
+        raise
+    except Exception as error:
+        raise BadInput(f"{message}: {first_line(error)[:500]}") from error
