@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup demo test dev bench-eval map lint model clean
+.PHONY: setup demo test soak dev bench-eval map lint model clean
 
 setup: $(VENV)/.installed model
 
@@ -22,6 +22,10 @@ demo: setup
 
 test: setup lint
 	$(BIN)/python -m pytest -n 2 --durations=20
+
+# The long ones, with a table of what was tried and what held. SOAK_MINUTES: how long eight writers go on (10).
+soak: setup
+	$(BIN)/python -m pytest -m soak tests/soak $(ARGS)
 
 # The UI, on the demo's store and history unless the environment names others.
 dev: export DAGSTER_HOME ?= $(CURDIR)/.dagster_home

@@ -4,7 +4,7 @@ import re
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from functools import cache
 from importlib import resources
@@ -16,12 +16,23 @@ from gradsentry_lib import __version__
 from gradsentry_lib.errors import BadInput, GradSentryError
 from gradsentry_lib.ledger import journal, views
 from gradsentry_lib.ledger.lock import PATIENCE, LedgerBusy, busy_message, hold, pauses
+from gradsentry_lib.trouble import explain
 
 _open_here = threading.local()  # the ledgers that this thread has open: opening one twice would wait for itself
 
 
+_OF_THE_FILE = (duckdb.IOException, duckdb.FatalException, duckdb.InternalException, duckdb.SerializationException)
+
+
 class LedgerDamaged(GradSentryError):
     """The ledger's file can't be read as a DuckDB database any more."""
+
+
+def damaged(path: Path, message: str) -> LedgerDamaged:
+    return LedgerDamaged(
+        f"the ledger {path} can't be opened: {message[:300]}; put back a copy of it, or move it (and {path.name}.wal) "
+        "elsewhere and scan again: scores and published files are kept, releases and acceptances are only in the ledger"
+    )
 
 
 @contextmanager
@@ -56,7 +67,8 @@ def _writing(path: Path, patience: float) -> Iterator[duckdb.DuckDBPyConnection]
         try:
             yield connection
         except BaseException:
-            connection.rollback()
+            with suppress(duckdb.Error):  # what went wrong first is what is told
+                connection.rollback()
             raise
         after = journal.head(connection)
         connection.commit()
@@ -103,9 +115,14 @@ def _locked(path: Path, *, read_only: bool, patience: float) -> Iterator[duckdb.
         stack.enter_context(hold(path, shared=read_only, patience=patience))
         connection = _connect_patiently(path, read_only, patience)
         stack.callback(connection.close)
-        if not read_only:
-            migrate(connection)
-        yield connection
+        try:
+            if not read_only:
+                migrate(connection)
+            yield connection
+        except _OF_THE_FILE as e:
+            if explain(e):  # a full disk or too little memory: the file is whole
+                raise
+            raise damaged(path, str(e).splitlines()[0]) from e
 
 
 def _connect_patiently(path: Path, read_only: bool, patience: float) -> duckdb.DuckDBPyConnection:
@@ -117,7 +134,7 @@ def _connect_patiently(path: Path, read_only: bool, patience: float) -> duckdb.D
         except duckdb.Error as error:
             message = str(error).splitlines()[0]
             if "lock" not in message.lower() or "corrupt" in message.lower():
-                raise LedgerDamaged(f"the ledger {path} can't be opened: {message}") from error
+                raise damaged(path, message) from error
             if time.monotonic() > deadline:
                 holder = re.sub(r"^.*?: (Conflicting lock is held in )?", "it is held by ", message).split(". See")[0]
                 raise LedgerBusy(busy_message(path, patience, holder)) from error

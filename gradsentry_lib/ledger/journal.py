@@ -11,6 +11,7 @@ attestation that was handed out since, and can be noted down by anybody: a rebui
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from math import isfinite
@@ -76,7 +77,8 @@ def _insert(connection: duckdb.DuckDBPyConnection, table: str, records: Sequence
         # Table and column names come from the record classes, never from data.
         connection.execute(f"INSERT INTO {table} ({', '.join(names)}) SELECT * FROM incoming")  # noqa: S608
     finally:
-        connection.unregister("incoming")
+        with suppress(duckdb.Error):  # an aborted transaction refuses this too, and would hide why it was aborted
+            connection.unregister("incoming")
 
 
 def row_digest(table: str, row: Mapping[str, Any]) -> str:

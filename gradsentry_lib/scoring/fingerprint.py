@@ -57,7 +57,7 @@ def fingerprint(folder: Path, patterns: tuple[str, ...], memo: Path | None = Non
     files = sorted({path for pattern in patterns for path in folder.glob(pattern)})
     if not files:
         raise BadInput(f"{folder} holds none of {', '.join(patterns)}: not a model folder that GradSentry can read.")
-    known = read_json(memo) if memo is not None and memo.exists() else {}
+    known = _remembered(memo)
     digests = {}
     fresh = False
     for path in files:
@@ -70,3 +70,14 @@ def fingerprint(folder: Path, patterns: tuple[str, ...], memo: Path | None = Non
     if fresh and memo is not None:
         write_json(memo, known)
     return sha256_json(digests)
+
+
+def _remembered(memo: Path | None) -> dict[str, str]:
+    """Digests by path, size and change time. A file that is gone or damaged is made anew: it only saves time."""
+    try:
+        known = read_json(memo) if memo is not None else {}
+    except (FileNotFoundError, ValueError, RecursionError):
+        return {}
+    if not isinstance(known, dict):
+        return {}
+    return {key: digest for key, digest in known.items() if isinstance(digest, str) and len(digest) == 64}
