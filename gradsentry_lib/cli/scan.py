@@ -25,6 +25,7 @@ from gradsentry_lib.scan.run import ModelChoice, ScanResult, scan
 from gradsentry_lib.scan.score import Progress
 from gradsentry_lib.scan.store import Store
 from gradsentry_lib.scoring.config import Effort, ScoringConfig, choose_cluster
+from gradsentry_lib.settings import parse_bytes
 
 SHOWN = 10  # flagged rows on the terminal
 
@@ -37,7 +38,7 @@ def register(app: typer.Typer) -> None:
 
 def scan_command(
     source: Annotated[
-        str, typer.Argument(help="A .jsonl, .json, .csv or .parquet file, a data-set folder, a hub name.")
+        str, typer.Argument(help="A file of JSON, CSV, Parquet or Arrow, plain or packed; a folder; a hub name.")
     ],
     out: Annotated[Path, typer.Option("--out", help="Folder for the results.")],
     model: Annotated[str | None, typer.Option(help="Model folder, hub name, or `embedded`. [GRADSENTRY_MODEL]")] = None,
@@ -54,6 +55,15 @@ def scan_command(
     limit: Annotated[int | None, typer.Option(min=1, help="Scan the first rows only.")] = None,
     column: Annotated[list[str] | None, typer.Option(help="ROLE=NAME, e.g. prompt=question; repeatable.")] = None,
     split: Annotated[str | None, typer.Option(help="One split of a data set.")] = None,
+    encoding: Annotated[
+        str | None, typer.Option(help="How the text is written, e.g. cp1252, where that does not show.")
+    ] = None,
+    separator: Annotated[
+        str | None, typer.Option(help="Of CSV: ; or tab or |, where the header does not show it.")
+    ] = None,
+    max_bytes: Annotated[
+        str | None, typer.Option(help="Largest source, unpacked: 500MB, 64GiB. [GRADSENTRY_MAX_BYTES]")
+    ] = None,
     max_tokens: Annotated[int | None, typer.Option(min=2, help="Longest sample; longer ones are cut.")] = None,
     token_budget: Annotated[
         int | None, typer.Option(min=1, help="Tokens a pass; sized to the device if left out.")
@@ -77,6 +87,8 @@ def scan_command(
         policy, ThresholdConfig(fixed=threshold), GateLimits(max_flagged, warn_flagged, max_unscored)
     )
     options = {"columns": _columns(column), "split": split, "limit": limit}
+    options |= {"encoding": encoding, "separator": separator}
+    options["max_bytes"] = parse_bytes(max_bytes, "--max-bytes") if max_bytes else None
     store = Store.default()
     with _progress(console) as show:
         result = scan(

@@ -200,3 +200,7 @@ SELECT h.*, h.decision = l.decision AS latest
 FROM sample_history AS h
 JOIN (SELECT batch_key, max(seq) AS decision FROM decisions GROUP BY batch_key) AS l ON l.batch_key = h.batch_key
 WHERE h.verdict <> 'clean';
+
+-- version 2
+
+ALTER TABLE batches ADD COLUMN truncated VARCHAR;  -- NULL: nothing showed that the source is cut short

@@ -7,7 +7,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from gradsentry_lib.files import atomic_path, has_digest, sha256_file, write_json
-from gradsentry_lib.filtering.gate import GateLimits, check_gate, gate_passed
+from gradsentry_lib.filtering.gate import GateLimits, check_gate, gate_passed, gate_settings
 from gradsentry_lib.filtering.policy import DEFAULT_POLICY, RULES, Judgement, judge
 from gradsentry_lib.filtering.threshold import ThresholdConfig
 from gradsentry_lib.filtering.verdict import Override, count_verdicts
@@ -82,8 +82,15 @@ def decide(batch: Ingested, scored: Scored, store: Store, run: Run, config: Deci
     _write_files(folder, judgement, scores["entropy"].to_numpy())
     counts = count_verdicts(judgement.verdicts)
     trust = judgement.trust if config.policy == "paper" else None
-    checks = check_gate(judgement.verdicts, read=batch.read, rejected=batch.rejected, trust=trust, limits=config.limits)
-    limits = asdict(config.limits)
+    checks = check_gate(
+        judgement.verdicts,
+        read=batch.read,
+        rejected=batch.rejected,
+        trust=trust,
+        limits=config.limits,
+        truncated=batch.truncated,
+    )
+    limits = gate_settings(config.limits, batch.truncated)
     verdicts = FileRef(folder / "verdicts.parquet", sha256_file(folder / "verdicts.parquet"))
     inputs = gate_inputs_sha256(verdicts.sha256, limits)
     decided = Decided(

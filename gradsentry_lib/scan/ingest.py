@@ -6,7 +6,7 @@ from typing import Any
 
 from gradsentry_lib.files import has_digest, sha256_file, sha256_json, write_json
 from gradsentry_lib.ledger import Batch, FileRef, Output, Run, file_ref, open_ledger
-from gradsentry_lib.samples.read import open_source
+from gradsentry_lib.samples.read import open_as_told
 from gradsentry_lib.samples.source import Source
 from gradsentry_lib.samples.table import write_samples
 from gradsentry_lib.scan import manifest
@@ -17,7 +17,8 @@ from gradsentry_lib.scan.store import Store
 class Ingested:
     """A batch as it was read: `read` = `readable` + `rejected`. Paths are absolute; JSON beside the files (batch.json).
 
-    `source`: where the source is; `options`: what else the reader was told (columns, split, limit).
+    `source`: where the source is; `options`: what else the reader was told (columns, split, limit, encoding, separator,
+    max_bytes). `truncated`: how the source is cut short, "" where it is whole.
     """
 
     batch_key: str
@@ -30,15 +31,16 @@ class Ingested:
     read: int
     readable: int
     rejected: int
+    truncated: str = ""
 
     def open(self) -> Source:
         """The source again, to write its rows out."""
-        return open_source(self.source, self.options.get("columns"), self.options.get("split"))
+        return open_as_told(self.source, self.options)
 
 
 def batch_key(source: Source, options: Mapping[str, Any]) -> str:
     """File stem and the first 8 hex digits of the source's SHA-256; other reading options make another batch."""
-    told = {name: value for name, value in options.items() if value}
+    told = {name: value for name, value in options.items() if value and name != "max_bytes"}  # a limit changes no row
     return f"{source.name}-{source.sha256[:8]}" + (f"-{sha256_json(told)[:4]}" if told else "")
 
 
@@ -64,6 +66,7 @@ def ingest(source: Source, store: Store, run: Run, options: Mapping[str, Any] | 
         read=counts.read,
         readable=counts.readable,
         rejected=counts.rejected,
+        truncated=counts.truncated,
     )
     with open_ledger(store.ledger) as ledger:
         ledger.record_run(run)
@@ -79,6 +82,7 @@ def ingest(source: Source, store: Store, run: Run, options: Mapping[str, Any] | 
                 rows_read=counts.read,
                 readable=counts.readable,
                 rejected_rows=counts.rejected,
+                truncated=counts.truncated or None,
                 run_id=run.run_id,
             )
         )

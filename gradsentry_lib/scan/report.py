@@ -50,7 +50,7 @@ def write_report(batch: Ingested, decided: Decided, store: Store, state: GateSta
         threshold=evidence.threshold,
         trust=evidence.trust,
         points=_points(verdicts),
-        remarks=(*decided.remarks, *map(str, released_elsewhere(store, batch.batch_key))),
+        remarks=(*_cut_short(batch), *decided.remarks, *map(str, released_elsewhere(store, batch.batch_key))),
         groups=tuple(_group(group) for group in evidence.groups),
         rows=_rows(flagged, texts, evidence.groups),
         unscored=_rows(unscored, texts, ()),
@@ -60,6 +60,10 @@ def write_report(batch: Ingested, decided: Decided, store: Store, state: GateSta
     )
     write_text(path, render_page(contents))
     return path
+
+
+def _cut_short(batch: Ingested) -> tuple[str, ...]:
+    return (f"The source is cut short, so rows of it are missing: {batch.truncated}.",) if batch.truncated else ()
 
 
 def _rejected(store: Store, batch: Ingested) -> Path:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from gradsentry_lib import settings
 from gradsentry_lib.errors import GateFailed
 from gradsentry_lib.ledger import Run, current_run
-from gradsentry_lib.samples.read import open_source
+from gradsentry_lib.samples.read import open_as_told
 from gradsentry_lib.scan.decide import DecisionConfig, decide
 from gradsentry_lib.scan.decided import Decided
 from gradsentry_lib.scan.elsewhere import ReleasedElsewhere, released_elsewhere
@@ -81,10 +81,10 @@ def scan(
     run: Run | None = None,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> ScanResult:
-    """Reads, scores, judges and publishes one source. `options`: columns, split, limit (see ingest.py)."""
+    """Reads, scores, judges and publishes one source. `options`: columns, split, limit, ... (see ingest.py)."""
     store, run = store or Store.default(), run or current_run("cli")
     told = dict(options or {})
-    opened = open_source(source, told.get("columns"), told.get("split"))
+    opened = open_as_told(source, told)
     identity = (model or ModelChoice()).identify(store)
     with store.alone(batch_key(opened, told)):
         batch = ingest(opened, store, run, told)
