@@ -57,6 +57,8 @@ def raw_samples(context: dg.AssetExecutionContext, store: StoreResource, judging
             raise BadInput(arrival.failure)
         read = ingest(open_source(str(place.batch(batch) / arrival.path)), place, run)
         context.log.info(f"{batch}: {read.read} rows read, {read.readable} readable, {read.rejected} rejected")
+        if read.truncated:
+            context.log.warning(f"{batch} is cut short: {one_line(read.truncated, 400)}")
         metadata = {"arrived_as": one_line(arrival.url), **presentation.of_batch(read, place.batch(batch))}
         return Outcome(metadata, read.samples_sha256)
 

@@ -20,10 +20,16 @@ from gradsentry_lib.filtering.trust import Trust
 
 
 def expect_gate(
-    verdicts: pa.Table, *, read: int, rejected: int, trust: Trust | None = None, limits: GateLimits | None = None
+    verdicts: pa.Table,
+    *,
+    read: int,
+    rejected: int,
+    trust: Trust | None = None,
+    limits: GateLimits | None = None,
+    truncated: str = "",
 ) -> tuple[GateCheck, ...]:
     """All gate checks on one judged batch; arguments and result as `gate.check_gate`."""
-    checks = check_gate(verdicts, read=read, rejected=rejected, trust=trust, limits=limits)
+    checks = check_gate(verdicts, read=read, rejected=rejected, trust=trust, limits=limits, truncated=truncated)
     met = _validate(verdicts, checks, read, rejected)
     return tuple(replace(check, passed=check.passed and met.get(check.name, True)) for check in checks)
 

@@ -5,10 +5,10 @@ the same verdicts; where it says no to what plain code let pass, its answer goes
 is published only if both agree, whoever starts `clean_dataset` and with whatever selection.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import dagster as dg
 import pyarrow.parquet as pq
@@ -18,7 +18,7 @@ from gradsentry_assets.expectations import expect_gate
 from gradsentry_assets.partitions import handed_over, refusal
 from gradsentry_assets.resources import StoreResource
 from gradsentry_lib.errors import BadInput, GradSentryError
-from gradsentry_lib.filtering.gate import GateCheck, GateLimits, gate_passed
+from gradsentry_lib.filtering.gate import GateCheck, GateLimits, gate_passed, gate_settings
 from gradsentry_lib.ledger import GateResult, GateState, current_run, open_ledger
 from gradsentry_lib.report.escape import one_line
 from gradsentry_lib.scan.decided import Decided, load_decided, load_evidence
@@ -41,6 +41,10 @@ CHECKS = {
     "entropy_in_range": (("entropy_in_range",), "Every entropy lies in [0, 1]."),
     "unique_rows": (("unique_rows",), "No row is judged twice."),
     "rows_conserved": (("rows_conserved",), "Rows read = clean + flagged + unscored + rejected."),
+    "whole_source": (
+        ("whole_source",),
+        "Nothing shows that the source is cut short: no row, packing, table or numbered file is without its end.",
+    ),
     "score_trusted": (("score_trusted",), "Whether the entropy tells more than the length of the answers; only warns."),
 }
 SPECS = [
@@ -91,14 +95,17 @@ def _judge(context: dg.AssetCheckExecutionContext, batch: str, store: Store) -> 
         rejected=read.rejected,
         trust=load_evidence(store, decided).trust if trusting else None,
         limits=limits,
+        truncated=read.truncated,
     )
     if decided.gate_passed and not gate_passed(checks):
-        _object(decided, checks, limits, store, context.run.run_id)
+        _object(decided, checks, gate_settings(limits, read.truncated), store, context.run.run_id)
     state = gate_of(decided, store)
     return Judged(batch, checks, state, None if state.open else write_refusal(read, decided, store))
 
 
-def _object(decided: Decided, checks: Sequence[GateCheck], limits: GateLimits, store: Store, run_id: str) -> None:
+def _object(
+    decided: Decided, checks: Sequence[GateCheck], limits: Mapping[str, Any], store: Store, run_id: str
+) -> None:
     """Puts the second judge's no into the ledger, where the latest answer counts."""
     with open_ledger(store.ledger) as ledger:
         ledger.record_run(current_run("dagster", run_id))
@@ -108,7 +115,7 @@ def _object(decided: Decided, checks: Sequence[GateCheck], limits: GateLimits, s
                 batch_key=decided.batch_key,
                 decision=decided.number,
                 verdicts_sha256=decided.verdicts_sha256,
-                limits=asdict(limits),
+                limits=limits,
                 inputs_sha256=decided.gate_inputs,
                 passed=False,
                 checks=tuple(asdict(check) for check in checks),

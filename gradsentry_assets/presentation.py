@@ -39,6 +39,7 @@ def of_batch(batch: Ingested, folder: Path) -> Metadata:
         "rows_rejected": batch.rejected,
         "format": batch.kind,
         "source_sha256": batch.source_sha256,
+        **({"truncated": one_line(batch.truncated, 400)} if batch.truncated else {}),
         "samples": dg.MetadataValue.path(folder / "samples.parquet"),
         **({"rejected": dg.MetadataValue.path(folder / "rejected.jsonl")} if batch.rejected else {}),
         "preview": rows_table(_first_samples(folder, 3), {}),

@@ -7,6 +7,7 @@ from pathlib import Path
 from gradsentry_lib.errors import BadInput
 
 EMBEDDED = "embedded"  # the name of the model that the project brings along
+MAX_BYTES = 64 << 30  # of text in one source, unpacked
 
 
 def home() -> Path:
@@ -63,3 +64,17 @@ def cache() -> Path:
     if base:
         return Path(base).absolute()
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gradsentry"
+
+
+def max_bytes() -> int:
+    """The largest source that is read, in bytes of text once unpacked. `GRADSENTRY_MAX_BYTES`, else 64 GiB."""
+    return parse_bytes(os.environ.get("GRADSENTRY_MAX_BYTES") or str(MAX_BYTES), "GRADSENTRY_MAX_BYTES")
+
+
+def parse_bytes(text: str, name: str) -> int:
+    """A number of bytes as people write it: `500000`, `20 GB`, `64GiB`. Raises `BadInput` that names the setting."""
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(?:([kmgt])(i?)b?|b)?\s*", text, re.IGNORECASE)
+    if not found:
+        raise BadInput(f"{name} is to be a number of bytes, such as 20GB, not {text!r}")
+    power = " kmgt".index((found[2] or " ").lower())
+    return int(float(found[1]) * (1024 if found[3] else 1000) ** power)

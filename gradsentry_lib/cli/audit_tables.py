@@ -58,6 +58,8 @@ def batch(console: Console, found: BatchFacts) -> None:
         grid.add_row("read with", rich_markup(settings_line(facts.options)))
     read, readable, rejected = facts.rows_read, facts.readable, facts.rejected_rows
     grid.add_row("rows", f"{read:,} read = {readable:,} readable + {rejected:,} rejected")
+    if facts.truncated:
+        grid.add_row("cut short", rich_markup(facts.truncated, 400))
     console.print(grid)
     if not found.decisions:
         console.print("no verdicts yet")

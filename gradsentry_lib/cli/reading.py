@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from gradsentry_lib.errors import BadInput
+from gradsentry_lib.settings import parse_bytes
 
 Column = Annotated[list[str] | None, typer.Option(help="ROLE=NAME, e.g. prompt=question; repeatable.")]
 Role = Annotated[list[str] | None, typer.Option(help="SPEAKER=ROLE in chats, e.g. narrator=assistant; repeatable.")]
@@ -20,7 +21,9 @@ Mapped = Annotated[
     ),
 ]
 Split = Annotated[str | None, typer.Option(help="One split of a data set.")]
-Separator = Annotated[str | None, typer.Option(help="Of a CSV file, where it is not found: one sign, or `tab`.")]
+Separator = Annotated[str | None, typer.Option(help="Of CSV: ; or tab or |, where the header does not show it.")]
+Encoding = Annotated[str | None, typer.Option(help="How the text is written, e.g. cp1252, where that does not show.")]
+MaxBytes = Annotated[str | None, typer.Option(help="Largest source, unpacked: 500MB, 64GiB. [GRADSENTRY_MAX_BYTES]")]
 
 
 def reading_options(
@@ -31,6 +34,8 @@ def reading_options(
     mapping: Path | None = None,
     split: str | None = None,
     separator: str | None = None,
+    encoding: str | None = None,
+    max_bytes: str | None = None,
 ) -> dict[str, Any]:
     """What the reader is told, by the names that `open_as_told` knows; what a person says goes over a mapping file."""
     from gradsentry_lib.samples.mapping import read_mapping
@@ -38,7 +43,8 @@ def reading_options(
     told: dict[str, Any] = read_mapping(mapping, source) if mapping else {}
     for name, said in (("columns", pairs("--column", column)), ("roles", pairs("--role", role))):
         told[name] = {**told.get(name, {}), **said}
-    told |= {k: v for k, v in {"marker": marker, "split": split, "separator": separator}.items() if v}
+    told |= {"marker": marker, "split": split, "separator": separator, "encoding": encoding}
+    told["max_bytes"] = parse_bytes(max_bytes, "--max-bytes") if max_bytes else None
     return {name: value for name, value in told.items() if value}
 
 

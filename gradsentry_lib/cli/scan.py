@@ -35,7 +35,7 @@ def register(app: typer.Typer) -> None:
 
 def scan_command(
     source: Annotated[
-        str, typer.Argument(help="A .jsonl, .json, .csv or .parquet file, a data-set folder, a hub name.")
+        str, typer.Argument(help="A file of JSON, CSV, Parquet or Arrow, plain or packed; a folder; a hub name.")
     ],
     out: Annotated[Path, typer.Option("--out", help="Folder for the results.")],
     model: Annotated[str | None, typer.Option(help="Model folder, hub name, or `embedded`. [GRADSENTRY_MODEL]")] = None,
@@ -63,7 +63,9 @@ def scan_command(
     role: reading.Role = None,
     response_marker: reading.Marker = None,
     mapping: reading.Mapped = None,
+    encoding: reading.Encoding = None,
     separator: reading.Separator = None,
+    max_bytes: reading.MaxBytes = None,
     split: reading.Split = None,
     max_tokens: Annotated[int | None, typer.Option(min=2, help="Longest sample; longer ones are cut.")] = None,
     module: Annotated[
@@ -105,7 +107,9 @@ def scan_command(
         "max_rejected": max_rejected,
     }
     decision = DecisionConfig(policy, ThresholdConfig(fixed=threshold), limits, by, reason)
-    options = reading.reading_options(source, column, role, response_marker, mapping, split, separator)
+    options = reading.reading_options(
+        source, column, role, response_marker, mapping, split, separator, encoding, max_bytes
+    )
     store = Store.default()
     opened = open_as_told(source, options)
     target = Target(out, store.home, opened.path, overwrite)

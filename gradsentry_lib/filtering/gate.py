@@ -7,8 +7,8 @@ was flagged wrongly is a way through the gate beside raising its limit. Rejected
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -53,12 +53,19 @@ class GateCheck:
 
 
 def check_gate(
-    verdicts: pa.Table, *, read: int, rejected: int, trust: Trust | None = None, limits: GateLimits | None = None
+    verdicts: pa.Table,
+    *,
+    read: int,
+    rejected: int,
+    trust: Trust | None = None,
+    limits: GateLimits | None = None,
+    truncated: str = "",
 ) -> tuple[GateCheck, ...]:
     """All checks on one judged batch.
 
     `verdicts`: the verdict table. `read`, `rejected`: the source's rows, and those that could not be read.
     `trust`: given where the verdicts rest on the entropy threshold; adds a warning where that can't be relied on.
+    `truncated`: how the source is cut short, "" where it is whole.
     """
     limits = limits or GateLimits()
     counts = count_verdicts(verdicts)
@@ -73,11 +80,20 @@ def check_gate(
         _none("entropy_in_range", _outside(verdicts["entropy"]), "entropies outside [0, 1]"),
         _none("unique_rows", rows - pc.count_distinct(verdicts["row"]).as_py(), "row numbers used twice"),
         _conserved(read, counts.clean, counts.flagged, counts.unscored, rejected),
+        _whole(truncated),
     ]
     if trust is not None:
         fine = trust.verdict == "trustworthy"
         checks.append(GateCheck("score_trusted", fine, "warn", trust.verdict, "trustworthy", trust.message))
     return tuple(checks)
+
+
+def gate_settings(limits: GateLimits, truncated: str = "") -> dict[str, Any]:
+    """What a gate result is recorded under, beside the verdicts: the limits, and of a source cut short that it is.
+
+    So the half of a file that has the same verdicts as another batch neither passes nor is accepted with it.
+    """
+    return asdict(limits) | ({"truncated": truncated} if truncated else {})
 
 
 def gate_passed(checks: Sequence[GateCheck]) -> bool:
@@ -91,6 +107,11 @@ def _at_most(name: str, severity: Literal["error", "warn"], observed: float, lim
 
 def _none(name: str, observed: int, what: str) -> GateCheck:
     return GateCheck(name, observed == 0, "error", observed, 0, f"{observed or 'no'} {what}")
+
+
+def _whole(truncated: str) -> GateCheck:
+    message = f"the source is cut short: {truncated}" if truncated else "nothing shows that the source is cut short"
+    return GateCheck("whole_source", not truncated, "error", "truncated" if truncated else "whole", "whole", message)
 
 
 def _outside(entropy: pa.ChunkedArray) -> int:

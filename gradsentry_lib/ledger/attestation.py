@@ -112,6 +112,7 @@ def statement(ledger: Ledger, decision: int, clean: FileRef) -> dict[str, Any]:
                         "flagged": decided.flagged,
                         "unscored": decided.unscored,
                     },
+                    **({"truncated": batch.truncated} if batch.truncated else {}),
                     "overrides": list(decided.overrides),
                     "gate": _gate(ledger, gates[-1] if gates else None),
                 },

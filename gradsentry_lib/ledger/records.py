@@ -105,12 +105,13 @@ class Batch(Record):
     """A source as it was read: `rows_read` = `readable` + `rejected_rows`.
 
     `source.sha256` is `Source.sha256` (of a folder: of its sorted file hashes). `options` is what else the reader was
-    told (columns, split), so that the source can be read again in the same way.
+    told (columns, split), so that the source can be read again in the same way. `truncated`: how the source is cut
+    short, in sentences; None where it is whole.
     """
 
     batch_key: str
     name: str
-    kind: str  # jsonl, json, csv, parquet, dataset, hub
+    kind: str  # jsonl, json, csv, parquet, arrow, dataset, hub
     source: FileRef
     options: Mapping[str, Any] = _json(default_factory=dict)
     samples: FileRef  # samples.parquet
@@ -119,6 +120,7 @@ class Batch(Record):
     readable: int
     rejected_rows: int
     run_id: str = ""
+    truncated: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -226,3 +226,4 @@ ALTER TABLE gate_results ADD COLUMN loosened JSON;
 
 -- What a person saw when accepting: counts, verdicts, limits, and the checks that had failed; NULL before version 2.
 ALTER TABLE gate_acceptances ADD COLUMN accepted JSON;
+ALTER TABLE batches ADD COLUMN truncated VARCHAR;  -- NULL: nothing showed that the source is cut short

@@ -1,5 +1,6 @@
-"""Sources that are tables: Parquet files, saved `datasets` folders, data sets of the Hugging Face hub."""
+"""Sources that are tables: Parquet and Arrow files, saved `datasets` folders, data sets of the Hugging Face hub."""
 
+import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,20 +10,35 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gradsentry_lib.errors import BadInput
+from gradsentry_lib.samples import ipc
+from gradsentry_lib.samples.container import FREE, RATIO, open_regular, too_large
+from gradsentry_lib.samples.part import Part
 from gradsentry_lib.samples.row_format import BadRow
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
 BATCH_ROWS = 1024  # rows held at a time; they may be long
+PARQUET_MAGIC = b"PAR1"
 
 
-def parquet_files(path: Path) -> list[Path]:
-    """The Parquet files of a source in the order of their rows: itself, or those below it by path."""
-    if path.is_file():
-        return [path]
-    below = (file for file in path.rglob("*.parquet") if file.is_file())
-    return sorted(file for file in below if not any(part[0] in "._" for part in file.relative_to(path).parts))
+def has_footer(path: Path) -> bool:
+    """Whether a Parquet file ends as one does. Without its footer nothing of it can be read."""
+    with open_regular(path) as file:
+        if file.seek(0, 2) < 12:
+            return False
+        file.seek(-4, 2)
+        return file.read() == PARQUET_MAGIC
+
+
+def check_parquet_size(path: Path, limit: int) -> None:
+    """Raises `BadInput` where a file says that it unpacks to more than the limit, or to more than data ever does."""
+    metadata = pq.read_metadata(path)
+    size = sum(metadata.row_group(group).total_byte_size for group in range(metadata.num_row_groups))
+    if size > limit:
+        raise BadInput(too_large(f"what {path} unpacks to", size, limit))
+    if size > max(FREE, RATIO * path.stat().st_size):
+        raise BadInput(f"{path} unpacks to more than {RATIO} times its size, as no data does; it is not read")
 
 
 def parquet_schema(path: Path) -> pa.Schema:
@@ -40,22 +56,109 @@ def parquet_batches(path: Path, columns: list[str] | None = None) -> Iterator[pa
         yield from file.iter_batches(BATCH_ROWS, columns=present, use_threads=False)
 
 
+def ipc_batches(path: Path, columns: list[str] | None, cut: list[str]) -> Iterator[pa.RecordBatch]:
+    """The rows of an Arrow file, as `parquet_batches` gives those of a Parquet file."""
+    present = _present(columns, ipc.ipc_schema(path).names)
+    for batch in ipc.ipc_batches(path, cut):
+        chosen = batch.select(present) if present else batch
+        for start in range(0, batch.num_rows, BATCH_ROWS):
+            yield chosen.slice(start, BATCH_ROWS)
+
+
+def schema_of(part: Part) -> pa.Schema:
+    """Columns, types and metadata of a file."""
+    return parquet_schema(part.path) if part.kind == "parquet" else ipc.ipc_schema(part.path)
+
+
+def part_batches(part: Part, columns: list[str] | None, cut: list[str]) -> Iterator[pa.RecordBatch]:
+    """The rows of a file, `BATCH_ROWS` at a time. Where it is cut short, `cut` says how."""
+    if part.kind == "parquet":
+        return parquet_batches(part.path, columns)
+    return ipc_batches(part.path, columns, cut)
+
+
 def _present(columns: list[str] | None, existing: list[str]) -> list[str] | None:
     return [name for name in existing if name in columns] or None if columns else None  # without a column, no rows
 
 
+def take(batch: pa.RecordBatch, rows: Any) -> pa.RecordBatch:
+    """Some rows of a batch (ascending numbers), also where Arrow cannot pick from a type (views): then runs of rows."""
+    try:
+        return batch.take(pa.array(rows))
+    except pa.ArrowNotImplementedError:
+        runs: list[list[int]] = []
+        for row in map(int, rows):
+            if runs and runs[-1][1] == row:
+                runs[-1][1] += 1
+            else:
+                runs.append([row, row + 1])
+        slices = [batch.slice(start, stop - start) for start, stop in runs] or [batch.slice(0, 0)]
+        return pa.concat_batches(slices)
+
+
 def is_saved_dataset(path: Path) -> bool:
-    return (path / "dataset_dict.json").is_file() or (path / "dataset_info.json").is_file()
+    """Whether a folder is one of `save_to_disk`: its table is there, or its splits."""
+    return (path / "dataset_dict.json").is_file() or (
+        (path / "dataset_info.json").is_file() and (path / "state.json").is_file()
+    )
+
+
+def saved_files(path: Path) -> dict[str, list[Path]]:
+    """The files of each split of a folder made by `save_to_disk`, as it lists them itself; "" for one without splits.
+
+    Raises `BadInput` where it lists a file or a split outside its folder.
+    """
+    with _loading(f"cannot load the data set {path}"):
+        marks = path / "dataset_dict.json"
+        names = json.loads(marks.read_bytes())["splits"] if marks.is_file() else [""]
+        found = {}
+        for name in names:
+            folder = path / name
+            listed = [item["filename"] for item in json.loads((folder / "state.json").read_bytes())["_data_files"]]
+            if any(Path(item).name != item for item in (*listed, name) if item):
+                raise ValueError("it lists a file outside its folder")
+            found[name] = [folder / item for item in listed]
+        return found
+
+
+def saved_cuts(files: Mapping[str, list[Path]], path: Path) -> list[str]:
+    """What a saved data set lacks, in sentences."""
+    told = []
+    for file in (file for split in files.values() for file in split):
+        name = file.relative_to(path).as_posix()
+        if not file.exists():
+            told.append(f"{name} is missing")
+        elif found := ipc.find_cut(file):
+            told.append(f"{name} {found}")
+    return told
 
 
 def load_saved(path: Path) -> "dict[str, Dataset]":
-    """The splits of a folder made by `save_to_disk`, memory-mapped; a data set without splits has the key ""."""
+    """The splits of a folder made by `save_to_disk`, memory-mapped; a data set without splits has the key "".
+
+    Of one that is not whole what can be read.
+    """
     import datasets
 
     datasets.disable_progress_bars()
+    files = saved_files(path)
     with _loading(f"cannot load the data set {path}"):
+        if saved_cuts(files, path):
+            return {name: _rescue(path / name, shards) for name, shards in files.items()}
         loaded = datasets.load_from_disk(path)
     return dict(loaded) if isinstance(loaded, dict) else {"": loaded}
+
+
+def _rescue(folder: Path, shards: list[Path]) -> "Dataset":
+    import datasets
+    from datasets.table import InMemoryTable
+
+    there = [file for file in shards if file.exists()]
+    if not there:
+        raise ValueError("it is cut short (truncated): none of its files are there")
+    batches = [batch for file in there for batch in ipc.ipc_batches(file, [])]
+    table = pa.Table.from_batches(batches, ipc.ipc_schema(there[0]))
+    return datasets.Dataset(InMemoryTable(table), info=datasets.DatasetInfo.from_directory(str(folder)))
 
 
 def hub_revision(name: str) -> str:
@@ -63,7 +166,11 @@ def hub_revision(name: str) -> str:
     from huggingface_hub import HfApi
 
     with _loading(f"{name} is no file or folder here, and cannot be had from the Hugging Face hub"):
-        return str(HfApi().dataset_info(name, timeout=20).sha)
+        info = HfApi().dataset_info(name, timeout=20)
+    script = f"{name.rpartition('/')[2]}.py"
+    if any(file.rfilename == script for file in getattr(info, "siblings", None) or ()):
+        raise BadInput(f"{name} is loaded by a program of its own, {script}, which is never run; use one of files")
+    return str(info.sha)
 
 
 def load_hub(name: str, config: str | None, split: str | None, revision: str) -> "dict[str, Dataset]":
@@ -93,7 +200,7 @@ def dataset_batches(dataset: "Dataset", columns: list[str] | None = None) -> Ite
     if present := _present(columns, dataset.column_names):
         dataset = dataset.select_columns(present)
     for table in dataset.with_format("arrow").iter(BATCH_ROWS):
-        yield from table.to_batches()
+        yield from map(ipc.checked, table.to_batches())
 
 
 def objects(batch: pa.RecordBatch) -> Iterator[Mapping[str, Any] | BadRow]:
@@ -110,3 +217,37 @@ def objects(batch: pa.RecordBatch) -> Iterator[Mapping[str, Any] | BadRow]:
             yield BadRow("invalid UTF-8")
         except (ValueError, OverflowError, pa.ArrowException):
             yield BadRow("a value that cannot be read")
+
+
+def as_text(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """The batch with its bytes read as text: what writes Parquet often does not say that its strings are some.
+
+    A column in which any value is no UTF-8 stays as it is.
+    """
+    columns = []
+    for column in batch.columns:
+        kind = text_type(column.type)
+        try:
+            columns.append(column if kind == column.type else column.cast(kind))
+        except pa.ArrowException:
+            columns.append(column)
+    return pa.RecordBatch.from_arrays(columns, names=batch.schema.names)
+
+
+def text_type(kind: pa.DataType) -> pa.DataType:
+    """A type with text in the place of bytes, also inside lists, objects and dictionaries."""
+    if pa.types.is_binary(kind):
+        return pa.string()
+    if pa.types.is_large_binary(kind):
+        return pa.large_string()
+    if pa.types.is_binary_view(kind):
+        return pa.string_view()
+    if pa.types.is_list(kind):
+        return pa.list_(kind.value_field.with_type(text_type(kind.value_type)))
+    if pa.types.is_large_list(kind):
+        return pa.large_list(kind.value_field.with_type(text_type(kind.value_type)))
+    if pa.types.is_struct(kind):
+        return pa.struct([field.with_type(text_type(field.type)) for field in kind])
+    if pa.types.is_dictionary(kind) and text_type(kind.value_type) != kind.value_type:
+        return text_type(kind.value_type)
+    return kind

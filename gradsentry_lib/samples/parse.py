@@ -8,6 +8,7 @@ from typing import Any
 from gradsentry_lib.samples.reasons import BadRow, kind, quote
 
 DEPTH_LIMIT = 64  # of brackets; a chat needs three
+NO_TEXT = "invalid UTF-8"
 TOO_DEEP = f"nested deeper than {DEPTH_LIMIT} levels"
 
 
@@ -20,22 +21,21 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return row
 
 
-def _constant(name: str) -> None:
-    raise BadRow(f"invalid JSON: {name} is no JSON number")
-
-
-DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_constant)
+DECODER = json.JSONDecoder(object_pairs_hook=_object)
 
 
 def decode_text(data: bytes) -> str:
     try:
         return data.decode()
     except UnicodeDecodeError as error:
-        raise BadRow(f"invalid UTF-8 at byte {error.start + 1}") from None
+        raise BadRow(f"{NO_TEXT} at byte {error.start + 1}") from None
 
 
 def parse_json(data: bytes) -> dict[str, Any]:
-    """One JSON object. Raises `BadRow` for anything else, a key given twice, NaN and infinities, deep nesting."""
+    """One JSON object. Raises `BadRow` for anything else, a key given twice, deep nesting.
+
+    NaN and infinities are numbers, as they are to the libraries that write and read them.
+    """
     text = decode_text(data.strip(b" \t\r\n"))
     try:
         value = DECODER.decode(text)
@@ -61,14 +61,14 @@ def _is_deep(value: Any) -> bool:
     return bool(level)
 
 
-def parse_csv(data: bytes, header: list[str]) -> dict[str, str]:
+def parse_csv(data: bytes, header: list[str], separator: str = ",") -> dict[str, str]:
     """One CSV row. Raises `BadRow` where it has more or fewer cells than the header."""
-    cells = csv_cells(data)
+    cells = csv_cells(data, separator)
     if len(cells) != len(header):
         raise BadRow(f"ragged row: {len(cells)} cells under {len(header)} columns")
     return dict(zip(header, cells, strict=True))
 
 
-def csv_cells(data: bytes) -> list[str]:
+def csv_cells(data: bytes, separator: str = ",") -> list[str]:
     """The cells of one row, which `pieces.cut_csv` has found to be well formed."""
-    return next(csv.reader(io.StringIO(decode_text(data), newline=""), strict=True))
+    return next(csv.reader(io.StringIO(decode_text(data), newline=""), strict=True, delimiter=separator))

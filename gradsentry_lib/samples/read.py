@@ -1,4 +1,4 @@
-"""Finds out what a source of samples is, by its name and its first bytes."""
+"""Finds out what a source of samples is, by its name and what it holds."""
 
 import re
 from collections.abc import Mapping
@@ -7,22 +7,29 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from gradsentry_lib import settings
 from gradsentry_lib.errors import BadInput
 from gradsentry_lib.files import sha256_json
 from gradsentry_lib.samples import arrow
-from gradsentry_lib.samples.json_array import find_array
-from gradsentry_lib.samples.parse import parse_json
-from gradsentry_lib.samples.pieces import BOM, ROW_LIMIT, open_text
-from gradsentry_lib.samples.row_format import BadRow, make_schema, quote, quote_all, read_row
-from gradsentry_lib.samples.source import Kind, Source, digest, reading
+from gradsentry_lib.samples.container import too_large
+from gradsentry_lib.samples.detect import Asked, find_part, split_name
+from gradsentry_lib.samples.part import Kind, Part
+from gradsentry_lib.samples.row_format import BadRow, make_schema, quote, quote_all
+from gradsentry_lib.samples.shards import files_below, missing_shards, shard_files
+from gradsentry_lib.samples.source import TABLES, Source, digest, reading
 
 SUFFIXES: dict[str, Kind] = {
     ".jsonl": "jsonl",
     ".ndjson": "jsonl",
     ".json": "json",
     ".csv": "csv",
+    ".tsv": "csv",
     ".parquet": "parquet",
+    ".arrow": "arrow",
+    ".feather": "arrow",
 }
+PACKED = (".gz", ".bz2", ".xz", ".zst", ".zip")
+ENDINGS = (*SUFFIXES, *(f"{suffix}{end}" for suffix, kind in SUFFIXES.items() if kind not in TABLES for end in PACKED))
 HUB_NAME = re.compile(r"([A-Za-z0-9][\w.-]*/[\w.-]+)(?::([\w.-]+))?")  # owner/name, or owner/name:config
 PEEK = 1000  # rows looked at for the columns of a JSON source
 
@@ -35,100 +42,106 @@ def open_source(
     roles: Mapping[str, str] | None = None,
     marker: str | None = None,
     turns: Mapping[str, Any] | None = None,
+    encoding: str | None = None,
     separator: str | None = None,
+    max_bytes: int | None = None,
     identify: bool = True,
 ) -> Source:
-    """Opens a file (`.jsonl`, `.json`, `.csv`, plain or `.gz`; `.parquet`), a folder of Parquet files, a data set saved
-    by `datasets`, or a hub data set (`owner/name`, or `owner/name:config`).
+    """Opens a file of JSON or CSV, plain or packed (`.gz`, `.bz2`, `.xz`, `.zst`, a `.zip` of one file); a Parquet,
+    Arrow or Feather file; a folder of such files; a data set saved by `datasets`; or a hub data set (`owner/name`, or
+    `owner/name:config`).
 
     `columns` maps roles to column names where they are not found by themselves: {"prompt": "q", "response": "a"}.
     `split` picks one split of a data set; without it all are read, one after the other. `roles` maps the speakers of
     chats to roles ({"narrator": "assistant"}), `marker` is what stands before the answer in a text, `turns` what a
-    trainer's configuration says of turns (columns.py). Without `identify` a file is not hashed: to look, not to scan.
-    Raises `BadInput`.
+    trainer's configuration says of turns (columns.py). `encoding` and `separator` (of CSV) are found by themselves where
+    they show. `max_bytes`: the most text that is unpacked, `settings.max_bytes()` if left out. Without `identify` a file
+    is not hashed: to look, not to scan. Raises `BadInput`.
     """
-    if separator not in (None, ","):
-        raise BadInput("only commas are read as separators of CSV")
+    limit = settings.max_bytes() if max_bytes is None else max_bytes
     schema = make_schema(columns, roles, marker, turns)
+    asked = Asked(schema, encoding, separator, limit)
     path = Path(source).expanduser()
     with reading(source):
         if path.is_dir():
-            found = _open_folder(path, identify)
+            found = _open_folder(path, asked, identify)
         elif path.is_file():
-            found = _open_file(path, identify)
+            found = _open_file(path, asked, identify)
         elif path.exists():
             raise BadInput(f"{source} is neither a file nor a folder")
-        elif (hub := HUB_NAME.fullmatch(source)) and not _known_suffix(path):
+        elif (hub := HUB_NAME.fullmatch(source)) and not split_name(source)[1]:
             found = _open_hub(hub[1], hub[2], split)
         else:
             raise BadInput(f"there is no file or folder {source}; check the path (a hub data set is owner/name)")
     if split is not None and found.kind not in ("dataset", "hub"):
         raise BadInput(f"{source} has no splits; leave the split out")
-    found = replace(found, schema=schema, split=split)
+    if encoding and found.kind in TABLES:
+        raise BadInput(f"{source} is no text; leave the encoding out")
+    if separator and found.kind != "csv":
+        raise BadInput(f"{source} is no CSV; leave the separator out")
+    found = replace(found, schema=schema, split=split, max_bytes=limit)
     if columns:
         _check_columns(found, columns)
     return found
 
 
+READING = ("columns", "split", "roles", "marker", "turns", "encoding", "separator", "max_bytes")
+
+
 def open_as_told(source: str, options: Mapping[str, Any], identify: bool = True) -> Source:
-    """Opens a source with the reading options of a scan, by the names under which they are kept."""
-    return open_source(
-        source,
-        options.get("columns"),
-        options.get("split"),
-        roles=options.get("roles"),
-        marker=options.get("marker"),
-        turns=options.get("turns"),
-        separator=options.get("separator"),
-        identify=identify,
+    """`open_source` with the reading options of a scan, by the names under which they are kept."""
+    return open_source(source, **{name: options[name] for name in READING if options.get(name)}, identify=identify)
+
+
+def _open_file(path: Path, asked: Asked, identify: bool) -> Source:
+    size = path.stat().st_size
+    if size == 0:
+        raise BadInput(f"{path} is empty; there is nothing to scan")
+    if size > asked.max_bytes:
+        raise BadInput(too_large(str(path), size, asked.max_bytes))
+    part, suffix = find_part(path, path.name, asked)
+    return Source(
+        part.kind, _safe(split_name(path.name)[0]), path, suffix, _identity(path, part.kind, identify), parts=(part,)
     )
 
 
-def _open_file(path: Path, identify: bool) -> Source:
-    suffix = _known_suffix(path)
-    if not suffix:
-        raise BadInput(f"{path} is of no known kind; its name is to end in {', '.join(SUFFIXES)}, or that and .gz")
-    if path.stat().st_size == 0:
-        raise BadInput(f"{path} is empty; there is nothing to scan")
-    kind = SUFFIXES[suffix.removesuffix(".gz")]
-    if kind != "parquet":
-        with open_text(path) as file:
-            if file.read(2) in (b"\xff\xfe", b"\xfe\xff"):
-                raise BadInput(f"{path} is written in UTF-16; save it as UTF-8")
-    if kind == "json" and _is_lines(path):
-        kind = "jsonl"
-    return Source(kind, _safe(path.name[: -len(suffix)]), path, suffix, digest(path, kind) if identify else "")
-
-
-def _known_suffix(path: Path) -> str:
-    """The end of the name that tells the kind of file, in small letters; "" if it tells none."""
-    found = re.search(r"\.(?:(?:jsonl|ndjson|json|csv)(?:\.gz)?|parquet)$", path.name, re.IGNORECASE)
-    return found[0].lower() if found else ""
-
-
-def _is_lines(path: Path) -> bool:
-    """Whether a `.json` file holds JSON Lines: its first line is an object, and more follows or it reads as a row."""
-    with open_text(path) as file:
-        if find_array(file) is not None:
-            return False
-        file.seek(0)
-        lines = (line for line in iter(lambda: file.readline(ROW_LIMIT), b"") if line.strip(BOM + b" \t\r\n"))
-        try:
-            first = parse_json(next(lines, b"").removeprefix(BOM))
-            if next(lines, None) is not None:
-                return True
-            return bool(read_row(first))
-        except BadRow:
-            return False
-
-
-def _open_folder(path: Path, identify: bool) -> Source:
+def _open_folder(path: Path, asked: Asked, identify: bool) -> Source:
     name = _safe(path.absolute().name)
+    below = files_below(path)
+    size = sum(file.stat().st_size for file in below)
+    if size > asked.max_bytes:
+        raise BadInput(too_large(str(path), size, asked.max_bytes))
     if arrow.is_saved_dataset(path):
-        return Source("dataset", name, path, "", digest(path, "dataset") if identify else "")
-    if not arrow.parquet_files(path):
-        raise BadInput(f"{path} holds no data: neither Parquet files nor a data set saved by `datasets`")
-    return Source("parquet", name, path, "", digest(path, "parquet") if identify else "")
+        lacks = arrow.saved_cuts(arrow.saved_files(path), path)
+        return Source("dataset", name, path, "", _identity(path, "dataset", identify), lacks=tuple(lacks))
+    shards = shard_files(path)
+    if not shards:
+        raise BadInput(
+            f"{path} holds no data: neither files that end in {', '.join(SUFFIXES)} nor a data set saved by `datasets`"
+        )
+    names = [file.relative_to(path).as_posix() for file in shards]
+    lacks = missing_shards(names)
+    parts: list[Part] = []
+    for file, told in zip(shards, names, strict=True):
+        if split_name(told)[1] == ".parquet" and not arrow.has_footer(file):
+            lacks.append(f"{told} ends without its footer, so that nothing of it can be read")
+        else:
+            with reading(file):
+                parts.append(find_part(file, told, asked)[0])
+    if not parts:
+        raise BadInput(f"{path} is cut short (truncated): {'; '.join(lacks)}")
+    families = {"json" if part.kind == "jsonl" else part.kind: part for part in reversed(parts)}
+    if len(families) > 1:
+        told = ", ".join(f"{quote(part.name, 80)} ({kind})" for kind, part in sorted(families.items()))
+        raise BadInput(
+            f"{path} holds files of more than one kind: {told}; put those to be scanned into one of their own"
+        )
+    kind = parts[0].kind
+    return Source(kind, name, path, "", _identity(path, kind, identify), parts=tuple(parts), lacks=tuple(lacks))
+
+
+def _identity(path: Path, kind: Kind, identify: bool) -> str:
+    return digest(path, kind) if identify else ""
 
 
 def _open_hub(name: str, config: str | None, split: str | None) -> Source:
@@ -143,10 +156,8 @@ def _safe(name: str) -> str:
 
 def _check_columns(source: Source, mapping: Mapping[str, str]) -> None:
     """Raises `BadInput` if a column that the user named is not there, saying which are."""
-    if source.kind in ("parquet", "dataset", "hub"):
+    if source.kind in TABLES or source.kind == "csv":
         existing = dict.fromkeys(source.column_names())
-    elif source.kind == "csv":
-        existing = dict.fromkeys(source.header())
     else:
         rows = (record.value for record in islice(source.records(), PEEK))
         existing = dict.fromkeys(name for row in rows if not isinstance(row, BadRow) for name in row)

@@ -1,30 +1,33 @@
 """A batch of samples in a file, a folder or on the hub: what it is, and its rows one by one."""
 
+import hashlib
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
+from gradsentry_lib import settings
 from gradsentry_lib.errors import BadInput, SourceChanged
-from gradsentry_lib.files import sha256_file, sha256_json
+from gradsentry_lib.files import sha256_json
 from gradsentry_lib.samples import arrow
-from gradsentry_lib.samples.json_array import cut_array, find_array
+from gradsentry_lib.samples.container import Meter, open_regular
 from gradsentry_lib.samples.json_columns import column_rows, load_columns
 from gradsentry_lib.samples.observed import Observed, holds_text
-from gradsentry_lib.samples.parse import csv_cells, parse_csv, parse_json
-from gradsentry_lib.samples.pieces import BOM, Piece, cut_csv, cut_lines, open_text
-from gradsentry_lib.samples.row_format import DEFAULT, BadRow, Layout, Schema, read_row
+from gradsentry_lib.samples.part import Kind, Part
+from gradsentry_lib.samples.pieces import Piece
+from gradsentry_lib.samples.row_format import DEFAULT, BadRow, Layout, Schema, quote, read_row
 from gradsentry_lib.samples.sample import Reject, Sample
+from gradsentry_lib.samples.shards import shard_files
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
-Kind = Literal["jsonl", "json", "csv", "parquet", "dataset", "hub"]
+TABLES = ("parquet", "arrow", "dataset", "hub")  # the kinds that are no text
 EXCERPT = 200  # characters
 
 
@@ -53,6 +56,35 @@ class Source:
     schema: Schema = DEFAULT
     split: str | None = None
     hub: tuple[str, str | None, str] | None = None
+    parts: tuple[Part, ...] = ()
+    lacks: tuple[str, ...] = ()
+    max_bytes: int = settings.MAX_BYTES
+    cuts: dict[str, list[str]] = field(default_factory=dict, compare=False, repr=False)
+
+    @property
+    def truncated(self) -> str:
+        """Why this is not the whole of what it was, "" as far as is known: all of it once every row was read."""
+        return "; ".join([*self.lacks, *(f"{name} {how}" for name, cuts in self.cuts.items() for how in cuts)])
+
+    @property
+    def is_folder(self) -> bool:
+        """Whether a clean copy of it is a folder."""
+        return self.path is None or self.path.is_dir()
+
+    @property
+    def encoding(self) -> str:
+        """How its text is written ("utf-8", "cp1252", ...), "" where it is none; of many files that of the first."""
+        return "" if self.kind in TABLES else self.parts[0].encoding
+
+    @property
+    def separator(self) -> str | None:
+        """What stands between the cells of CSV; None where there is no CSV."""
+        return self.parts[0].separator if self.kind == "csv" else None
+
+    @property
+    def compression(self) -> str | None:
+        """What its files are packed with: gzip, bzip2, xz, zstd, zip."""
+        return self.parts[0].compression if self.parts else None
 
     def rows(self, observed: Observed | None = None) -> Iterator[Sample | Reject]:
         """Every row in order, a sample or the reason why not. The first readable row sets the layout of the batch.
@@ -73,33 +105,41 @@ class Source:
                     observed.row(value, read)
                 yield read.sample
             except BadRow as reason:
-                yield Reject(row, line, str(reason), _excerpt(raw))
+                yield Reject(row, line, f"{reason}{self._where()}", _excerpt(raw))
+
+    def _where(self) -> str:
+        """The file of many that is being read."""
+        return f" (in {quote(next(reversed(self.cuts)), 120)})" if self.cuts and len(self.parts) > 1 else ""
 
     def records(self, wanted: np.ndarray | None = None, observed: Observed | None = None) -> Iterator[Record]:
         """The rows with the columns that are scored; or the `wanted` rows (sorted row numbers) with all columns."""
-        if self.kind in ("parquet", "dataset", "hub"):
-            return self._table_records(wanted, observed)
-        if self.is_columns:
-            return self._column_records(wanted)
-        return self._text_records(wanted)
+        return self._table_records(wanted, observed) if self.kind in TABLES else self._text_records(wanted)
 
     def _text_records(self, wanted: np.ndarray | None) -> Iterator[Record]:
-        parse = self._parser()
         is_wanted = contains(wanted)
-        for row, piece in enumerate(piece for piece in self.pieces() if piece.is_row):
-            if not is_wanted(row):
+        meter = Meter(self.max_bytes)
+        row = -1
+        for part in self.parts:
+            if part.shape == "columns":
+                for value in column_rows(self.json_columns(part, meter)):
+                    row += 1
+                    if is_wanted(row):
+                        yield Record(row, None, value, value)
                 continue
-            try:
-                value = BadRow(piece.fault) if piece.fault else parse(piece.data)
-            except BadRow as reason:
-                value = reason
-            yield Record(row, piece.line, value, piece.data)
-
-    def _column_records(self, wanted: np.ndarray | None) -> Iterator[Record]:
-        is_wanted = contains(wanted)
-        for row, value in enumerate(column_rows(self.json_columns())):
-            if is_wanted(row):
-                yield Record(row, None, value, value)
+            with reading(part.path):
+                parse = part.parser(self.max_bytes)
+            for piece in self.pieces(part, meter):
+                if not piece.is_row:
+                    continue
+                row += 1
+                if not is_wanted(row):
+                    continue
+                found: Mapping[str, Any] | BadRow
+                try:
+                    found = BadRow(piece.fault) if piece.fault else parse(piece.data)
+                except BadRow as reason:
+                    found = reason
+                yield Record(row, piece.line, found, piece.data)
 
     def _table_records(self, wanted: np.ndarray | None, observed: Observed | None = None) -> Iterator[Record]:
         known = None if wanted is not None else self.schema.names
@@ -114,67 +154,41 @@ class Source:
             rows = np.arange(start, stop)
             if wanted is not None:
                 rows = rows[among(wanted, start, stop)]
-                batch = batch.take(pa.array(rows - start))
+                batch = arrow.take(batch, rows - start)
             start = stop
+            if wanted is None:
+                batch = arrow.as_text(batch)
             for row, value in zip(rows.tolist(), arrow.objects(batch), strict=True):
                 yield Record(row, None, value, "" if isinstance(value, BadRow) else value)
 
-    def json_columns(self) -> dict[str, list[Any]]:
+    def json_columns(self, part: Part, meter: Meter) -> dict[str, Any]:
         """The columns of a JSON object of columns."""
-        assert self.path
-        with reading(self.path):
-            return load_columns(self.path)
+        with reading(part.path), part.open(meter, []) as file:
+            return load_columns(file)
 
-    @property
-    def is_columns(self) -> bool:
-        """Whether this is a JSON object of columns."""
-        if self.kind != "json" or self.path is None:
-            return False
-        with reading(self.path), open_text(self.path) as file:
-            return find_array(file) is None
+    def pieces(self, part: Part, meter: Meter) -> Iterator[Piece]:
+        """The bytes of a text, as UTF-8, row by row with the frame around them."""
+        with reading(part.path):
+            yield from part.pieces(meter, self._cuts_of(part))
 
-    def pieces(self) -> Iterator[Piece]:
-        """The bytes of a text source, row by row with the frame around them."""
-        assert self.path
-        cut = {"jsonl": cut_lines, "csv": cut_csv, "json": cut_array}[self.kind]
-        with reading(self.path), open_text(self.path) as file:
-            yield from cut(file)
-
-    def _parser(self) -> Callable[[bytes], Mapping[str, Any]]:
-        if self.kind != "csv":
-            return parse_json
-        header = self.header()
-        return lambda data: parse_csv(data, header)
-
-    def header(self) -> list[str]:
-        """The column names of a CSV source. Raises `BadInput` where they are unusable."""
-        header = next((piece for piece in self.pieces() if piece.data.strip(BOM + b" \t\r\n")), None)
-        if header is None:
-            return []
-        try:
-            if header.fault:
-                raise BadRow(header.fault)
-            names = csv_cells(header.data)
-        except BadRow as reason:
-            raise BadInput(f"the header of {self.path} cannot be read: {reason}") from None
-        if len(set(names)) < len(names):
-            raise BadInput(f"{self.path} names a column twice; give its columns different names")
-        return names
+    def _cuts_of(self, part: Part) -> list[str]:
+        self.cuts.pop(part.name, None)
+        return self.cuts.setdefault(part.name, [])
 
     def column_names(self) -> list[str]:
-        """The column names of a source of tables."""
-        if self.kind == "parquet":
-            assert self.path
-            with reading(self.path):
-                return [name for file in arrow.parquet_files(self.path) for name in arrow.parquet_schema(file).names]
+        """The column names of a source of tables or of CSV."""
+        found: list[str] = []
+        for part in self.parts:
+            with reading(part.path):
+                found += part.header(self.max_bytes) if part.kind == "csv" else arrow.schema_of(part).names
+        if self.parts:
+            return found
         return [name for dataset in self.splits().values() for name in dataset.column_names]
 
     def _text_columns(self) -> set[str]:
         """The columns of a source of tables that can hold text."""
-        if self.kind == "parquet":
-            assert self.path
-            schemas = [arrow.parquet_schema(file) for file in arrow.parquet_files(self.path)]
-        else:
+        schemas = [arrow.schema_of(part) for part in self.parts]
+        if not self.parts:
             schemas = [dataset.features.arrow_schema for dataset in self.splits().values()]
         return {field.name for schema in schemas for field in schema if holds_text(field.type)}
 
@@ -193,12 +207,10 @@ class Source:
 
     def batches(self, columns: list[str] | None = None) -> Iterator[pa.RecordBatch]:
         """The rows of a source of tables, in order; of all columns or of those named."""
-        if self.kind == "parquet":
-            assert self.path
-            for file in arrow.parquet_files(self.path):
-                with reading(file):
-                    yield from arrow.parquet_batches(file, columns)
-        else:
+        for part in self.parts:
+            with reading(part.path):
+                yield from arrow.part_batches(part, columns, self._cuts_of(part))
+        if not self.parts:
             for dataset in self.splits().values():
                 with reading(self.path or self.name):
                     yield from arrow.dataset_batches(dataset, columns)
@@ -209,20 +221,24 @@ class Source:
             raise SourceChanged(self.path, self.sha256, found)
 
 
-def digest(path: Path, kind: Kind) -> str:
+def digest(path: Path, kind: str) -> str:
     """SHA-256 (hex) of a file's bytes, or of the sorted names and hashes of a folder's files."""
     with reading(path):
-        if path.is_file():
-            return sha256_file(path)
-        files = source_files(path, kind)
-        return sha256_json([[file.relative_to(path).as_posix(), sha256_file(file)] for file in files])
+        if not path.is_dir():
+            return _sha256(path)
+        return sha256_json([[file.relative_to(path).as_posix(), _sha256(file)] for file in source_files(path, kind)])
 
 
-def source_files(path: Path, kind: Kind) -> list[Path]:
+def source_files(path: Path, kind: str) -> list[Path]:
     """The files that make up a source: itself, or those of the folder, in the order in which they are digested."""
-    if path.is_dir() and kind != "parquet":
-        return sorted(file for file in path.rglob("*") if file.is_file())
-    return arrow.parquet_files(path) if path.is_dir() else [path]
+    if not path.is_dir():
+        return [path]
+    return sorted(file for file in path.rglob("*") if file.is_file()) if kind == "dataset" else shard_files(path)
+
+
+def _sha256(path: Path) -> str:
+    with open_regular(path) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def contains(rows: np.ndarray | None) -> Callable[[int], bool]:

@@ -35,7 +35,8 @@ CHUNK_CHARACTERS = 8 << 20
 
 @dataclass(frozen=True)
 class Counts:
-    """read = readable + rejected. `notes`: how rows were read, in sentences; `unread`: text that no layout used."""
+    """read = readable + rejected. `notes`: how rows were read, in sentences; `unread`: text that no layout used;
+    `truncated`: how the source is cut short, in sentences, "" where it is not."""
 
     read: int
     readable: int
@@ -43,6 +44,7 @@ class Counts:
     layout: str = ""
     notes: tuple[str, ...] = ()
     unread: tuple[UnreadColumn, ...] = ()
+    truncated: str = ""
 
 
 def write_samples(source: Source, samples_path: Path, rejected_path: Path, limit: int | None = None) -> Counts:
@@ -76,15 +78,18 @@ def write_samples(source: Source, samples_path: Path, rejected_path: Path, limit
             if chunk:
                 samples.write_table(_to_table(chunk))
         if readable == 0:
+            cut = f"; it is cut short (truncated): {source.truncated}" if source.truncated else ""
             if first is None:
-                raise BadInput(f"{source.path or source.name} holds no rows; there is nothing to scan")
+                raise BadInput(f"{source.path or source.name} holds no rows; there is nothing to scan{cut}")
             where = f"line {first.line}" if first.line else f"row {first.row}"
             raise BadInput(
                 f"none of the {rejected} rows of {source.path or source.name} can be read; "
                 f"the first, {where}: {first.reason} (all of them: {rejected_path}; "
-                "`gradsentry formats` shows what can be read, --column says what can't be guessed)"
+                f"`gradsentry formats` shows what can be read, --column says what can't be guessed){cut}"
             )
-    return Counts(readable + rejected, readable, rejected, observed.layout, observed.notes, observed.unread)
+    return Counts(
+        readable + rejected, readable, rejected, observed.layout, observed.notes, observed.unread, source.truncated
+    )
 
 
 def read_samples(path: Path, rows_per_chunk: int = 4096) -> Iterator[list[Sample]]:

@@ -1,8 +1,11 @@
 """What leaves the house: the clean part of a source, as it came, and the quarantined rows with their reasons."""
 
 import base64
+import bz2
 import gzip
+import lzma
 import math
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import date, datetime, time
@@ -14,9 +17,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gradsentry_lib.files import atomic_path, workshop
-from gradsentry_lib.samples import arrow
+from gradsentry_lib.samples import arrow, ipc
+from gradsentry_lib.samples.container import Meter, archive_of, only_member, zstd
+from gradsentry_lib.samples.encoding import encode
+from gradsentry_lib.samples.json_columns import column_rows, without
+from gradsentry_lib.samples.part import Part
 from gradsentry_lib.samples.row_format import BadRow
-from gradsentry_lib.samples.source import Source, among, contains
+from gradsentry_lib.samples.source import Source, among, contains, reading
 from gradsentry_lib.samples.table import json_line
 
 GROUP_BYTES = 16 << 20  # of rows in memory before a row group of Parquet is written
@@ -27,18 +34,19 @@ QUARANTINE_COLUMNS = ["row", "sample_id", "verdict", "reasons", "entropy"]  # of
 def write_clean(source: Source, removed: np.ndarray, path: Path) -> int:
     """Writes the source without its `removed` rows (int64, sorted, rejected ones included); returns the number left.
 
-    Order, columns, types, metadata and file format are the source's; of text files every byte of a row, header and
-    blank lines included. `path` is a file or, where the source is a folder or on the hub, a folder; it is replaced as a
-    whole. Raises `BadInput` and writes nothing if the source has changed since it was opened.
+    Order, columns, types, metadata and file format are the source's, packing, encoding and the names of many files too;
+    of text every byte of a row, header and blank lines included. A JSON array that is cut short is closed. `path` is a
+    file or, where the source is a folder or on the hub, a folder; it is replaced as a whole. Raises `BadInput` and
+    writes nothing if the source has changed since it was opened.
     """
     source.verify()
-    with (atomic_folder if source.suffix == "" else atomic_path)(path) as place:
+    with (atomic_folder if source.is_folder else atomic_path)(path) as place:
         if source.kind == "parquet":
             rows = _clean_parquet(source, removed, place)
+        elif source.kind == "arrow":
+            rows = _clean_arrow(source, removed, place)
         elif source.kind in ("dataset", "hub"):
             rows = _clean_dataset(source, removed, place)
-        elif source.is_columns:
-            rows = _clean_columns(source, removed, place)
         else:
             rows = _clean_text(source, removed, place)
         source.verify()  # nor has it changed under our hands
@@ -47,39 +55,66 @@ def write_clean(source: Source, removed: np.ndarray, path: Path) -> int:
 
 def _clean_text(source: Source, removed: np.ndarray, place: Path) -> int:
     is_removed = contains(removed)
+    meter = Meter(source.max_bytes)
     row = written = 0
-    with _writing(place, packed=source.suffix.endswith(".gz")) as file:
-        for piece in source.pieces():
-            if piece.is_row:
-                row += 1
-                if is_removed(row - 1):
-                    continue
-                if piece.fault:
-                    raise ValueError(f"row {row - 1} was rejected ({piece.fault}) and cannot be clean")
-                if source.kind == "json" and written:
-                    file.write(b",")
-                written += 1
-            file.write(piece.data)
+    for part in source.parts:
+        with packing(_target(source, part, place), part) as file:
+            if part.shape == "columns":
+                columns = source.json_columns(part, meter)
+                total = sum(1 for _ in column_rows(columns))
+                kept = _kept(row, row + total, removed).tolist()
+                file.write(encode(without(columns, kept), part.encoding))
+                row, written = row + total, written + len(kept)
+                continue
+            follows = False  # a row stands before it in its array
+            for piece in source.pieces(part, meter):
+                if piece.is_row:
+                    row += 1
+                    if is_removed(row - 1):
+                        continue
+                    if piece.fault:
+                        raise ValueError(f"row {row - 1} was rejected ({piece.fault}) and cannot be clean")
+                    written += 1
+                if follows and piece.is_row and part.shape == "array":
+                    file.write(encode(b",", part.encoding))
+                follows = piece.is_row
+                file.write(encode(piece.data, part.encoding))
     return written
 
 
+def _target(source: Source, part: Part, place: Path) -> Path:
+    """Where the clean copy of a part goes: the same name in the folder, if the source is one."""
+    if not source.is_folder:
+        return place
+    target = place / part.name
+    target.parent.mkdir(parents=True, exist_ok=True)
+    return target
+
+
 @contextmanager
-def _writing(place: Path, packed: bool) -> Iterator[IO[bytes]]:
+def packing(place: Path, part: Part) -> Iterator[IO[bytes]]:
+    """A new file, packed as the part is. No clock goes in: the same rows give the same bytes."""
     with place.open("wb") as file:
-        if packed:
-            with gzip.GzipFile("", "wb", fileobj=file, mtime=0) as packing:  # no clock: the same rows, the same bytes
-                yield cast(IO[bytes], packing)
-        else:
+        if part.compression is None:
             yield file
+        elif part.compression == "zip":
+            with archive_of(part.path) as archive:
+                member = only_member(archive, part.path)
+            told = zipfile.ZipInfo(member.filename, member.date_time)
+            told.compress_type, told.external_attr = member.compress_type, member.external_attr
+            with zipfile.ZipFile(file, "w") as made, made.open(told, "w", force_zip64=True) as packed:
+                yield packed
+        else:
+            with _packed(file, part.compression) as packed:
+                yield packed
 
 
-def _clean_columns(source: Source, removed: np.ndarray, place: Path) -> int:
-    columns = source.json_columns()
-    total = len(next(iter(columns.values())))
-    kept = _kept(0, total, removed).tolist()
-    with _writing(place, packed=source.suffix.endswith(".gz")) as file:
-        file.write(json_line({name: [values[row] for row in kept] for name, values in columns.items()}))
-    return len(kept)
+def _packed(file: IO[bytes], compression: str) -> IO[bytes]:
+    if compression == "gzip":
+        return cast(IO[bytes], gzip.GzipFile("", "wb", fileobj=file, mtime=0))
+    if compression == "bzip2":
+        return cast(IO[bytes], bz2.BZ2File(file, "wb"))
+    return cast(IO[bytes], lzma.LZMAFile(file, "wb") if compression == "xz" else zstd.ZstdFile(file, "wb"))
 
 
 def _kept(start: int, stop: int, removed: np.ndarray) -> np.ndarray:
@@ -88,17 +123,15 @@ def _kept(start: int, stop: int, removed: np.ndarray) -> np.ndarray:
 
 
 def _clean_parquet(source: Source, removed: np.ndarray, place: Path) -> int:
-    assert source.path
     start = written = 0
-    for file in arrow.parquet_files(source.path):
-        target = place if source.path.is_file() else place / file.relative_to(source.path)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        metadata = pq.read_metadata(file)
+    for part in source.parts:
+        metadata = pq.read_metadata(part.path)
         codec = metadata.row_group(0).column(0).compression if metadata.num_rows else "SNAPPY"
+        schema = arrow.parquet_schema(part.path)
         group: list[pa.RecordBatch] = []
-        with pq.ParquetWriter(target, arrow.parquet_schema(file), compression=codec) as writer:
-            for batch in arrow.parquet_batches(file):
-                group.append(batch.take(pa.array(_kept(start, start + batch.num_rows, removed))))
+        with pq.ParquetWriter(_target(source, part, place), schema, compression=codec) as writer:
+            for batch in arrow.parquet_batches(part.path):
+                group.append(arrow.take(batch, _kept(start, start + batch.num_rows, removed)))
                 start += batch.num_rows
                 written += group[-1].num_rows
                 if sum(b.nbytes for b in group) >= GROUP_BYTES or sum(b.num_rows for b in group) >= GROUP_ROWS:
@@ -106,6 +139,24 @@ def _clean_parquet(source: Source, removed: np.ndarray, place: Path) -> int:
                     group = []
             if group:
                 writer.write_table(pa.Table.from_batches(group))
+    return written
+
+
+def _clean_arrow(source: Source, removed: np.ndarray, place: Path) -> int:
+    start = written = 0
+    for part in source.parts:
+        schema = ipc.ipc_schema(part.path)
+        options = pa.ipc.IpcWriteOptions(
+            compression="lz4" if ipc.is_compressed(part.path) else None,
+            unify_dictionaries=True,
+        )
+        new = pa.ipc.new_file if ipc.is_file_format(part.path) else pa.ipc.new_stream
+        with reading(part.path), new(str(_target(source, part, place)), schema, options=options) as writer:
+            for batch in ipc.ipc_batches(part.path, []):
+                kept = arrow.take(batch, _kept(start, start + batch.num_rows, removed))
+                start += batch.num_rows
+                written += kept.num_rows
+                writer.write_batch(kept)
     return written
 
 

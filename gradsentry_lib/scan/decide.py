@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from gradsentry_lib.files import atomic_path, has_digest, sha256_file, write_json
-from gradsentry_lib.filtering.gate import GateLimits, check_gate, gate_passed
+from gradsentry_lib.filtering.gate import GateLimits, check_gate, gate_passed, gate_settings
 from gradsentry_lib.filtering.policy import DEFAULT_POLICY, RULES, Judgement, check_policy, judge
 from gradsentry_lib.filtering.threshold import ThresholdConfig
 from gradsentry_lib.filtering.verdict import Override, count_verdicts
@@ -106,9 +106,17 @@ def decide(batch: Ingested, scored: Scored, store: Store, run: Run, config: Deci
     _write_files(folder, judgement, scores["entropy"].to_numpy())
     counts = count_verdicts(judgement.verdicts)
     trust = judgement.trust if config.policy == "paper" else None
-    checks = check_gate(judgement.verdicts, read=batch.read, rejected=batch.rejected, trust=trust, limits=limits)
+    checks = check_gate(
+        judgement.verdicts,
+        read=batch.read,
+        rejected=batch.rejected,
+        trust=trust,
+        limits=limits,
+        truncated=batch.truncated,
+    )
+    gate_told = gate_settings(limits, batch.truncated)
     verdicts = FileRef(folder / "verdicts.parquet", sha256_file(folder / "verdicts.parquet"))
-    inputs = gate_inputs_sha256(verdicts.sha256, asdict(limits))
+    inputs = gate_inputs_sha256(verdicts.sha256, gate_told)
     decided = Decided(
         batch_key=batch.batch_key,
         score_key=scored.score_key,
@@ -163,7 +171,7 @@ def decide(batch: Ingested, scored: Scored, store: Store, run: Run, config: Deci
             batch_key=batch.batch_key,
             decision=0,
             verdicts_sha256=verdicts.sha256,
-            limits=asdict(limits),
+            limits=gate_told,
             inputs_sha256=inputs,
             passed=decided.gate_passed,
             checks=decided.checks,

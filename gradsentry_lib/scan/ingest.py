@@ -23,7 +23,8 @@ class Ingested:
     """A batch as it was read: `read` = `readable` + `rejected`. Paths are absolute; JSON beside the files (batch.json).
 
     `source`: where the source is; `options`: what else the reader was told (columns, roles, marker, turns, split,
-    limit). `layout`, `notes`: how rows were read; `unread`: columns with text that were not.
+    limit, encoding, separator, max_bytes). `layout`, `notes`: how rows were read; `unread`: columns with text that were
+    not; `truncated`: how the source is cut short, "" where it is whole.
     """
 
     batch_key: str
@@ -39,6 +40,7 @@ class Ingested:
     layout: str = ""
     notes: tuple[str, ...] = ()
     unread: tuple[UnreadColumn, ...] = ()
+    truncated: str = ""
 
     @contextmanager
     def held(self, store: Store) -> Iterator[Source]:
@@ -55,7 +57,7 @@ class Ingested:
 
 def batch_key(source: Source, options: Mapping[str, Any]) -> str:
     """File stem and the first 8 hex digits of the source's SHA-256; other reading options make another batch."""
-    told = {name: value for name, value in options.items() if value}
+    told = {name: value for name, value in options.items() if value and name != "max_bytes"}  # a limit changes no row
     return f"{source.name}-{source.sha256[:8]}" + (f"-{sha256_json(told)[:4]}" if told else "")
 
 
@@ -91,6 +93,7 @@ def ingest(source: Source, store: Store, run: Run, options: Mapping[str, Any] | 
             layout=counts.layout,
             notes=counts.notes,
             unread=counts.unread,
+            truncated=counts.truncated,
         )
     _record(batch, source, store, run)
     return batch
@@ -113,6 +116,7 @@ def _record(batch: Ingested, source: Source, store: Store, run: Run) -> None:
                 rows_read=batch.read,
                 readable=batch.readable,
                 rejected_rows=batch.rejected,
+                truncated=batch.truncated or None,
                 run_id=run.run_id,
             )
         )

@@ -1,6 +1,5 @@
 """The steps of a scan once more, to check their recorded results (ledger/verify.py). Writes nothing into the store."""
 
-import gzip
 import json
 import tempfile
 from collections import Counter
@@ -11,12 +10,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from gradsentry_lib import settings
 from gradsentry_lib.errors import BadInput
 from gradsentry_lib.filtering.policy import judge
 from gradsentry_lib.filtering.threshold import ThresholdConfig
 from gradsentry_lib.filtering.verdict import Override
 from gradsentry_lib.ledger import Batch, Decision, Output, Scan, ThresholdRecord
 from gradsentry_lib.ledger.evidence import Recompute
+from gradsentry_lib.samples import arrow
+from gradsentry_lib.samples.container import Meter, find_compression, open_regular, open_unpacked
+from gradsentry_lib.samples.ipc import ipc_batches
 from gradsentry_lib.samples.read import open_as_told
 from gradsentry_lib.samples.source import digest
 from gradsentry_lib.samples.table import read_samples
@@ -57,7 +60,7 @@ def clean_rows(batch: Batch, decision: Decision, output: Output) -> str:
     source = open_as_told(str(batch.source.path), options)
     if source.sha256 != batch.source.sha256:
         raise BadInput("the source has changed too")
-    if source.suffix == "":
+    if source.is_folder:
         raise BadInput("the rows of folders are not compared")
     kept = pq.read_table(decision.verdicts.file, columns=["row"], filters=[("verdict", "=", "clean")])["row"]
     total = batch.rows_read if not options.get("limit") else sum(1 for _ in source.records())
@@ -94,14 +97,19 @@ def describe(expected: Iterable[bytes], found: Iterable[bytes]) -> str:
 
 
 def _lines(path: Path) -> Iterable[bytes]:
-    """A text file's lines; the rows of a Parquet file as JSON."""
+    """A text file's lines, unpacked; the rows of a table as JSON."""
     if path.suffix == ".parquet":
-        with pq.ParquetFile(path) as file:
-            for batch in file.iter_batches():
-                yield from (json.dumps(row, default=str, sort_keys=True).encode() for row in batch.to_pylist())
-    elif path.suffix == ".gz":
-        with gzip.open(path) as packed:
-            yield from packed
-    else:
-        with path.open("rb") as text:
-            yield from text
+        yield from _rows(arrow.parquet_batches(path))
+        return
+    if path.suffix in (".arrow", ".feather"):
+        yield from _rows(ipc_batches(path, []))
+        return
+    with open_regular(path) as file:
+        compression = find_compression(file.read(10))
+    with open_unpacked(path, compression, Meter(settings.max_bytes()), []) as text:
+        yield from text
+
+
+def _rows(batches: Iterable[pa.RecordBatch]) -> Iterable[bytes]:
+    for batch in batches:
+        yield from (json.dumps(row, default=str, sort_keys=True).encode() for row in batch.to_pylist())

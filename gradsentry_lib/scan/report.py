@@ -52,7 +52,7 @@ def write_report(batch: Ingested, decided: Decided, store: Store, state: GateSta
         threshold=evidence.threshold,
         trust=evidence.trust,
         points=_points(verdicts),
-        remarks=(*decided.remarks, *map(str, released_elsewhere(store, batch.batch_key))),
+        remarks=(*_cut_short(batch), *decided.remarks, *map(str, released_elsewhere(store, batch.batch_key))),
         groups=tuple(_group(group) for group in evidence.groups),
         rows=_rows(flagged, texts, evidence.groups),
         unscored=_rows(unscored, texts, ()),
@@ -72,6 +72,10 @@ def _reading(store: Store, batch: Ingested) -> Reading:
         for s in first
     )
     return Reading(batch.layout, batch.notes, tuple(column.share(batch.readable) for column in batch.unread), rows)
+
+
+def _cut_short(batch: Ingested) -> tuple[str, ...]:
+    return (f"The source is cut short, so rows of it are missing: {batch.truncated}.",) if batch.truncated else ()
 
 
 def _rejected(store: Store, batch: Ingested) -> Path:

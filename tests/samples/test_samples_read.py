@@ -125,7 +125,10 @@ def test_places_that_hold_no_data(tmp_path):
     folder = tmp_path / "folder"
     (folder / "sub").mkdir(parents=True)
     (folder / "notes.txt").touch()
-    assert error(folder) == f"{folder} holds no data: neither Parquet files nor a data set saved by `datasets`"
+    assert error(folder) == (
+        f"{folder} holds no data: neither files that end in .jsonl, .ndjson, .json, .csv, .tsv, .parquet, .arrow, "
+        ".feather nor a data set saved by `datasets`"
+    )
     odd = tmp_path / "batch.xlsx"
     odd.write_text("x")
     assert error(odd).startswith(f"{odd} is of no known kind; its name is to end in .jsonl, ")
@@ -133,28 +136,24 @@ def test_places_that_hold_no_data(tmp_path):
 
 
 # No time of writing in it: the bytes are part of the test's name, which every worker is to agree on.
-CUT_GZIP = gzip.compress(b'{"prompt": "a"}\n' * 99, mtime=0)[:-9]
+FLIPPED_GZIP = gzip.compress(b'{"prompt": "a"}\n' * 99, mtime=0)[:-8] + b"\0" * 8
 
 
 @pytest.mark.parametrize(
     ("name", "data", "expected"),
     [
-        ("a.jsonl", "{}".encode("utf-16"), "{path} is written in UTF-16; save it as UTF-8"),
-        ("a.parquet", b"PAR1 no", "cannot read {path}: "),
-        ("a.jsonl.gz", b"no gzip", "cannot read {path}: Not a gzipped file (b'no')"),
-        ("a.jsonl.gz", CUT_GZIP, "cannot read {path}: Compressed file ended"),
-        (
-            "a.json",
-            b'[{"prompt": "a"}',
-            "cannot read {path}: the array of rows is never closed; is the file cut short?",
-        ),
+        ("a.parquet", b"PAR1 no", "{path} is cut short (truncated): a Parquet file cannot be read without its footer"),
+        ("a.parquet", b"no", "{path} is no Parquet file, whatever it is called"),
+        ("a.jsonl.gz", FLIPPED_GZIP, "cannot read {path}: its gzip packing is damaged: "),
+        ("a.jsonl.gz", b"\x1f\x8b\x08 no gzip", "cannot read {path}: its gzip packing is damaged: "),
+        ("a.arrow", b"ARROW1 no", "cannot read {path}: "),
         ("a.json", b"[{}] [{}]", "cannot read {path}: what stands around the array of rows is not valid JSON"),
         ("a.json", b"[{}]" + b" " * (3 << 20) + b"[{}]", "cannot read {path}: what stands around the array"),
         ("a.json", b'{"data": [{}], "data": [{}]}', "cannot read {path}: what stands around the array"),
         (
             "a.json",
-            b'{"data": [{}], "more": [{}]}',
-            "cannot read {path}: 'more' stands beside \"data\" and is not scored; put the rows in a file of one array",
+            b'{"data": [{}], "more": {"rows": [[1]]}}',
+            "cannot read {path}: 'more' stands beside the rows and is not scored; put the rows in a file of one array",
         ),
         ("a.json", b'{"a": 1}', "cannot read {path}: a JSON file is to be an array of rows, an object with the rows"),
         ("a.json", b'{"a": [1], "b": []}', "cannot read {path}: a JSON file is to be an array of rows"),
@@ -188,7 +187,7 @@ def test_a_file_that_may_not_be_read(tmp_path, monkeypatch):
     def refuse(*_):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("pathlib.Path.open", refuse)
+    monkeypatch.setattr("os.open", refuse)
     assert error(path) == f"cannot read {path}: Permission denied"
 
 
