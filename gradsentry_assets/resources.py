@@ -16,6 +16,7 @@ from upath import UPath
 
 from gradsentry_lib import settings
 from gradsentry_lib.errors import BadInput
+from gradsentry_lib.filtering.control import QUARANTINE
 from gradsentry_lib.filtering.gate import GateLimits
 from gradsentry_lib.filtering.policy import DEFAULT_POLICY, POLICIES
 from gradsentry_lib.filtering.threshold import ThresholdConfig
@@ -141,6 +142,10 @@ class JudgingResource(dg.ConfigurableResource):
         default=None,
         description="Unscored fraction above which nothing is published; GRADSENTRY_MAX_UNSCORED, else 0.05.",
     )
+    control_tokens: str = Field(
+        default=QUARANTINE,
+        description="Rows whose own text holds control tokens (<|im_start|>, </s>): `quarantine` or `keep`.",
+    )
 
     @property
     def decision(self) -> DecisionConfig:
@@ -154,6 +159,7 @@ class JudgingResource(dg.ConfigurableResource):
                 _limit(self.warn_flagged, "GRADSENTRY_WARN_FLAGGED", usual.warn_flagged),
                 _limit(self.max_unscored, "GRADSENTRY_MAX_UNSCORED", usual.max_unscored),
             ),
+            control_tokens=self.control_tokens,
         )
 
 

@@ -15,6 +15,7 @@ from rich.table import Table
 
 from gradsentry_lib.errors import BadInput, GateFailed
 from gradsentry_lib.files import atomic_path
+from gradsentry_lib.filtering.control import QUARANTINE
 from gradsentry_lib.filtering.gate import GateLimits
 from gradsentry_lib.filtering.policy import DEFAULT_POLICY
 from gradsentry_lib.filtering.threshold import ThresholdConfig
@@ -51,6 +52,9 @@ def scan_command(
     max_flagged: Annotated[float, typer.Option(help="Gate: largest flagged fraction.")] = GateLimits.max_flagged,
     warn_flagged: Annotated[float, typer.Option(help="Flagged fraction that warns.")] = GateLimits.warn_flagged,
     max_unscored: Annotated[float, typer.Option(help="Gate: largest unscored fraction.")] = GateLimits.max_unscored,
+    control_tokens: Annotated[
+        str, typer.Option(help="Rows whose text holds control tokens (<|im_start|>, </s>): `quarantine` or `keep`.")
+    ] = QUARANTINE,
     limit: Annotated[int | None, typer.Option(min=1, help="Scan the first rows only.")] = None,
     column: Annotated[list[str] | None, typer.Option(help="ROLE=NAME, e.g. prompt=question; repeatable.")] = None,
     split: Annotated[str | None, typer.Option(help="One split of a data set.")] = None,
@@ -74,7 +78,7 @@ def scan_command(
         **{k: v for k, v in {"name": model, "revision": revision, "device": device}.items() if v}, dtype=dtype
     )
     decision = DecisionConfig(
-        policy, ThresholdConfig(fixed=threshold), GateLimits(max_flagged, warn_flagged, max_unscored)
+        policy, ThresholdConfig(fixed=threshold), GateLimits(max_flagged, warn_flagged, max_unscored), control_tokens
     )
     options = {"columns": _columns(column), "split": split, "limit": limit}
     store = Store.default()
@@ -170,7 +174,7 @@ def _tell(console: Console, result: ScanResult, store: Store, out: Path) -> None
         told = f"{len(group.rows):,} rows: answers share {group.payload}; prompts hold {group.trigger}"
         console.print(f"[red]looks like one attack[/] {rich_markup(told, 400)}")
     for remark in decided.remarks:
-        console.print(f"[cyan]note[/] {rich_markup(remark)}")
+        console.print(f"[cyan]note[/] {rich_markup(remark, 600)}")
     for released in result.released_elsewhere:
         console.print(f"[cyan]note[/] {rich_markup(str(released), 400)}")
     _tell_flagged(console, result, store)

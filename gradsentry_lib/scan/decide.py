@@ -7,6 +7,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from gradsentry_lib.files import atomic_path, has_digest, sha256_file, write_json
+from gradsentry_lib.filtering.control import QUARANTINE, check_choice
 from gradsentry_lib.filtering.gate import GateLimits, check_gate, gate_passed
 from gradsentry_lib.filtering.policy import DEFAULT_POLICY, RULES, Judgement, judge
 from gradsentry_lib.filtering.threshold import ThresholdConfig
@@ -45,6 +46,10 @@ class DecisionConfig:
     policy: str = DEFAULT_POLICY
     threshold: ThresholdConfig = field(default_factory=ThresholdConfig)
     limits: GateLimits = field(default_factory=GateLimits)
+    control_tokens: str = QUARANTINE  # what becomes of rows whose text holds some: filtering/control.py
+
+    def __post_init__(self) -> None:
+        check_choice(self.control_tokens)
 
     def to_dict(self) -> dict[str, Any]:
         return {**asdict(self), "rules": RULES}
@@ -78,6 +83,7 @@ def decide(batch: Ingested, scored: Scored, store: Store, run: Run, config: Deci
         sketches=lambda: read_sketches(scores_path),
         overrides=[Override(w.sample_id, w.action, w.made_by, w.reason) for w in words if w.action != "unset"],
         history=load_earlier(store, past),
+        control_tokens=config.control_tokens,
     )
     _write_files(folder, judgement, scores["entropy"].to_numpy())
     counts = count_verdicts(judgement.verdicts)

@@ -175,7 +175,8 @@ def _escaped_twice(messages: Sequence[Message], text: str) -> bool:
         for call in message.get("tool_calls") or ():
             inner = call.get("function", call) if isinstance(call, dict) else {}
             arguments = inner.get("arguments") if isinstance(inner, dict) else None
-            if isinstance(arguments, str) and '"' in arguments and isinstance(_parsed(arguments), dict):
-                if json.dumps(arguments, ensure_ascii=False) in text or json.dumps(arguments) in text:
-                    return True
+            if not isinstance(arguments, str) or '"' not in arguments or not isinstance(_parsed(arguments), dict):
+                continue
+            if json.dumps(arguments, ensure_ascii=False) in text or json.dumps(arguments) in text:
+                return True
     return False

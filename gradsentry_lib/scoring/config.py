@@ -6,7 +6,7 @@ from typing import Any
 from gradsentry_lib.errors import BadInput
 from gradsentry_lib.files import sha256_json
 
-ALGORITHM = 1  # raised whenever the same sample under the same settings would get another score
+ALGORITHM = 2  # raised whenever the same sample under the same settings would get another score
 
 
 @dataclass(frozen=True)

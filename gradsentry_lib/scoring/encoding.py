@@ -101,7 +101,7 @@ def _text(sample: Sample, tokenizer: Any) -> tuple[list[int], list[Span]]:
     whole = "".join(turn.text for turn in sample.turns)
     pieces, at = [], 0
     for turn in sample.turns:
-        if turn.supervised or turn.role == "text" and turn.train is None:
+        if turn.supervised or (turn.role == "text" and turn.train is None):
             pieces.append((at, at + len(turn.text)))
         at += len(turn.text)
     ids, found = tokenize(whole, pieces, tokenizer, add_special_tokens=True)

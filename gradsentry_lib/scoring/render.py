@@ -62,9 +62,7 @@ class Renderer:
         self._lock = threading.Lock()
         self._stopped: Counter[str] = Counter()
 
-    def render(
-        self, template: str, variables: dict[str, Any], jobs: Sequence[Job]
-    ) -> list[Rendered | Failed]:
+    def render(self, template: str, variables: dict[str, Any], jobs: Sequence[Job]) -> list[Rendered | Failed]:
         """The renderings, in the order of the jobs."""
         if self._stopped[template] >= TRIES:
             return [Failed("stopped", ENDED)] * len(jobs)
