@@ -63,7 +63,7 @@ WRITTEN = (
         "<|channel|>",
         "<|call|>",
     ),
-    *("<think>", "</think>", "<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>"),
+    *("<|return|>", "<think>", "</think>", "<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>"),
 )
 CALL = {"type": "function", "id": "abcdefghi", "function": {"name": "weather", "arguments": {"city": "Oslo"}}}
 TOOLS = json.dumps([{"type": "function", "function": {"name": "weather", "description": "Tells the weather."}}])
