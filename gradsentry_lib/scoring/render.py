@@ -13,6 +13,7 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -79,7 +80,11 @@ class Renderer:
         process, self._process = self._process, None
         if process is not None:
             process.kill()
-            process.communicate()
+            process.wait()
+            for stream in (process.stdin, process.stdout):
+                with suppress(OSError):  # what was not sent yet has nowhere to go
+                    assert stream is not None
+                    stream.close()
 
     def _ask(self, line: str) -> str | None:
         """The process's answer to a line, None where it died over it."""
@@ -93,7 +98,7 @@ class Renderer:
             process.stdin.flush()
             if _ready(process.stdout) and (answer := process.stdout.readline()).endswith("\n"):
                 return answer
-        except BrokenPipeError:
+        except (BrokenPipeError, ValueError):  # it is gone; or its input was closed
             pass
         self.close()
         return None
