@@ -75,6 +75,7 @@ def score_table(samples: pa.Table, values: np.ndarray, draw: np.random.Generator
             "truncated": np.zeros(rows, bool),
             "sketch": pa.array([b""] * rows, pa.binary()),
             "failure": pa.array([""] * rows),
+            "control_tokens": pa.array([""] * rows),
         }
     ).cast(BATCH_SCORE_SCHEMA)
 

@@ -16,6 +16,7 @@ from upath import UPath
 
 from gradsentry_lib import settings
 from gradsentry_lib.errors import BadInput
+from gradsentry_lib.filtering.control import QUARANTINE
 from gradsentry_lib.filtering.policy import DEFAULT_POLICY, POLICIES
 from gradsentry_lib.filtering.threshold import ThresholdConfig
 from gradsentry_lib.scan.decide import DecisionConfig
@@ -165,6 +166,10 @@ class JudgingResource(dg.ConfigurableResource):
     limits_reason: str = Field(
         default="", description="Why they are looser; recorded and shown. GRADSENTRY_LIMITS_REASON if empty."
     )
+    control_tokens: str = Field(
+        default=QUARANTINE,
+        description="Rows whose own text holds control tokens (<|im_start|>, </s>): `quarantine` or `keep`.",
+    )
 
     @property
     def decision(self) -> DecisionConfig:
@@ -176,6 +181,7 @@ class JudgingResource(dg.ConfigurableResource):
             limits={name: _limit(getattr(self, name), f"GRADSENTRY_{name.upper()}") for name in names},
             limits_by=self.limits_by or os.environ.get("GRADSENTRY_LIMITS_BY", ""),
             limits_reason=self.limits_reason or os.environ.get("GRADSENTRY_LIMITS_REASON", ""),
+            control_tokens=self.control_tokens,
         )
 
     def check(self) -> None:

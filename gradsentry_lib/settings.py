@@ -20,16 +20,6 @@ def landing() -> str:
     return os.environ.get("GRADSENTRY_LANDING") or str(home() / "landing")
 
 
-def max_bytes() -> int:
-    """How large an arriving file or folder may be, in bytes. `GRADSENTRY_MAX_BYTES` (a number, or one with K, M, G or
-    T behind it: powers of 1024), else 10 GiB. Raises BadInput."""
-    given = os.environ.get("GRADSENTRY_MAX_BYTES") or "10G"
-    found = re.fullmatch(r"([0-9]{1,18})([KMGT]?)(i?B)?", given.strip(), re.IGNORECASE)
-    if not found or not int(found[1]):
-        raise BadInput(f"GRADSENTRY_MAX_BYTES is no size: {given!r}; give a number of bytes, or one like 500M or 10G")
-    return int(found[1]) << 10 * " KMGT".index(found[2].upper() or " ")
-
-
 def model() -> str:
     """The scoring model: a folder, a hub name, or `embedded`. `GRADSENTRY_MODEL`."""
     return os.environ.get("GRADSENTRY_MODEL") or EMBEDDED

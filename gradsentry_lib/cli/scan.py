@@ -15,6 +15,7 @@ from rich.table import Table
 from gradsentry_lib.cli import reading
 from gradsentry_lib.cli.handout import EVIDENCE, Target
 from gradsentry_lib.errors import GateFailed
+from gradsentry_lib.filtering.control import QUARANTINE
 from gradsentry_lib.filtering.policy import DEFAULT_POLICY
 from gradsentry_lib.filtering.threshold import ThresholdConfig
 from gradsentry_lib.report.escape import rich_markup
@@ -58,6 +59,9 @@ def scan_command(
     ] = None,
     by: Annotated[str, typer.Option("--by", help="Your name, for limits looser than the store's own.")] = "",
     reason: Annotated[str, typer.Option("--reason", help="Why they are looser; recorded and shown.")] = "",
+    control_tokens: Annotated[
+        str, typer.Option(help="Rows whose text holds control tokens (<|im_start|>, </s>): `quarantine` or `keep`.")
+    ] = QUARANTINE,
     limit: Annotated[int | None, typer.Option(min=1, help="Scan the first rows only.")] = None,
     column: reading.Column = None,
     role: reading.Role = None,
@@ -106,7 +110,7 @@ def scan_command(
         "max_unscored": max_unscored,
         "max_rejected": max_rejected,
     }
-    decision = DecisionConfig(policy, ThresholdConfig(fixed=threshold), limits, by, reason)
+    decision = DecisionConfig(policy, ThresholdConfig(fixed=threshold), limits, by, reason, control_tokens)
     options = reading.reading_options(
         source, column, role, response_marker, mapping, split, separator, encoding, max_bytes
     )
@@ -186,7 +190,7 @@ def _tell(console: Console, result: ScanResult, store: Store, out: Path) -> None
         named += f"; and {more} more" if more > 0 else ""
         console.print(f"[yellow]not read[/] text in the columns {rich_markup(named, 2000)}")
     for remark in decided.remarks:
-        console.print(f"[cyan]note[/] {rich_markup(remark)}")
+        console.print(f"[cyan]note[/] {rich_markup(remark, 600)}")
     for released in result.released_elsewhere:
         console.print(f"[cyan]note[/] {rich_markup(str(released), 400)}")
     _tell_flagged(console, result, store)

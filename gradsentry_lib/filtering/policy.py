@@ -17,7 +17,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from gradsentry_lib.errors import BadInput
+from gradsentry_lib.filtering.control import QUARANTINE, control_notes
 from gradsentry_lib.filtering.findings import Findings, Notes
+from gradsentry_lib.filtering.remarks import batch_remarks
 from gradsentry_lib.filtering.signals import Earlier, Sketches, coherence, linked, look, surprise
 from gradsentry_lib.filtering.surprise import surprise as deviations
 from gradsentry_lib.filtering.threshold import Threshold, ThresholdConfig, find_threshold
@@ -59,14 +61,15 @@ def judge(
     sketches: Sketches | None = None,
     overrides: Sequence[Override] = (),
     history: Sequence[Earlier] = (),
+    control_tokens: str = QUARANTINE,
 ) -> Judgement:
     """Judges a batch.
 
     `scores`: the score table, one line a readable row. `samples`, `sketches`: read the batch's samples and sketches in
     the same order, for policies that look at them; sketches may also be a column of the table. `overrides`: what people
     said, the last word on a sample winning; a release makes any row clean, an unscored one too, and the reason says who
-    did it. `history`: earlier batches, whose rows count as neighbours. Raises BadInput for a policy that does not
-    exist, or one that lacks the sketches or texts it needs.
+    did it. `history`: earlier batches, whose rows count as neighbours. `control_tokens`: see control.py.
+    Raises BadInput for a policy that does not exist, or one that lacks the sketches or texts it needs.
     """
     check_policy(policy)
     failures = pc.fill_null(scores["failure"].cast(pa.string()), "").combine_chunks()
@@ -81,8 +84,11 @@ def judge(
         sketches = partial(_column, scores["sketch"])
     findings = _findings(policy, scores, entropy, found, samples, sketches, history)
     missing = np.flatnonzero(unscored)
-    notes: Notes = ((missing, _why_unscored(failures, raw_entropy, missing)), *findings.notes)
-    verdict = np.where(unscored, "unscored", np.where(findings.flagged, "flagged", "clean"))
+    held = control_notes(scores, control_tokens)
+    notes: Notes = ((missing, _why_unscored(failures, raw_entropy, missing)), held, *findings.notes)
+    verdict = np.where(findings.flagged, "flagged", "clean")
+    verdict[held[0]] = "flagged"
+    verdict = np.where(unscored, "unscored", verdict)
     verdict, notes = _override(verdict, notes, scores["sample_id"], overrides)
 
     columns: dict[str, Any] = {
@@ -98,7 +104,8 @@ def judge(
     for name, values in findings.columns.items():
         verdicts = verdicts.append_column(name, values)
     trust = assess(entropy, tokens, tau=found.tau)
-    return Judgement(policy, found, trust, verdicts, findings.groups, findings.rescan, findings.remarks)
+    remarks = batch_remarks(findings.remarks, failures, verdict, scores, control_tokens)
+    return Judgement(policy, found, trust, verdicts, findings.groups, findings.rescan, remarks)
 
 
 def _findings(

@@ -8,6 +8,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from gradsentry_lib.files import atomic_path, has_digest, sha256_file, write_json
+from gradsentry_lib.filtering.control import QUARANTINE, check_choice
 from gradsentry_lib.filtering.gate import GateLimits, check_gate, gate_passed, gate_settings
 from gradsentry_lib.filtering.policy import DEFAULT_POLICY, RULES, Judgement, check_policy, judge
 from gradsentry_lib.filtering.threshold import ThresholdConfig
@@ -56,8 +57,10 @@ class DecisionConfig:
     limits: GateLimits | Mapping[str, float | None] = field(default_factory=dict)
     limits_by: str = ""
     limits_reason: str = ""
+    control_tokens: str = QUARANTINE  # what becomes of rows whose text holds some: filtering/control.py
 
     def __post_init__(self) -> None:
+        check_choice(self.control_tokens)
         check_policy(self.policy)
 
     def to_dict(self) -> dict[str, Any]:
@@ -102,6 +105,7 @@ def decide(batch: Ingested, scored: Scored, store: Store, run: Run, config: Deci
         sketches=lambda: read_sketches(scores_path),
         overrides=[Override(w.sample_id, w.action, w.made_by, w.reason) for w in words if w.action != "unset"],
         history=load_earlier(store, past),
+        control_tokens=config.control_tokens,
     )
     _write_files(folder, judgement, scores["entropy"].to_numpy())
     counts = count_verdicts(judgement.verdicts)

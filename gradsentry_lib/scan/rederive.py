@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 
 from gradsentry_lib import settings
 from gradsentry_lib.errors import BadInput
+from gradsentry_lib.filtering.control import QUARANTINE
 from gradsentry_lib.filtering.policy import judge
 from gradsentry_lib.filtering.threshold import ThresholdConfig
 from gradsentry_lib.filtering.verdict import Override
@@ -48,6 +49,7 @@ def judge_again(batch: Batch, scan: Scan, threshold: ThresholdRecord, decision: 
         samples=lambda: read_samples(batch.samples.file),
         sketches=lambda: read_sketches(scan.scores.file),
         overrides=words,
+        control_tokens=decision.settings.get("control_tokens", QUARANTINE),
         history=load_earlier(Store(batch.samples.file.parents[2]), decision.settings.get("history", [])),
     )
     return judgement.threshold.tau, judgement.verdicts

@@ -151,7 +151,8 @@ def load_scored(store: Store, batch_key: str, score_key: str) -> Scored | None:
 
 def read_scores(path: Path) -> pa.Table:
     """A batch's scores without the sketches, which are most of the file."""
-    return pq.read_table(path, columns=[name for name in BATCH_SCORE_SCHEMA.names if name != "sketch"])
+    there = set(pq.read_schema(path).names)  # an older version kept less
+    return pq.read_table(path, columns=[name for name in BATCH_SCORE_SCHEMA.names if name in there - {"sketch"}])
 
 
 def read_sketches(path: Path) -> Iterator[bytes | None]:

@@ -6,11 +6,11 @@ the answer, as in TRL's training templates. It is found in one of two ways:
 
 - Prefixes. The conversation up to the turn, with the opening of an answer, and up to its end are both beginnings of the
   whole: the turn is what lies between.
-- Anchors, where a template writes a turn otherwise once others follow (reasoning dropped from older turns, a system text
-  moved into the last question, an opening that begins a thought). A mark that occurs nowhere in the whole is put behind
-  each turn's last words and the whole is rendered again: where taking the marks out gives the whole back, they tell to
-  the character where those words end. From there the end of the turn, and the opening of the next, are read off by
-  comparing with a rendering that stops there.
+- Anchors, where a template writes a turn otherwise once others follow (reasoning dropped from older turns, a system
+  text moved into the last question). A mark that occurs nowhere in the whole is put behind each turn's last words and
+  the whole is rendered again: where taking the marks out gives the whole back, they tell to the character where those
+  words end. From there the end of the turn, and the opening of the next, are read off by comparing with a rendering
+  that stops there.
 
 What a template leaves out of the whole is not learnt. What can't be found is refused, never guessed.
 """
@@ -19,7 +19,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from os.path import commonprefix
+from itertools import pairwise
 from typing import Any, Literal, NamedTuple
 
 from gradsentry_lib.samples.sample import Turn
@@ -96,8 +96,10 @@ def supervised_spans(turns: Sequence[Turn], chat: Conversation, tokens: Tokens) 
     spans.sort()
     if not any(tokens.words(chat.text[start:end]) for start, end in spans):
         raise EncodingError("the model's chat template leaves nothing of what is to be learnt")
-    if any(end > start for (_, end), (start, _) in zip(spans, spans[1:], strict=False)):
-        raise EncodingError("the model's chat template mixes the turns of the conversation, so they cannot be told apart")
+    if any(end > start for (_, end), (start, _) in pairwise(spans)):
+        raise EncodingError(
+            "the model's chat template mixes the turns of the conversation, so they cannot be told apart"
+        )
     return spans
 
 
@@ -151,7 +153,9 @@ def _by_anchors(turns: Sequence[Turn], wanted: list[int], chat: Conversation, to
     anchors = Anchors(chat, range(len(turns)), starts=wanted)
     lost = [i for i in wanted if i not in anchors.ends and i in anchors.unclear]
     if lost:
-        raise EncodingError(f"the model's chat template rewrites turn {lost[0] + 1}, so it cannot be found in the whole")
+        raise EncodingError(
+            f"the model's chat template rewrites turn {lost[0] + 1}, so it cannot be found in the whole"
+        )
     spans = []
     for i in wanted:
         if i in anchors.ends:
@@ -206,7 +210,12 @@ def _end(i: int, chat: Conversation, anchors: "Anchors", tokens: Tokens) -> int:
 
 
 def _common(left: str, right: str) -> int:
-    return len(commonprefix([left, right]))
+    """How many characters two texts begin with alike."""
+    same, end = 0, min(len(left), len(right))
+    while same < end:
+        middle = (same + end + 1) // 2
+        same, end = (middle, end) if left[same:middle] == right[same:middle] else (same, middle - 1)
+    return same
 
 
 class Anchors:

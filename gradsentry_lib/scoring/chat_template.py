@@ -2,12 +2,14 @@
 
 What goes in is what a trainer would give `apply_chat_template`: role, content and what the row has beside it (tool
 calls, reasoning, names), and the tools on offer. Where rows and templates differ in what they mean by an answer
-without text or by a tool call's arguments, the first of the usual forms that the template takes is used.
+without text or by a tool call's arguments, the first of the usual forms that the template takes is used. A template
+that knows nothing of tool calls, or of reasoning, would leave out what another model is taught by them: it is given
+them within the content, as Hermes and Qwen write them, so that they are looked at.
 """
 
 import json
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from gradsentry_lib.errors import BadInput
@@ -67,10 +69,10 @@ def read_conversation(sample: Sample, tokenizer: Any) -> Conversation:
             continue
         chat = Conversation(messages, tools, template, variables, found.text, found.generated)
         if _holds_answers(sample.turns, found.text):
-            return chat
+            return _with_all(chat)
         wordless = wordless or chat
     if wordless is not None:  # what it drops is not learnt: for chat_spans.py to say
-        return wordless
+        return _with_all(wordless)
     if refusal is not None and refusal.kind == "stopped":
         raise EncodingError(f"the model's chat template was stopped: {refusal.words}")
     words = refusal.words if refusal else "it writes the arguments of tool calls as a string within a string"
@@ -116,6 +118,51 @@ def _forms(turns: tuple[Turn, ...]) -> Iterator[tuple[Message, ...]]:
         )
 
 
+def _with_all(chat: Conversation) -> Conversation:
+    """The conversation, with tool calls or reasoning in the contents where the template writes none of them at all."""
+    calls = any(_calls(message) for message in chat.messages)
+    reasoning = any(message.get("reasoning_content") for message in chat.messages)
+    if not (calls or reasoning):
+        return chat
+    marked = chat.render([([_marked(message) for message in chat.messages], False)])[0]
+    if marked is None or any(mark in chat.text for mark in _MARKS):
+        return chat
+    calls, reasoning = calls and _MARKS[0] not in marked, reasoning and _MARKS[1] not in marked
+    for kinds in dict.fromkeys([(calls, reasoning), (calls, False)]):
+        messages = tuple(_written_out(message, *kinds) for message in chat.messages)
+        found = _checked(*renderer().render(chat.template, chat.variables, [Job(messages, chat.tools)]))
+        thoughts = [message["reasoning_content"] for message in chat.messages if message.get("reasoning_content")]
+        if isinstance(found, Rendered) and (not kinds[1] or any(str(each).strip() in found.text for each in thoughts)):
+            return replace(chat, messages=messages, text=found.text, generated=found.generated)
+    return chat
+
+
+_MARKS = ("104729130043", "156007188299")  # behind the names of calls, behind reasoning
+
+
+def _marked(message: Message) -> Message:
+    marked = _with_calls(
+        message, lambda call: {**call, "name": f"{call['name']}{_MARKS[0]}"} if "name" in call else call
+    )
+    return {**marked, **{name: f"{marked[name]}{_MARKS[1]}" for name in REASONING if marked.get(name)}}
+
+
+def _written_out(message: Message, calls: bool, reasoning: bool) -> Message:
+    text = content_text(message)
+    if reasoning and message.get("reasoning_content"):
+        text = f"<think>\n{message['reasoning_content']}\n</think>\n\n{text}"
+    if calls:
+        said = [
+            json.dumps(
+                {"name": call.get("name"), "arguments": _parsed(call.get("arguments"))}, ensure_ascii=False, default=str
+            )
+            for call in _calls(message)
+        ]
+        text = "\n".join([*([text] if text else []), *(f"<tool_call>\n{each}\n</tool_call>" for each in said)])
+    dropped = {*(("tool_calls",) if calls else ()), *(REASONING if reasoning else ())}
+    return with_content({name: value for name, value in message.items() if name not in dropped}, text)
+
+
 def _without_empty_content(message: Message) -> Message:
     if message.get("tool_calls") and not message["content"]:
         return {name: value for name, value in message.items() if name != "content"}
@@ -140,19 +187,29 @@ def _message(turn: Turn) -> Message:
     return {"role": turn.role, "content": turn.text, **beside}
 
 
-def _with_arguments(message: Message, change: Any) -> Message:
+def _calls(message: Message) -> list[dict[str, Any]]:
+    """Name and arguments of each tool call, whether they stand under `function` or not."""
     calls = message.get("tool_calls")
-    if not isinstance(calls, list):
-        return message
-    return {**message, "tool_calls": [_changed(call, change) for call in calls]}
+    inner = [call.get("function", call) if isinstance(call, dict) else None for call in calls or ()]
+    return [call for call in inner if isinstance(call, dict)]
 
 
-def _changed(call: Any, change: Any) -> Any:
-    if not isinstance(call, dict):
-        return call
-    if isinstance(call.get("function"), dict):
-        return {**call, "function": _changed(call["function"], change)}
-    return {**call, "arguments": change(call["arguments"])} if "arguments" in call else call
+def _with_calls(message: Message, change: Callable[[dict[str, Any]], dict[str, Any]]) -> Message:
+    """The message, name and arguments of its tool calls changed."""
+
+    def changed(call: Any) -> Any:
+        if isinstance(call, dict) and isinstance(call.get("function"), dict):
+            return {**call, "function": change(call["function"])}
+        return change(call) if isinstance(call, dict) else call
+
+    calls = message.get("tool_calls")
+    return {**message, "tool_calls": [changed(call) for call in calls]} if isinstance(calls, list) else message
+
+
+def _with_arguments(message: Message, change: Callable[[Any], Any]) -> Message:
+    return _with_calls(
+        message, lambda call: {**call, "arguments": change(call["arguments"])} if "arguments" in call else call
+    )
 
 
 def _parsed(arguments: Any) -> Any:
@@ -172,10 +229,10 @@ def _dumped(arguments: Any) -> Any:
 def _escaped_twice(messages: Sequence[Message], text: str) -> bool:
     """Whether arguments that are JSON text came out as a JSON string of that text: no model was taught that."""
     for message in messages:
-        for call in message.get("tool_calls") or ():
-            inner = call.get("function", call) if isinstance(call, dict) else {}
-            arguments = inner.get("arguments") if isinstance(inner, dict) else None
-            if isinstance(arguments, str) and '"' in arguments and isinstance(_parsed(arguments), dict):
-                if json.dumps(arguments, ensure_ascii=False) in text or json.dumps(arguments) in text:
-                    return True
+        for call in _calls(message):
+            arguments = call.get("arguments")
+            if not isinstance(arguments, str) or '"' not in arguments or not isinstance(_parsed(arguments), dict):
+                continue
+            if json.dumps(arguments, ensure_ascii=False) in text or json.dumps(arguments) in text:
+                return True
     return False

@@ -8,7 +8,7 @@ from gradsentry_lib.errors import BadInput
 from gradsentry_lib.files import sha256_json
 
 ENTROPY_POLICIES = ("paper", "any")  # those that look at the entropy
-ALGORITHM = 1  # raised whenever the same sample under the same settings would get another score
+ALGORITHM = 2  # raised whenever the same sample under the same settings would get another score
 
 
 @dataclass(frozen=True)

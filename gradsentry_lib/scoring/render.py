@@ -13,6 +13,7 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -62,9 +63,7 @@ class Renderer:
         self._lock = threading.Lock()
         self._stopped: Counter[str] = Counter()
 
-    def render(
-        self, template: str, variables: dict[str, Any], jobs: Sequence[Job]
-    ) -> list[Rendered | Failed]:
+    def render(self, template: str, variables: dict[str, Any], jobs: Sequence[Job]) -> list[Rendered | Failed]:
         """The renderings, in the order of the jobs."""
         if self._stopped[template] >= TRIES:
             return [Failed("stopped", ENDED)] * len(jobs)
@@ -81,7 +80,11 @@ class Renderer:
         process, self._process = self._process, None
         if process is not None:
             process.kill()
-            process.communicate()
+            process.wait()
+            for stream in (process.stdin, process.stdout):
+                with suppress(OSError):  # what was not sent yet has nowhere to go
+                    assert stream is not None
+                    stream.close()
 
     def _ask(self, line: str) -> str | None:
         """The process's answer to a line, None where it died over it."""
@@ -95,7 +98,7 @@ class Renderer:
             process.stdin.flush()
             if _ready(process.stdout) and (answer := process.stdout.readline()).endswith("\n"):
                 return answer
-        except BrokenPipeError:
+        except (BrokenPipeError, ValueError):  # it is gone; or its input was closed
             pass
         self.close()
         return None

@@ -12,6 +12,7 @@ class Score:
     `supervised_tokens`: over all spans, eos included. `nll`: mean negative log-likelihood over them, nats a token.
     `sketch`: the span sketches (scoring/sketch.py), empty where none was asked for.
     `failure`: why there is no score; empty where there is one.
+    `control_tokens`: which ones the row's own text holds, and where (scoring/control_tokens.py); empty where none.
     """
 
     sample_id: str
@@ -22,3 +23,4 @@ class Score:
     truncated: bool
     sketch: bytes = b""
     failure: str = ""
+    control_tokens: str = ""

@@ -6,6 +6,7 @@ sample that cannot be scored gets a Score with the reason in `failure`; it never
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -13,6 +14,7 @@ import torch
 from gradsentry_lib.errors import BadInput
 from gradsentry_lib.samples.sample import Sample, conversations
 from gradsentry_lib.scoring.config import Effort, ScoringConfig
+from gradsentry_lib.scoring.control_tokens import ControlTokens
 from gradsentry_lib.scoring.encoding import Encoded, EncodingError, encode
 from gradsentry_lib.scoring.gradient import span_signals
 from gradsentry_lib.scoring.layer import by_layer, find_layer
@@ -128,6 +130,11 @@ def _score_sequences(
                 scores[index] = failed(samples[index], outcome)
             else:
                 scores[index] = _score(samples[index], rows[state.index], *outcome)
+    control = ControlTokens.of(model.tokenizer)
+    held = ((index, control.reason(sample)) for index, sample in enumerate(samples))
+    for index, tokens in held:
+        if tokens:
+            scores[index] = replace(scores[index], control_tokens=tokens)
     return scores
 
 

@@ -15,6 +15,7 @@ SCORE_FIELDS = [
     ("truncated", pa.bool_()),
     ("sketch", pa.binary()),
     ("failure", pa.string()),
+    ("control_tokens", pa.string()),
 ]
 SCORE_SCHEMA = pa.schema(SCORE_FIELDS)
 BATCH_SCORE_SCHEMA = pa.schema([("row", pa.int64()), *SCORE_FIELDS])

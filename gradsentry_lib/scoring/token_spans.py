@@ -1,4 +1,4 @@
-"""From ranges of characters to ranges of tokens, in one tokenization of the whole text: the one that a trainer makes."""
+"""From ranges of characters to ranges of tokens, in one tokenization of the whole text, as a trainer makes it."""
 
 from collections.abc import Sequence
 from typing import Any

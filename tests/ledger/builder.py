@@ -53,6 +53,7 @@ def score(store: Store, batch: Ingested, seed: int = 0, model: str = "toy") -> S
             "truncated": pa.array(np.zeros(high.size, bool)),
             "sketch": pa.array([b""] * high.size, pa.binary()),
             "failure": ["too long" if np.isnan(value) else "" for value in entropy],
+            "control_tokens": [""] * high.size,
         }
     ).cast(BATCH_SCORE_SCHEMA)
     key = f"{model}-{seed}"

@@ -55,11 +55,12 @@ def test_chat_goes_through_the_models_own_template(embedded_model: Path) -> None
     assert row.ids.tolist() == tokenizer.encode(whole.rstrip("\n"), add_special_tokens=False)
 
 
-def test_template_that_rewrites_history_is_refused(tiny_tokenizer: Any) -> None:
+def test_template_that_rewrites_history_is_followed(tiny_tokenizer: Any) -> None:
     tiny_tokenizer.chat_template = "{{ messages | length }}{% for m in messages %}{{ m['content'] }}{% endfor %}"
     try:
-        with pytest.raises(EncodingError, match="rewrites earlier turns"):
-            encode(sample("chat", ("user", "a"), ("assistant", "b")), tiny_tokenizer, 100)
+        row = encode(sample("chat", ("user", "a"), ("assistant", "b")), tiny_tokenizer, 100)
+        assert tiny_tokenizer.decode(row.ids) == "2ab"
+        assert supervised(row, tiny_tokenizer) == ["b"]
     finally:
         tiny_tokenizer.chat_template = None
 
