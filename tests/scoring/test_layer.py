@@ -178,9 +178,7 @@ def test_the_embedded_models_last_layers(embedded_model: Path) -> None:
     model = load_model(str(embedded_model), device="cpu", dtype="float32")
     found = [score_samples([sample], model, ScoringConfig(module=name))[0].entropy for name in names]
     slow = model.model.double()
-    assert found == pytest.approx(
-        [by_autograd(slow, name, sample, model.tokenizer)[0] for name in names], abs=1e-4
-    )
+    assert found == pytest.approx([by_autograd(slow, name, sample, model.tokenizer)[0] for name in names], abs=1e-4)
 
 
 def test_settings_are_part_of_the_key_and_the_usual_key_stays() -> None:

@@ -14,7 +14,18 @@ from gradsentry_lib.scoring.strip import run_strip
 from .architectures import CONFIGS, VOCAB, tiny
 
 # A window shorter than the rows tried, soft-capping, a bias that is not in the keys, no attention at all: padded.
-STATES = {"mamba", "mamba2", "falcon-mamba", "rwkv", "jamba", "bamba", "falcon-h1", "recurrent-gemma", "qwen3-next", "lfm2"}
+STATES = {
+    "mamba",
+    "mamba2",
+    "falcon-mamba",
+    "rwkv",
+    "jamba",
+    "bamba",
+    "falcon-h1",
+    "recurrent-gemma",
+    "qwen3-next",
+    "lfm2",
+}
 PADDED = STATES | {"mistral-sliding", "gemma2", "gemma3", "gpt-j", "bloom", "falcon", "falcon-alibi", "mpt", "gpt-oss"}
 STRIPS = sorted(set(CONFIGS) - PADDED)
 
