@@ -68,23 +68,9 @@ def test_a_layer_that_is_not_there(source: Path, model: Path, store: Store) -> N
 
 
 def test_on_the_command_line_and_in_dagster(source: Path, model: Path, tmp_path: Path) -> None:
-    options = [
-        "--module",
-        LAYER,
-        "--k",
-        "8",
-        "--crop",
-        "2",
-        "--policy",
-        "paper",
-        "--dtype",
-        "float32",
-        "--device",
-        "cpu",
-    ]
-    done = CliRunner().invoke(
-        cli.app, ["scan", str(source), "--out", str(tmp_path / "out"), "--model", str(model), *options]
-    )
+    options = "--module", LAYER, "--k", "8", "--crop", "2", "--policy", "paper", "--threshold", "0.99"
+    machine = "--model", str(model), "--dtype", "float32", "--device", "cpu"
+    done = CliRunner().invoke(cli.app, ["scan", str(source), "--out", str(tmp_path / "out"), *machine, *options])
     assert done.exit_code == 0, done.output
     assert "entropy with module" in " ".join(done.output.split())
     resource = ModelResource(model=str(model), dtype="float32", module=LAYER, k=8, crop=2)
