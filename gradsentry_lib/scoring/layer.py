@@ -50,6 +50,9 @@ def find_layer(model: ScoringModel, name: str) -> Any:
         return None
     if not any(module is layer for module in model.body.modules()):
         raise BadInput(f"{found[0]} is not in the part of the model that reads text")
+    parts = [*model.body.named_parameters(), *model.body.named_buffers()]
+    if any(key.endswith("weight") and not part.is_floating_point() for key, part in parts):
+        raise BadInput("a layer's gradient does not go through quantised weights: give the model unquantised")
     return layer
 
 

@@ -19,6 +19,7 @@ from gradsentry_lib.scoring.spread import offload_folder, spread
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+OTHER = ("score.", "classifier.", "qa_outputs.")  # heads of other kinds of model
 OWN_FILES: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
 
 
@@ -110,6 +111,9 @@ def _refuse_missing(model: Any, found: dict[str, Any], name: str) -> None:
             f"model {name} has no output projection in its files ({head}.weight): they hold a body, a classifier or a "
             "reward model; give the causal language model"
         )
+    other = next((str(key) for key in sorted(found.get("unexpected_keys") or ()) if str(key).startswith(OTHER)), "")
+    if other:  # with a tied head nothing is missing
+        raise BadInput(f"model {name} is a classifier or reward model ({other}); give the causal language model")
     if missing or broken:
         lacking = [*missing, *broken]
         more = f" and {len(lacking) - 2} more" if len(lacking) > 2 else ""

@@ -1,5 +1,6 @@
 """Tiny randomly initialised models of every architecture that the scorer is tried on."""
 
+import copy
 from typing import Any
 
 import torch
@@ -94,7 +95,7 @@ CONFIGS: dict[str, Any] = {
 def tiny(name: str, dtype: torch.dtype = torch.float32) -> Any:
     """The model of that name, with weights large enough that its predictions differ from token to token."""
     torch.manual_seed(7)
-    model = tf.AutoModelForCausalLM.from_config(CONFIGS[name])
+    model = tf.AutoModelForCausalLM.from_config(copy.deepcopy(CONFIGS[name]))  # a model may change its own
     generator = torch.Generator().manual_seed(11)
     with torch.no_grad():
         for parameter in model.parameters():

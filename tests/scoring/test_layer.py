@@ -131,7 +131,7 @@ def test_what_can_not_be_differentiated_says_so(tiny_tokenizer: Any, monkeypatch
         return kept
 
     model.model.model.layers[1].mlp.register_forward_hook(spoil)
-    with pytest.raises(BadInput, match="can't be differentiated down to model.layers.0.mlp.down_proj: .*inplace"):
+    with pytest.raises(BadInput, match=r"can't be differentiated down to .*down_proj: .*inplace"):
         score_samples(samples(3), model, ScoringConfig(module=name))
 
 
