@@ -15,7 +15,7 @@ from gradsentry_lib import settings
 from gradsentry_lib.cli import audit_tables as tables
 from gradsentry_lib.cli.show import as_json
 from gradsentry_lib.errors import BadInput
-from gradsentry_lib.ledger import FILE_NAME, lookup, open_ledger
+from gradsentry_lib.ledger import FILE_NAME, heads, lookup, open_ledger
 from gradsentry_lib.ledger import audit as facts
 from gradsentry_lib.ledger import diff as differences
 from gradsentry_lib.report.escape import rich_markup
@@ -43,6 +43,7 @@ def register(app: typer.Typer) -> None:
     group.command("show")(show)
     group.command("diff")(diff)
     group.command("verify")(verify)
+    group.command("head")(head)
     app.add_typer(group, name="audit")
 
 
@@ -87,7 +88,14 @@ def verify(
     key: Annotated[
         Path | None, typer.Option(help="Public ed25519 key: every attestation must be signed by it.")
     ] = None,
-    head: Annotated[str, typer.Option(help="A head noted down earlier, NUMBER:DIGEST; it must still be there.")] = "",
+    head: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="LINE|FILE",
+            help="What `audit head` printed earlier, a file of such lines, or an attestation that was handed out; the "
+            "store must continue from it. Repeatable.",
+        ),
+    ] = None,
     json_output: Json = False,
 ) -> None:
     """Check everything again: all digests, every verdict from its scores, gates, attestations, signatures.
@@ -98,14 +106,29 @@ def verify(
     from gradsentry_lib.scan.rederive import recompute
 
     path = _ledger()
+    noted = heads.read_heads(head or [])
     with _progress() as told:
-        verified = check(path, recompute(), key=key, head=head, on_progress=told)
+        verified = check(path, recompute(), key=key, noted=noted, on_progress=told)
     if json_output:
-        _print_json({"holds": not verified.problems, **as_json(verified), "head": str(verified.head)})
+        printed = {"head": str(verified.head), "head_line": verified.head_line}
+        _print_json({"holds": not verified.problems, **as_json(verified), **printed})
     else:
         tables.verification(Console(highlight=False, soft_wrap=True), verified)
     if verified.problems:
         raise typer.Exit(BROKEN)
+
+
+def head() -> None:
+    """Print one line to keep where nobody who can write to the store can reach: a log, a ticket, a repository.
+
+    `audit verify --head LINE` proves later that nothing which was recorded until now has been taken out since.
+    """
+    with open_ledger(_ledger(), read_only=True) as ledger:
+        lines = dict(ledger.connection.execute("SELECT seq, sha256 FROM journal WHERE seq = 1").fetchall())
+        newest = ledger.head()
+    if not newest.seq:
+        raise BadInput("nothing is recorded in this store yet")
+    typer.echo(heads.line(newest, heads.store_id(lines)))
 
 
 def guess(path: Path, subject: str) -> Kind:
@@ -133,13 +156,19 @@ def _is_file(subject: str) -> bool:
 
 def _show_file(path: Path, file: Path, limit: int, json_output: bool) -> None:
     from gradsentry_lib.samples.source import digest
+    from gradsentry_lib.scan.recognise import recognise
 
-    found = facts.audit_file(path, file, digest)
+    def clean_rows(*altered: Any) -> str:
+        from gradsentry_lib.scan.rederive import clean_rows as compare  # with what judges, which a look-up needs not
+
+        return compare(*altered)
+
+    found = facts.audit_file(path, file, digest, recognise, clean_rows)
     if json_output:
         _print_json(found)
     else:
         tables.file(Console(highlight=False), found, limit)
-    if found.state != "unaltered":
+    if found.state != "unaltered" or found.mismatch:
         raise typer.Exit(BROKEN)
 
 

@@ -31,6 +31,12 @@ def file(console: Console, found: FileFacts, limit: int) -> None:
     console.print(
         f"{name}: {found.role} file of batch {rich_markup(found.batch.batch.batch_key)}, {_state(found.state)}"
     )
+    if found.details:
+        console.print(f"[red]{rich_markup(found.details, 1000)}[/]")
+    if found.mismatch:
+        console.print(f"[red]does not belong together[/]: {rich_markup(found.mismatch, 1000)}")
+    if found.later:
+        console.print(f"[yellow]older[/]: decision {found.later} on this batch was published since")
     recorded = found.recorded.file.sha256 if found.recorded else found.batch.batch.source.sha256
     console.print(f"SHA-256 {found.sha256}" + ("" if recorded == found.sha256 else f", recorded was {recorded}"))
     batch(console, found.batch)
@@ -160,7 +166,14 @@ def verification(console: Console, found: "Verified") -> None:
         )
     else:
         console.print(f"[green]everything holds[/]: {looked}")
-    console.print(f"head {found.head}  (note it down; check it later with --head)")
+    for head in found.continues:
+        console.print(f"[green]continues[/] from the head of {rich_markup(str(head), 200)}")
+    if not found.continues:
+        console.print(
+            "This shows that the store agrees with itself. Records cut off at its end, or an older copy put back, show "
+            "only against a head kept elsewhere (--head)."
+        )
+    console.print(found.head_line)
 
 
 def _decision(console: Console, item: DecisionFacts) -> None:

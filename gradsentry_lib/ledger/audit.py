@@ -11,6 +11,7 @@ from typing import Any, Literal
 from gradsentry_lib.errors import BadInput, GradSentryError
 from gradsentry_lib.files import sha256_file
 from gradsentry_lib.ledger import lookup
+from gradsentry_lib.ledger.beside import later, mismatch
 from gradsentry_lib.ledger.ledger import Ledger, open_ledger
 from gradsentry_lib.ledger.records import (
     Batch,
@@ -89,7 +90,8 @@ class FileFacts:
     """A file against the ledger. `role`: what the ledger knows it as ("clean", "source", ..., "" for unknown).
 
     `state` compares its bytes with what was recorded: the file may lie anywhere if its bytes are known. `removed`: the
-    rows that the decision kept out of it.
+    rows that the decision kept out of it. `details`: of an altered clean set, which rows; `mismatch`: that the
+    statement beside it is of another set; `later`: a later decision on the batch whose clean set was published, else 0.
     """
 
     path: Path
@@ -99,6 +101,9 @@ class FileFacts:
     recorded: Output | None
     batch: BatchFacts | None
     removed: tuple[Mapping[str, Any], ...]
+    details: str = ""
+    mismatch: str = ""
+    later: int = 0
 
 
 @dataclass(frozen=True)
@@ -119,8 +124,15 @@ def audit_batch(path: Path, batch_key: str, digest: Digest = file_digest) -> Bat
     return _look(facts, digest)
 
 
-def audit_file(path: Path, file: Path, digest: Digest = file_digest) -> FileFacts:
-    """Recognises a file by its bytes, wherever it lies; failing that by its place, which means that it was altered."""
+def audit_file(
+    path: Path,
+    file: Path,
+    digest: Digest = file_digest,
+    recognise: Callable[[Ledger, Path], Output | None] | None = None,
+    clean_rows: Callable[[Batch, Decision, Output, Path], str] | None = None,
+) -> FileFacts:
+    """Recognises a file by its bytes, wherever it lies; failing that by its place or, with `recognise`, by what is in
+    it or beside it, which means that it was altered. `clean_rows`: in words, which rows of a clean set were."""
     with open_ledger(path, read_only=True) as ledger:
         batches = ledger.find(Batch)
         outputs = ledger.find(Output)
@@ -138,6 +150,9 @@ def audit_file(path: Path, file: Path, digest: Digest = file_digest) -> FileFact
         )
     if output is None and at_place:
         output = at_place[-1]
+    if output is None and not moved_source and recognise is not None:
+        with open_ledger(path, read_only=True) as ledger:
+            output = recognise(ledger, file)
     if output is not None:
         state: State = "unaltered" if output.file.sha256 == sha256 else "altered"
         facts = audit_batch(path, output.batch_key, digest)
@@ -145,7 +160,14 @@ def audit_file(path: Path, file: Path, digest: Digest = file_digest) -> FileFact
         if output.decision:
             facts = replace(facts, decisions=chosen)
         rows = lookup.removed_rows(facts.batch, chosen[0].decision) if chosen else ()
-        return FileFacts(file, sha256, output.kind, state, output, facts, tuple(rows))
+        found = FileFacts(file, sha256, output.kind, state, output, facts, tuple(rows))
+        if state == "altered" and output.kind == "clean" and chosen and clean_rows is not None:
+            found = replace(found, details=_details(clean_rows, facts.batch, chosen[0].decision, output, file))
+        return replace(
+            found,
+            mismatch=mismatch(found.path, output, outputs) if state == "unaltered" else "",
+            later=later(output, outputs),
+        )
     if moved_source:
         facts = audit_batch(path, moved_source[-1].batch_key, digest)
         return FileFacts(file, sha256, "source", "altered", None, facts, ())
@@ -212,6 +234,19 @@ def _look(facts: BatchFacts, digest: Digest) -> BatchFacts:
         for item in facts.decisions
     )
     return replace(facts, source=state_of(facts.batch.source, kind, digest), decisions=decisions)
+
+
+def _details(
+    clean_rows: Callable[[Batch, Decision, Output, Path], str],
+    batch: Batch,
+    decision: Decision,
+    output: Output,
+    file: Path,
+) -> str:
+    try:
+        return clean_rows(batch, decision, output, file)
+    except Exception as error:  # a file that somebody made to make us fall over is still altered
+        return f"which rows, can't be told: {error}"
 
 
 def _digest_of(file: Path, batches: Sequence[Batch], outputs: Sequence[Output], digest: Digest) -> str:

@@ -54,6 +54,19 @@ def check_attestations(records: Records, kept: Sequence[Output], key: Path | Non
             yield Finding(f"attestation {records.short(path)}", message)
 
 
+def check_published(records: Records) -> Iterator[Finding]:
+    """Every clean set has a statement: the ledger knows which were published."""
+    stated = {output.decision for output in records.outputs.values() if output.kind == "attestation"}
+    clean = {output.decision: output for output in records.outputs.values() if output.kind == "clean"}
+    for decision, output in clean.items():
+        if decision not in stated:
+            message = (
+                "was published without an attestation: records were taken out of the ledger, or a run was killed in "
+                "the moment of publishing (then scan the batch again)"
+            )
+            yield Finding(f"clean file of decision {decision} (batch {output.batch_key})", message)
+
+
 def _check_statement(records: Records, output: Output, subject: str, made: Mapping[str, Any]) -> Iterator[Finding]:
     decision = records.decisions.get(output.decision)
     scan = records.scans.get(decision.scan) if decision else None

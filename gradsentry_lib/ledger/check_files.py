@@ -1,5 +1,6 @@
 """Every file against the digest that the ledger has of it."""
 
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,8 +65,23 @@ def check_file(records: Records, file: ExpectedFile, recompute: Recompute) -> It
         needed = file.ref.file.is_relative_to(records.store) and file.kind != CACHE
         yield Finding(file.subject, f"{name} is missing", "problem" if needed else "note")
     elif state == "altered":
-        details = _clean_details(records, file, recompute)
+        details = _another(records, file, recompute) or _clean_details(records, file, recompute)
         yield Finding(file.subject, f"{name} is not what was recorded{details}")
+
+
+def _another(records: Records, file: ExpectedFile, recompute: Recompute) -> str:
+    """Where another file of this ledger was put in its place, which one: an older set, or its statement."""
+    if file.output is None:
+        return ""
+    try:
+        sha256 = recompute.digest(file.ref.file, file.kind)
+    except (OSError, GradSentryError):
+        return ""
+    for output in reversed(records.outputs.values()):
+        if output.file.sha256 == sha256:
+            age = "an older " if output.decision < file.output.decision else "the "
+            return f": it is {age}{output.kind} file, of decision {output.decision} (batch {output.batch_key})"
+    return ""
 
 
 def _clean_details(records: Records, file: ExpectedFile, recompute: Recompute) -> str:
@@ -78,7 +94,7 @@ def _clean_details(records: Records, file: ExpectedFile, recompute: Recompute) -
         return ""
     try:
         return f": {recompute.clean_rows(batch, decision, file.output)}"
-    except (GradSentryError, OSError, ValueError, pa.ArrowException) as error:
+    except (GradSentryError, OSError, EOFError, ValueError, zlib.error, pa.ArrowException) as error:
         return f" (which rows, can't be told: {error})"
 
 

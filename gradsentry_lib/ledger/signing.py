@@ -71,8 +71,7 @@ def envelope_path(attestation: Path) -> Path:
 
 def open_envelope(path: Path, key: Path) -> bytes:
     """The payload that this key signed. Raises BadInput where it signed none of this."""
-    public = _read_key(key, private=False)
-    assert isinstance(public, Ed25519PublicKey)
+    public = _read_public(key)
     try:
         envelope: Any = read_json(path)
         payload = base64.b64decode(envelope["payload"], validate=True)
@@ -98,6 +97,13 @@ def key_id(key: Ed25519PublicKey) -> str:
 def _encode(payload_type: str, payload: bytes) -> bytes:
     kind = payload_type.encode()
     return b"DSSEv1 %d %s %d %s" % (len(kind), kind, len(payload), payload)
+
+
+def _read_public(path: Path) -> Ed25519PublicKey:
+    """A public key, or that of a private one."""
+    private = path.is_file() and b"PRIVATE KEY-----" in path.read_bytes()
+    key = _read_key(path, private=private)
+    return key.public_key() if private else key
 
 
 def _read_key(path: Path, *, private: bool) -> Any:

@@ -4,21 +4,23 @@ The ledger is read once, in a short block; everything else happens after it is c
 a source again, judging scores again) is handed in as functions, see `evidence.Recompute`.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import duckdb
 
 from gradsentry_lib.errors import GradSentryError
-from gradsentry_lib.ledger import check_attestations, check_files, check_verdicts, journal
+from gradsentry_lib.ledger import check_attestations, check_files, check_verdicts, heads, journal
 from gradsentry_lib.ledger.connection import head_file
 from gradsentry_lib.ledger.evidence import Finding, Recompute, Records, load
+from gradsentry_lib.ledger.signing import configured_key
 
 
 @dataclass(frozen=True)
 class Verified:
-    """The outcome: what was looked at, and what was found. `head`: note it down, a later check can start from it."""
+    """The outcome: what was looked at, and what was found. `head`: note it down, a later check can start from it;
+    `store`: the store's id; `continues`: the heads kept elsewhere that the ledger was found to continue from."""
 
     findings: tuple[Finding, ...]
     head: journal.Head
@@ -27,6 +29,13 @@ class Verified:
     decisions: int
     rows: int
     attestations: int
+    store: str = ""
+    continues: tuple[heads.NotedHead, ...] = ()
+
+    @property
+    def head_line(self) -> str:
+        """What to keep elsewhere."""
+        return heads.line(self.head, self.store)
 
     @property
     def problems(self) -> tuple[Finding, ...]:
@@ -41,13 +50,14 @@ def verify(
     recompute: Recompute | None = None,
     *,
     key: Path | None = None,
-    head: str = "",
+    noted: Sequence[heads.NotedHead] = (),
     on_progress: Progress | None = None,
 ) -> Verified:
     """Checks a whole store.
 
-    `key`: a public ed25519 key; every attestation must then carry a signature of it. `head`: "NUMBER:DIGEST" as an
-    earlier verification printed it; the ledger must contain it. Never raises on damaged evidence: it is a finding.
+    `key`: an ed25519 key, GRADSENTRY_SIGNING_KEY if left out; where there is one, every attestation must carry a
+    signature of it. `noted`: heads that were
+    kept elsewhere; the ledger must continue from them. Never raises on damaged evidence: it is a finding.
     """
     recompute = recompute or Recompute()
     findings: list[Finding] = []
@@ -58,7 +68,7 @@ def verify(
         findings.append(Finding(path.name, f"can't be read to its end: {str(error).splitlines()[0]}"))
         if not records.lines:
             return Verified(tuple(findings), records.head, records=0, files=0, decisions=0, rows=0, attestations=0)
-    findings += check_heads(records, head)
+    findings += check_heads(records, noted)
     files = check_files.expected_files(records)
     total, done = len(files) + len(records.decisions), 0
 
@@ -84,7 +94,9 @@ def verify(
     findings += _all("score cache", check_files.check_cache(records))
     findings += _all("sample indexes", check_files.check_indexes(records, sound))
     attestations = check_attestations.kept_attestations(records)
+    key = key or configured_key()
     findings += _all("attestations", check_attestations.check_attestations(records, attestations, key))
+    findings += _all("clean sets", check_attestations.check_published(records))
     return Verified(
         findings=tuple(dict.fromkeys(findings)),
         head=records.head,
@@ -93,6 +105,8 @@ def verify(
         decisions=len(records.decisions),
         rows=rows,
         attestations=len(attestations),
+        store=heads.store_id(records.lines),
+        continues=tuple(head for head in noted if records.lines.get(head.seq) == head.sha256),
     )
 
 
@@ -108,15 +122,21 @@ def _all(subject: str, findings: Iterator[Finding]) -> list[Finding]:
     return found
 
 
-def check_heads(records: Records, head: str) -> Iterator[Finding]:
+def check_heads(records: Records, noted: Sequence[heads.NotedHead]) -> Iterator[Finding]:
     """The chain must contain every head that was noted down: a chain that was cut off or made anew does not."""
-    noted = [head.strip()] if head else []
+    for what in heads.broken(noted, records.lines):
+        yield Finding("ledger journal", what)
     log = head_file(records.store)
-    if log.exists():
-        noted += [line.split(" ")[0] for line in log.read_text(encoding="utf-8", errors="replace").splitlines()]
-    for said in dict.fromkeys(noted):
-        number, _, digest = said.partition(":")
-        if not number.isdecimal() or records.lines.get(int(number)) != digest:
-            what = "ends before" if number.isdecimal() and int(number) > records.head.seq else "does not contain"
-            yield Finding("ledger journal", f"{what} record {said[:30]}..., which it once had")
-            return
+    if not log.exists():
+        if records.lines:
+            yield Finding(log.name, "is missing: it gets a line whenever the ledger grows")
+        return
+    own = []
+    for told in log.read_text(encoding="utf-8", errors="replace").splitlines():
+        try:
+            own += heads.read_heads([told]) if heads.SHORT.fullmatch(told.strip()) else []
+        except GradSentryError:
+            continue
+    for what in heads.broken(own, records.lines):
+        yield Finding("ledger journal", f"{what} (by {log.name})")
+        return  # the first says it for all that come after

@@ -3,7 +3,8 @@
 import json
 import tempfile
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gradsentry_lib import settings
-from gradsentry_lib.errors import BadInput
+from gradsentry_lib.errors import BadInput, GradSentryError
+from gradsentry_lib.files import has_digest
 from gradsentry_lib.filtering.control import QUARANTINE
 from gradsentry_lib.filtering.policy import judge
 from gradsentry_lib.filtering.threshold import ThresholdConfig
@@ -55,21 +57,74 @@ def judge_again(batch: Batch, scan: Scan, threshold: ThresholdRecord, decision: 
     return judgement.threshold.tau, judgement.verdicts
 
 
-def clean_rows(batch: Batch, decision: Decision, output: Output) -> str:
-    """How a clean file differs from the source without its removed rows, in words. Raises BadInput where the source
-    has changed too, or is no single file."""
+def clean_rows(batch: Batch, decision: Decision, output: Output, found: Path | None = None) -> str:
+    """How a clean file, or an altered copy of it at `found`, differs from what was published, in words.
+
+    Compared with the store's own file where that is unaltered, else with the source without its removed rows. Raises
+    BadInput where neither is there any more, or the source is no single file.
+    """
+    own = output.file.file
+    found = found or own
+    rows = pq.read_table(decision.verdicts.file, columns=["row"], filters=[("verdict", "=", "clean")])["row"].to_numpy()
+    if found != own and own.is_file() and has_digest(own, output.file.sha256):
+        return compare(own, found, rows, batch.batch_key)
     options = batch.options
     source = open_as_told(str(batch.source.path), options)
     if source.sha256 != batch.source.sha256:
         raise BadInput("the source has changed too")
     if source.is_folder:
         raise BadInput("the rows of folders are not compared")
-    kept = pq.read_table(decision.verdicts.file, columns=["row"], filters=[("verdict", "=", "clean")])["row"]
     total = batch.rows_read if not options.get("limit") else sum(1 for _ in source.records())
     with tempfile.TemporaryDirectory() as folder:
         expected = Path(folder) / f"clean{source.suffix}"
-        write_clean(source, np.setdiff1d(np.arange(total), kept.to_numpy()), expected)
-        return describe(_lines(expected), _lines(output.file.file))
+        write_clean(source, np.setdiff1d(np.arange(total), rows), expected)
+        return compare(expected, found, rows, batch.batch_key)
+
+
+def compare(expected: Path, found: Path, rows: np.ndarray, batch_key: str) -> str:
+    """How two files differ that should be the same. `rows`: the source's numbers of the rows in `expected`, in order.
+
+    A row that stands in its place and is another is named by its number; what was taken out or put in, by lines.
+    """
+    try:
+        changed, same_length = _changed(expected, found)
+    except (GradSentryError, ValueError):  # what was done to it made it another kind of file
+        changed, same_length = [], False
+    before, after = Counter(one for _, one, _, _ in changed), Counter(other for _, _, other, _ in changed)
+    if same_length and changed and not before & after:
+        named = [f"{rows[at]} (line {line})" for at, _, _, line in changed[:SHOWN] if at < len(rows)]
+        more = f" and {len(changed) - SHOWN} more" if len(changed) > SHOWN else ""
+        one = len(changed) == 1
+        return f"altered: row{'' if one else 's'} {', '.join(named)}{more} of the clean set of batch {batch_key}"
+    return f"{describe(_lines(expected), _lines(found))} (clean set of batch {batch_key})"
+
+
+def _changed(expected: Path, found: Path) -> tuple[list[tuple[int, bytes, bytes, int]], bool]:
+    """The rows that differ (place among the rows, the one, the other, line in the second file), and whether there are
+    as many rows in both."""
+    changed: list[tuple[int, bytes, bytes, int]] = []
+    at = -1
+    for at, (one, other) in enumerate(zip_longest(_rows(expected), _rows(found))):
+        if one is None or other is None:
+            return changed, False
+        if one[0] != other[0]:
+            changed.append((at, one[0], other[0], other[1]))
+    return changed, at >= 0
+
+
+def _rows(path: Path) -> Iterator[tuple[bytes, int]]:
+    """A file's rows with the line that each begins in, from 1; of Parquet the rows as JSON, by their number."""
+    if path.suffix == ".parquet":
+        yield from ((row, at) for at, row in enumerate(_lines(path), start=1))
+        return
+    source = open_source(str(path))
+    if source.kind not in ("jsonl", "csv"):
+        raise BadInput("no rows on lines of their own")
+    line = 1
+    for piece in source.pieces():
+        if piece.is_row:
+            yield piece.data, line
+        line += piece.data.count(b"\n")
 
 
 def describe(expected: Iterable[bytes], found: Iterable[bytes]) -> str:

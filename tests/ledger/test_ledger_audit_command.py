@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -72,6 +73,61 @@ def test_a_clean_file_answers_with_everything(made: Made, typed: Callable[..., D
         ("threshold", "plot", "groups", "decision", "clean", "quarantine", "report", "attestation", "signature"),
         "unaltered",
     )
+
+
+@pytest.mark.parametrize("beside", [True, False], ids=["with its statement", "alone"])
+def test_a_flipped_byte_in_a_copy_of_a_clean_set_is_named_by_its_row(
+    beside: bool, made: Made, typed: Callable[..., Done], tmp_path: Path
+) -> None:
+    """Carried away, renamed, and one byte of one row is another: the row is named as the verdicts number it."""
+    clean = clean_of(made.store.home)
+    data = clean.read_bytes()
+    at = data.index(b"answer 40")  # row 10 of beta, whose rows begin with 30
+    flipped = data[:at] + bytes([data[at] ^ 0x01]) + data[at + 1 :]
+    copy = tmp_path / ("clean.jsonl" if beside else "handed_on.jsonl")
+    copy.write_bytes(flipped)
+    if beside:
+        shutil.copy(clean.with_name("attestation.json"), tmp_path)
+    line = data[:at].count(b"\n") + 1
+    shown = typed(made.store.home, "audit", copy)
+    assert shown.code == 4
+    assert f"altered: row 10 (line {line}) of the clean set of batch {made.beta.batch_key}" in shown.out
+    told = typed(made.store.home, "audit", copy, "--json").json
+    assert (told["state"], told["role"]) == ("altered", "clean") and "row 10" in told["details"]
+
+    copy.write_bytes(b"".join(data.splitlines(keepends=True)[1:]))
+    assert "lacks 1 line" in typed(made.store.home, "audit", copy).out
+
+
+def test_an_older_statement_beside_a_newer_set_is_named_as_older(
+    made: Made, typed: Callable[..., Done], tmp_path: Path
+) -> None:
+    folder = made.store.batch(made.alpha.batch_key) / "clean"
+    old, new = (folder / decided.decision_key for decided in (made.first, made.second))
+    shutil.copy(new / "clean.jsonl", tmp_path)
+    shutil.copy(old / "attestation.json", tmp_path)
+    for name in ("clean.jsonl", "attestation.json"):
+        shown = typed(made.store.home, "audit", tmp_path / name)
+        assert shown.code == 4
+        words = f"older statement, of decision {made.first.number}; the set beside it, clean.jsonl, is of decision "
+        assert words + str(made.second.number) in " ".join(shown.out.split())
+    shutil.copy(new / "attestation.json", tmp_path)
+    assert typed(made.store.home, "audit", tmp_path / "clean.jsonl").code == 0
+    both_old = typed(made.store.home, "audit", old / "clean.jsonl")
+    assert both_old.code == 0 and f"older: decision {made.second.number} on this batch was published" in both_old.out
+
+
+def test_the_head_is_one_line_that_a_verification_takes(copied: Path, typed: Callable[..., Done]) -> None:
+    line = typed(copied, "audit", "head").out
+    assert line.count("\n") == 1
+    assert re.fullmatch(
+        r"gradsentry-head 1 version=\S+ store=[0-9a-f]{32} seq=\d+ sha256=[0-9a-f]{64} time=\S+Z", line.strip()
+    )
+    held = typed(copied, "audit", "verify", "--head", line.strip(), "--head", line.strip())
+    assert held.code == 0 and "continues from the head of record" in held.out
+    assert "only against a head kept elsewhere" in typed(copied, "audit", "verify").out
+    refused = typed(copied, "audit", "verify", "--head", "12")
+    assert refused.code == 2 and len(refused.err.strip().splitlines()) == 1
 
 
 def test_an_altered_clean_file_and_an_altered_source(copied: Path, typed: Callable[..., Done], tmp_path: Path) -> None:

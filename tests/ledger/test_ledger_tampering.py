@@ -12,8 +12,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from gradsentry_lib.ledger import open_ledger
+from gradsentry_lib.errors import BadInput
+from gradsentry_lib.ledger import Override, current_run, heads, open_ledger
 from gradsentry_lib.ledger.attestation import FOLDER
+from gradsentry_lib.ledger.heads import read_heads
 from gradsentry_lib.ledger.journal import line_digest, row_digest, rows
 from gradsentry_lib.ledger.records import TABLES
 from gradsentry_lib.ledger.signing import make_keys, sign_file
@@ -22,8 +24,8 @@ from gradsentry_lib.scan.rederive import recompute
 from tests.ledger.conftest import Made
 
 
-def check(home: Path, made: Made, head: str = "") -> Verified:
-    return verify(home / "ledger.duckdb", recompute(), key=made.public, head=head)
+def check(home: Path, made: Made, *told: str) -> Verified:
+    return verify(home / "ledger.duckdb", recompute(), key=made.public, noted=read_heads(told))
 
 
 def test_an_untouched_store_holds(made: Made) -> None:
@@ -215,6 +217,13 @@ def clean_file_deleted(home: Path) -> None:
     clean_file(home).unlink()
 
 
+def clean_file_older(home: Path) -> None:
+    """The set of the first decision, and its statement, in the place of the second's: a row is missing again."""
+    first, second = sorted(home.glob("batches/alpha-*/clean/*"), key=lambda folder: folder.stat().st_mtime_ns)
+    for name in ("clean.jsonl", "attestation.json"):
+        shutil.copyfile(first / name, second / name)
+
+
 def quarantine_edited(home: Path) -> None:
     edit_bytes(only(home, "batches/beta-*/clean/*/quarantine.jsonl"), b'"flagged"', b'"unclear"')
 
@@ -287,7 +296,7 @@ def acceptance_forged(home: Path) -> None:
     sql(
         home,
         "INSERT INTO gate_acceptances SELECT (SELECT max(seq) + 1 FROM journal), now()::TIMESTAMP, batch_key, "
-        "inputs_sha256, 'mallory', 'fine' FROM gate_results WHERE passed LIMIT 1",
+        "inputs_sha256, 'mallory', 'fine', NULL FROM gate_results WHERE passed LIMIT 1",
     )
     rebuild_journal(home)
 
@@ -323,6 +332,23 @@ def attestation_chain_broken(home: Path) -> None:
             (home / path).unlink()
     sql(home, f"DELETE FROM outputs WHERE file_sha256 = '{digest}'")
     rebuild_journal(home)
+
+
+def attestations_deleted(home: Path) -> None:
+    for path in [*home.glob(f"batches/*/{FOLDER}/*"), *home.glob("batches/*/clean/*/attestation*")]:
+        path.unlink()
+
+
+def attestations_deleted_and_forgotten(home: Path) -> None:
+    """Nothing left of them: not the files, not the records, not the heads; a chain that is whole."""
+    attestations_deleted(home)
+    sql(home, "DELETE FROM outputs WHERE kind IN ('attestation', 'signature')")
+    rebuild_journal(home)
+    (home / "ledger.heads").write_text("")
+
+
+def log_of_heads_deleted(home: Path) -> None:
+    (home / "ledger.heads").unlink()
 
 
 def attestation_unknown(home: Path) -> None:
@@ -393,9 +419,10 @@ KINDS: list[tuple[Callable[[Path], None], list[str]]] = [
     (groups_edited, ["groups file of decision", "groups.json is not what was recorded"]),
     (clean_row_added, ["clean file", "that does not belong"]),
     (clean_row_removed, ["clean file", "lacks 1 line of the source"]),
-    (clean_row_edited, ["clean file", "that does not belong; lacks 1 line of the source"]),
+    (clean_row_edited, ["clean file", "altered: row 10 (line ", "of the clean set of batch beta"]),
     (clean_rows_reordered, ["clean file", "in another order"]),
     (clean_file_deleted, ["clean file", "is missing"]),
+    (clean_file_older, ["it is an older clean file, of decision", "it is an older attestation file, of decision"]),
     (quarantine_edited, ["quarantine file"]),
     (clean_files_swapped, ["clean file of decision", "(batch alpha", "(batch beta"]),
     (verdicts_swapped, ["verdicts of decision", "(batch alpha", "(batch beta"]),
@@ -414,6 +441,9 @@ KINDS: list[tuple[Callable[[Path], None], list[str]]] = [
     (attestation_edited, ["attestation file of decision"]),
     (handed_out_attestation_edited, ["attestation file of decision", "attestation.json"]),
     (attestation_chain_broken, ["its chain is broken"]),
+    (attestations_deleted, ["attestation file of decision", "attestation.json is missing"]),
+    (attestations_deleted_and_forgotten, ["was published without an attestation"]),
+    (log_of_heads_deleted, ["ledger.heads: is missing"]),
     (attestation_unknown, ["0123456789abcdef.json", "the ledger does not know it"]),
     (signed_by_a_wrong_key, ["attestation batches/beta", "no valid signature"]),
     (signatures_removed, ["attestation batches/beta", "is not signed"]),
@@ -442,10 +472,97 @@ def test_a_rebuilt_ledger_is_found_without_the_log_of_heads(made: Made, copied: 
     assert any("as attestation" in finding.message for finding in check(copied, made).problems)
 
 
-def test_a_head_noted_down_elsewhere_is_asked_for(made: Made, copied: Path) -> None:
-    head = check(made.store.home, made).head
-    assert check(copied, made, str(head)).problems == ()
-    sql(copied, *(f"DELETE FROM {table} WHERE seq = {head.seq}" for table in ("journal", "outputs")))
-    (copied / "ledger.heads").unlink()
-    said = f"ends before record {head.seq}"
-    assert any(said in finding.message for finding in check(copied, made, str(head)).problems)
+def cut_off(home: Path, after: int) -> None:
+    """As if the newest records had never been, in the chain and in the store's own list of heads."""
+    with duckdb.connect(home / "ledger.duckdb") as connection:
+        for table in ("journal", *TABLES.values()):
+            connection.execute(f"DELETE FROM {table} WHERE seq > {after}")
+    log = home / "ledger.heads"
+    kept = [line for line in log.read_text().splitlines() if int(line.partition(":")[0]) <= after]
+    log.write_text("".join(f"{line}\n" for line in kept))
+
+
+def noted(home: Path) -> str:
+    """As `gradsentry audit head` prints it."""
+    with open_ledger(home / "ledger.duckdb", read_only=True) as ledger:
+        lines = dict(ledger.connection.execute("SELECT seq, sha256 FROM journal").fetchall())
+        return heads.line(ledger.head(), heads.store_id(lines))
+
+
+def messages(found: Verified) -> str:
+    return "\n".join(f"{finding.subject}: {finding.message}" for finding in found.problems)
+
+
+def test_an_older_store_shows_only_against_a_head_kept_elsewhere(made: Made, copied: Path) -> None:
+    """The store as it was, put back whole: it agrees with itself, and not with the line that was kept."""
+    older, before = copied, noted(copied)
+    newer = shutil.copytree(copied, copied.with_name("newer"))
+    with open_ledger(newer / "ledger.duckdb") as ledger:
+        ledger.record_overrides([Override(sample_id="0" * 64, action="flag", made_by="ana", reason="seen")])
+    after = noted(newer)
+    assert check(newer, made, before, after).problems == ()
+    assert len(check(newer, made, before, after).continues) == 2
+    assert check(older, made, before).problems == ()
+    last = made_head(older)
+    assert messages(check(older, made, after)) == (
+        f"ledger journal: ends before record {last + 1} of {after.rpartition('time=')[2]}, at record {last}: record "
+        f"{last + 1} is missing. They were cut off, or an older copy of the store was put back"
+    )
+
+
+def made_head(home: Path) -> int:
+    with open_ledger(home / "ledger.duckdb", read_only=True) as ledger:
+        return ledger.head().seq
+
+
+def test_a_head_noted_down_elsewhere_is_asked_for(made: Made, copied: Path, tmp_path: Path) -> None:
+    """In every form that it is kept in: the line, a log with the line in it, an attestation that was handed out."""
+    line, last = noted(copied), made_head(copied)
+    (tmp_path / "log").write_text(f"Jan 1 host audit: {line}\n\n{(copied / 'ledger.heads').read_text()}")
+    handed_out = shutil.copy(only(copied, "batches/beta-*/clean/*/attestation.json"), tmp_path / "handed_out.json")
+    forms = (line, str(tmp_path / "log"), str(handed_out), f"{last}:{line.partition('sha256=')[2][:64]}")
+    for form in forms:
+        assert check(copied, made, form).problems == ()
+    cut_off(copied, last - 20)
+    for form in forms:
+        assert "ends before record" in messages(check(copied, made, form)), form
+    assert "missing" in messages(check(copied, made, line))
+
+
+def test_a_head_of_a_chain_that_was_made_anew(made: Made, copied: Path) -> None:
+    with open_ledger(copied / "ledger.duckdb", read_only=True) as ledger:
+        early = f"5:{ledger.connection.execute('SELECT sha256 FROM journal WHERE seq = 5').fetchone()[0]}"
+    late = noted(copied)
+    sql(copied, "UPDATE overrides SET made_by = 'nobody'")
+    rebuild_journal(copied)
+    (copied / "ledger.heads").write_text("")
+    said = messages(check(copied, made, early, late))
+    assert "does not contain the head of record" in said and "from some record after 5 on" in said
+
+
+def test_a_head_of_another_store_is_named_as_such(made: Made, copied: Path, tmp_path: Path) -> None:
+    with open_ledger(tmp_path / "other" / "ledger.duckdb") as ledger:
+        ledger.record_run(current_run("test"))
+    assert "is another store's" in messages(check(copied, made, noted(tmp_path / "other")))
+
+
+@pytest.mark.parametrize("told", ["", "x", "12", "12:abc", "no/such/file", "a\x00b", "x" * 5000, "."])
+def test_what_is_no_head_is_refused(told: str, tmp_path: Path) -> None:
+    with pytest.raises(BadInput):
+        read_heads([told])
+
+
+@pytest.mark.parametrize("content", [b"", b"\n", b"no head\n", b"{}", b'{"predicate": 1}', b"\xff\xfe"])
+def test_a_file_that_holds_no_head_is_refused(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "log").write_bytes(content)
+    with pytest.raises(BadInput, match="log"):
+        read_heads([str(tmp_path / "log")])
+
+
+def test_with_a_key_configured_every_published_set_is_signed(
+    made: Made, copied: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    signatures_removed(copied)
+    monkeypatch.setenv("GRADSENTRY_SIGNING_KEY", str(made.key))  # the private one, as the publishing process has it
+    assert verify(made.store.ledger).problems == ()
+    assert "is not signed by" in messages(verify(copied / "ledger.duckdb"))
