@@ -35,9 +35,9 @@ def formats_command(
     rows: Annotated[int, typer.Option(min=1, help="Rows looked at.")] = LOOKED_AT,
     json_output: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
 ) -> None:
-    """Show how a file would be read, in a second and without a model: the layout and why, the first rows with what is
-    learnt of them, what would be refused, what nobody would read.
+    """Show how a file would be read, in a second and without a model.
 
+    The layout and why, the first rows with what is learnt of them, what would be refused, what nobody would read.
     Ends with 0 when every row looked at can be read, 3 when some can't, 2 when none can.
     """
     told = reading.reading_options(source, column, role, response_marker, mapping, split, separator)

@@ -55,7 +55,7 @@ class Observed:
             self.hows[how] += 1
         if len(row) > len(used):
             for name, value in row.items():
-                if name not in used and value and (length := text_length(value)):
+                if name not in used and value and type(value) is not int and (length := text_length(value)):
                     self._note(name, 1, length)
         if sample.format == "chat":
             self._inside(row, layout)
@@ -87,10 +87,13 @@ class Observed:
                     self._note(name, rows, length)
 
     def _note(self, name: str, rows: int, length: int) -> None:
-        name = name[:LONGEST_NAME].encode("utf-8", "backslashreplace").decode()
-        if name not in self._unread and len(self._unread) >= NAMES:
-            name = OTHERS
-        entry = self._unread.setdefault(name, [0, length])
+        entry = self._unread.get(name)
+        if entry is None:
+            if len(name) > LONGEST_NAME or not name.isascii():
+                name = name[:LONGEST_NAME].encode("utf-8", "backslashreplace").decode()
+            if name not in self._unread and len(self._unread) >= NAMES:
+                name = OTHERS
+            entry = self._unread.setdefault(name, [0, length])
         entry[0] += rows
 
     @property

@@ -12,6 +12,7 @@ from gradsentry_lib.samples.reasons import BadRow, checked
 from gradsentry_lib.samples.sample import LEARNT_ROLES, Turn
 
 Row = Mapping[str, Any]
+FIRST_OF_SEVERAL = {names[0] for names in NUMBERED}
 Turns = tuple[Turn, ...]
 
 
@@ -99,8 +100,7 @@ def numbered(row: Row) -> list[str]:
 def read_answers(row: Row, answer: str, columns: Columns, used: list[str]) -> list[str]:
     """The answer's text; of a prompt with several full answers each of them. A list under the name of one answer is
     what question sets have: its entries are joined by "; "."""
-    several = numbered(row)
-    if answer in several:
+    if answer in FIRST_OF_SEVERAL and (several := numbered(row)):
         used += [name for name in several if name not in used]
         return [read_answer(row[name]) for name in several]
     value = row[answer]

@@ -24,7 +24,7 @@ from gradsentry_lib.samples.parts import (
     read_history,
     with_system,
 )
-from gradsentry_lib.samples.reasons import BadRow, kind, quote, quote_all
+from gradsentry_lib.samples.reasons import BadRow, checked, kind, quote, quote_all
 from gradsentry_lib.samples.sample import Format, Sample, Turn
 from gradsentry_lib.samples.text import read_segments, read_text
 
@@ -35,6 +35,7 @@ __all__ = [
     "Columns",
     "Layout",
     "Read",
+    "RowReader",
     "Schema",
     "find_layout",
     "kind",
@@ -45,6 +46,7 @@ __all__ = [
     "resolve_columns",
 ]
 
+PLANS = 256  # combinations of columns remembered
 GOLD = ("answer", "answers")  # beside a chat: what a grader compares with, unless the chat itself ends with a question
 
 
@@ -123,8 +125,74 @@ def _ends_with_answer(chat: Any) -> bool:
 def read_row(row: Mapping[str, Any], schema: Schema = DEFAULT, number: int = 0, line: int | None = None) -> Read:
     """One row as a sample. Raises `BadRow` for an unknown layout, a wrong type, an empty answer, text that is not
     Unicode."""
+    return RowReader(schema).read(row, number, line)
+
+
+class Plan(NamedTuple):
+    """What rows with the same columns have in common. `plain`: nothing but a prompt (with an input) and an answer is
+    there to be read, so if these are text, that is all."""
+
+    layout: Layout
+    plain: bool
+    extra: str | None  # of an Alpaca row, the column of its input
+    used: list[str]
+
+
+class RowReader:
+    """Reads the rows of one source: those with the same columns are planned once."""
+
+    def __init__(self, schema: Schema) -> None:
+        self.schema = schema
+        self._plans: dict[Any, Plan] = {}
+
+    def read(self, row: Mapping[str, Any], number: int = 0, line: int | None = None) -> Read:
+        """See `read_row`."""
+        key: Any = tuple(row)
+        if None in row.values():
+            key = (key, tuple(name for name, value in row.items() if value is not None))
+        plan = self._plans.get(key) or self._make_plan(row, key)
+        layout, plain, extra, used = plan
+        if plain:
+            assert layout.ask is not None
+            ask, answer, given = row[layout.ask], row[layout.answer], "" if extra is None else row[extra]
+            if _is_text(ask) and _is_text(answer):
+                text = read_answer(answer)
+                if layout.format == "prompt":
+                    turns: Turns = (Turn("prompt", checked(ask, "prompt")), Turn("response", text))
+                    return Read(layout, Sample(number, line, "prompt", turns), used)
+                asked, context = checked(ask, "instruction"), checked(given, "input")
+                turns = (Turn("instruction", asked), Turn("input", context), Turn("response", text))
+                return Read(layout, Sample(number, line, "alpaca", turns), used)
+        return _read(row, layout, self.schema, number, line)
+
+    def _make_plan(self, row: Mapping[str, Any], key: Any) -> Plan:
+        schema, columns = self.schema, self.schema.columns
+        layout = find_layout(row, columns)
+        alpaca = layout.format == "alpaca"
+        also = [*columns["history"], *columns["system"], *columns["label"], *([] if alpaca else columns["passage"])]
+        plain = layout.format in ("prompt", "alpaca") and not schema.as_chat and layout.answer in columns["response"]
+        plain = plain and not any(name in row and name != layout.ask for name in also)
+        extra = next((name for name in columns["input"] if row.get(name) is not None), None) if alpaca else None
+        used = [name for name in (*layout[1:], extra) if name is not None]
+        plan = Plan(layout, plain, extra, used)
+        if len(self._plans) < PLANS and not (layout.format == "chat" and _may_answer(row, columns)):
+            self._plans[key] = plan
+        return plan
+
+
+def _is_text(value: Any) -> bool:
+    """Whether a value is text that can be no list of turns."""
+    return type(value) is str and (value[:1].isalnum() or not value.lstrip().startswith("["))
+
+
+def _may_answer(row: Mapping[str, Any], columns: Columns) -> bool:
+    """Whether the layout of a chat hangs on how it ends."""
+    return any(row.get(name) is not None for role in ("response", "chosen") for name in columns[role])
+
+
+def _read(row: Mapping[str, Any], layout: Layout, schema: Schema, number: int, line: int | None) -> Read:
+    """A row of a known layout as a sample."""
     columns = schema.columns
-    layout = find_layout(row, columns)
     used = [name for name in layout[1:] if name is not None]
     how = ""
     sort: Format = "chat"

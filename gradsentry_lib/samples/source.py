@@ -20,7 +20,7 @@ from gradsentry_lib.samples.json_columns import column_rows, load_columns
 from gradsentry_lib.samples.observed import Observed, holds_text
 from gradsentry_lib.samples.part import Kind, Part
 from gradsentry_lib.samples.pieces import Piece
-from gradsentry_lib.samples.row_format import DEFAULT, BadRow, Layout, Schema, quote, read_row
+from gradsentry_lib.samples.row_format import DEFAULT, BadRow, Layout, RowReader, Schema, quote
 from gradsentry_lib.samples.sample import Reject, Sample
 from gradsentry_lib.samples.shards import shard_files
 
@@ -93,11 +93,12 @@ class Source:
         up how rows were read and what was not. Raises `BadInput` only where the source as a whole cannot be read on.
         """
         batch: Layout | None = None
+        reader = RowReader(self.schema)
         for row, line, value, raw in self.records(observed=observed):
             try:
                 if isinstance(value, BadRow):
                     raise value
-                read = read_row(value, self.schema, row, line)
+                read = reader.read(value, row, line)
                 batch = batch or read.layout
                 if read.layout != batch:
                     raise BadRow(f"mixed format: {read.layout} in a batch of {batch}")

@@ -28,6 +28,7 @@ def _markup(name: str, begin: str, end: str, ask: str = "", last: bool = True) -
     return Markup(name, re.compile(begin), re.compile(end), last, re.compile(ask) if ask else None)
 
 
+WHOLE = "none"  # the marker that says that the trainer learns a text whole, whatever stands in it
 ALPACA_ASK = r"(?m:^###? ?(?:Instruction|Input|Question|Task))"
 HUMAN_ASK = r"(?m:^(?:Human|User): ?)"
 
@@ -42,7 +43,7 @@ MARKUPS = (
     _markup("Zephyr, Phi", r"<\|assistant\|>\n?", r"</s>|<\|end\|>|<\|endoftext\|>|(?=<\|user\|>|<\|system\|>)"),
     _markup("Cohere", r"<\|CHATBOT_TOKEN\|>", r"<\|END_OF_TURN_TOKEN\|>"),
     _markup("Llama 2, Mistral", r"\[/INST\]", r"</s>|(?=<s>|\[INST\])"),
-    _markup("Alpaca", r"(?m:^###? ?(?:Response|Output|Answer):?)[ \t]*\n?", r"(?=(?m:^###? ?\w))", ALPACA_ASK, False),
+    _markup("Alpaca", r"(?m:^###? ?(?:Response|Output|Answer):?)[ \t]*\n?", f"(?={ALPACA_ASK})", ALPACA_ASK, False),
     _markup(
         "Guanaco", r"### ?(?:Assistant|Bot|AI): ?", r"(?=### ?(?:Human|User|System):)", r"### ?(?:Human|User):", False
     ),
@@ -56,6 +57,8 @@ def read_text(value: Any, marker: str = "") -> tuple[str, tuple[Turn, ...]]:
     text = checked(value, "the text")
     if not text.strip():
         raise BadRow("the text is empty")
+    if marker == WHOLE:
+        return "one supervised text", (Turn("text", text),)
     if marker:
         before, found, answer = text.partition(marker)
         if not found:

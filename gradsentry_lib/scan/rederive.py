@@ -117,11 +117,11 @@ def _rows(path: Path) -> Iterator[tuple[bytes, int]]:
     if path.suffix == ".parquet":
         yield from ((row, at) for at, row in enumerate(_lines(path), start=1))
         return
-    source = open_source(str(path))
+    source = open_as_told(str(path), {})
     if source.kind not in ("jsonl", "csv"):
         raise BadInput("no rows on lines of their own")
     line = 1
-    for piece in source.pieces():
+    for piece in source.pieces(source.parts[0], Meter(source.max_bytes)):
         if piece.is_row:
             yield piece.data, line
         line += piece.data.count(b"\n")
