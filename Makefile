@@ -25,6 +25,7 @@ test: setup lint
 
 # The long ones, with a table of what was tried and what held. SOAK_MINUTES: how long eight writers go on (10).
 soak: setup
+	-$(BIN)/pip install --quiet --constraint constraints.txt pip-audit
 	$(BIN)/python -m pytest -m soak tests/soak $(ARGS)
 
 # The UI, on the demo's store and history unless the environment names others.

@@ -2,8 +2,10 @@
 
     python -m gradsentry_assets.demo
 
-Everything is written below the working directory: the store into `.gradsentry`, Dagster's history into
-`.dagster_home`. `make dev` reads the same two, so the UI shows these very runs.
+Everything is written below the working directory, unless GRADSENTRY_HOME and DAGSTER_HOME name other places: the store
+into `.gradsentry`, Dagster's history into `.dagster_home`. `make dev` reads the same two, so the UI shows these very
+runs. The settings of scoring, judging and signing count as anywhere; which ones it found, and which it has no use for,
+the demo says.
 """
 
 import json
@@ -11,6 +13,7 @@ import os
 import shutil
 import sys
 import time
+from collections.abc import Mapping
 from importlib.resources import as_file, files
 from pathlib import Path
 
@@ -30,13 +33,20 @@ from gradsentry_lib.report.escape import rich_markup
 from gradsentry_lib.scan.store import Store
 
 SHOWN = 5  # flagged rows on the terminal
+NO_USE = ("LANDING", "WEBHOOK", "UI_URL", "RESCAN_CRON", "KEEP_RUNS_DAYS")  # beginnings of names after GRADSENTRY_
+USED = (
+    *("HOME", "MODEL", "DEVICE", "CACHE", "POLICY", "MAX_FLAGGED", "WARN_FLAGGED", "MAX_UNSCORED", "MAX_BYTES"),
+    *("SIGNING_KEY", "KEY_PASSWORD"),
+)
+SECRET = ("KEY_PASSWORD",)
 
 
 def main() -> int:
     """Runs the demo; 0 where a clean file was made."""
-    here, console = Path.cwd(), Console(highlight=False)
-    store, instance = Store(here / ".gradsentry"), open_instance(here / ".dagster_home")
-    os.environ["GRADSENTRY_HOME"] = str(store.home)
+    console = Console(highlight=False)
+    for line in said_of_settings(os.environ):
+        console.print(rich_markup(line), style="yellow", soft_wrap=True)
+    store, instance = Store.default(), open_instance(Path(os.environ.get("DAGSTER_HOME") or ".dagster_home").absolute())
     batch = take_in(store, instance)
     console.print(
         f"\n[bold]GradSentry demo[/]: batch [cyan]{batch}[/], 600 questions with answers, one in ten poisoned.\n"
@@ -57,9 +67,22 @@ def main() -> int:
     return 0 if result.success else 1
 
 
+def said_of_settings(environment: Mapping[str, str]) -> list[str]:
+    """A line on the settings that count here, one on those that the demo has no use for, one on unknown names."""
+    names = sorted(name for name, value in environment.items() if name.startswith("GRADSENTRY_") and value)
+    short = {name: name.removeprefix("GRADSENTRY_") for name in names}
+    used = [f"{name}={'***' if short[name] in SECRET else environment[name]}" for name in names if short[name] in USED]
+    if environment.get("DAGSTER_HOME"):
+        used.insert(0, f"DAGSTER_HOME={environment['DAGSTER_HOME']}")
+    idle = [name for name in names if short[name].startswith(NO_USE)]
+    unknown = [name for name in names if short[name] not in USED and name not in idle]
+    said = (("From the environment", used), ("Not used by the demo", idle), ("Of no meaning", unknown))
+    return [f"{what}: {', '.join(some)}." for what, some in said if some]
+
+
 def open_instance(home: Path) -> dg.DagsterInstance:
     """Dagster's history in `home`, set up as the project ships it."""
-    home.mkdir(exist_ok=True)
+    home.mkdir(parents=True, exist_ok=True)
     shipped = Path(__file__).parents[1] / "dagster.yaml"
     if shipped.exists() and not (home / "dagster.yaml").exists():
         shutil.copy(shipped, home)
