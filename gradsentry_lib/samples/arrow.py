@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 BATCH_ROWS = 1024  # rows held at a time; they may be long
 PARQUET_MAGIC = b"PAR1"
+TEXT_OF = {pa.binary(): pa.string(), pa.large_binary(): pa.large_string(), pa.binary_view(): pa.string_view()}
+PLAIN_OF = {pa.string_view(): pa.string(), pa.binary_view(): pa.binary()}
 
 
 def has_footer(path: Path) -> bool:
@@ -226,7 +228,7 @@ def as_text(batch: pa.RecordBatch) -> pa.RecordBatch:
     """
     columns = []
     for column in batch.columns:
-        kind = text_type(column.type)
+        kind = replaced(column.type, TEXT_OF)
         try:
             columns.append(column if kind == column.type else column.cast(kind))
         except pa.ArrowException:
@@ -234,20 +236,29 @@ def as_text(batch: pa.RecordBatch) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays(columns, names=batch.schema.names)
 
 
-def text_type(kind: pa.DataType) -> pa.DataType:
-    """A type with text in the place of bytes, also inside lists, objects and dictionaries."""
-    if pa.types.is_binary(kind):
-        return pa.string()
-    if pa.types.is_large_binary(kind):
-        return pa.large_string()
-    if pa.types.is_binary_view(kind):
-        return pa.string_view()
+def replaced(kind: pa.DataType, by: Mapping[pa.DataType, pa.DataType]) -> pa.DataType:
+    """A type with others in the place of some, also inside lists, objects and maps; a dictionary of such is unpacked."""
+    if kind in by:
+        return by[kind]
     if pa.types.is_list(kind):
-        return pa.list_(kind.value_field.with_type(text_type(kind.value_type)))
+        return pa.list_(_field(kind.value_field, by))
     if pa.types.is_large_list(kind):
-        return pa.large_list(kind.value_field.with_type(text_type(kind.value_type)))
+        return pa.large_list(_field(kind.value_field, by))
     if pa.types.is_struct(kind):
-        return pa.struct([field.with_type(text_type(field.type)) for field in kind])
-    if pa.types.is_dictionary(kind) and text_type(kind.value_type) != kind.value_type:
-        return text_type(kind.value_type)
+        return pa.struct([_field(field, by) for field in kind])
+    if pa.types.is_map(kind):
+        return pa.map_(_field(kind.key_field, by), _field(kind.item_field, by))
+    if pa.types.is_dictionary(kind) and kind.value_type in by:
+        return by[kind.value_type]
     return kind
+
+
+def _field(field: pa.Field, by: Mapping[pa.DataType, pa.DataType]) -> pa.Field:
+    return field.with_type(replaced(field.type, by))
+
+
+def without_inner_views(schema: pa.Schema) -> pa.Schema:
+    """The schema with plain text and bytes for the views inside lists and objects, which Arrow cannot write."""
+    return pa.schema(
+        [field if field.type in PLAIN_OF else _field(field, PLAIN_OF) for field in schema], metadata=schema.metadata
+    )

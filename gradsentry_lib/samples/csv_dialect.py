@@ -4,6 +4,7 @@ import csv
 import io
 
 from gradsentry_lib.errors import BadInput
+from gradsentry_lib.samples.pieces import OPEN_QUOTE
 from gradsentry_lib.samples.row_format import Columns
 
 SEPARATORS = (",", "\t", ";", "|")
@@ -35,6 +36,22 @@ def find_separator(head: str, columns: Columns, usual: str) -> str:
             else (len(headers[sign]), sign == usual)
         ),
     )
+
+
+def find_escape(head: str, separator: str, whole: bool) -> str | None:
+    """A backslash, where the text is well formed if one before a quotation mark spares it, and is not otherwise."""
+    lines = io.StringIO(head, newline="").readlines()[:1000]
+    whole = whole and len(lines) < 1000
+
+    def well_formed(escape: str | None) -> bool:
+        widths = []
+        try:
+            widths = [len(row) for row in csv.reader(iter(lines), strict=True, delimiter=separator, escapechar=escape)]
+        except csv.Error as error:
+            return not whole and OPEN_QUOTE.endswith(str(error))
+        return len({width for width in (widths if whole else widths[:-1]) if width}) == 1
+
+    return "\\" if '\\"' in head and not well_formed(None) and well_formed("\\") else None
 
 
 def resolve_separator(asked: str) -> str:

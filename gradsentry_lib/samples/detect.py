@@ -3,7 +3,7 @@
 import codecs
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gradsentry_lib.errors import BadInput
@@ -18,7 +18,7 @@ from gradsentry_lib.samples.container import (
     open_regular,
     open_unpacked,
 )
-from gradsentry_lib.samples.csv_dialect import find_separator, resolve_separator
+from gradsentry_lib.samples.csv_dialect import find_escape, find_separator, resolve_separator
 from gradsentry_lib.samples.encoding import UTF8, find_encoding, is_western, resolve_encoding
 from gradsentry_lib.samples.json_array import FRAME_LIMIT
 from gradsentry_lib.samples.json_shape import DECODER, find_shape, skip_blank
@@ -102,10 +102,11 @@ def _inspect_text(path: Path, name: str, compression: str | None, asked: Asked) 
     else:
         separator = asked.separator and resolve_separator(asked.separator)
         separator = separator or find_separator(text, asked.schema.columns, "\t" if kind == ".tsv" else ",")
-        part = Part(path, name, "csv", "lines", compression, encoding, separator)
+        escape = find_escape(text, separator, whole)
+        part = Part(path, name, "csv", "lines", compression, encoding, separator, escape)
         default = ".csv"
     if carriage and part.shape == "lines":
-        part = Part(path, name, part.kind, "lines", compression, encoding, part.separator, carriage=True)
+        part = replace(part, carriage=True)
     return part, (_own_suffix(name) or default) + (SUFFIX_OF[compression] if compression else "")
 
 

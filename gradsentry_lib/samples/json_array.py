@@ -43,7 +43,10 @@ def find_array(head: bytes) -> int | None:
     """Offset of the first "[" of rows: of the top-level array, or of one under a key. None if there is none."""
     text = head.decode("latin-1")  # a character a byte, so that positions are offsets
     at = skip_blank(text, len(BOM) if head.startswith(BOM) else 0)
-    return at if text[at : at + 1] == "[" else find_rows(text, at)
+    if text[at : at + 1] == "[":
+        return at
+    found = find_rows(text, at)
+    return find_rows(text, at, first="]") if found is None else found
 
 
 def cut_array(file: IO[bytes], cut: list[str] | None = None) -> Iterator[Piece]:

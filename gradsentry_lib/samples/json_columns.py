@@ -26,8 +26,8 @@ def load_columns(file: IO[bytes]) -> Table:
             raise ValueError("it is cut short (truncated), and a JSON object cannot be read without its end") from None
         raise ValueError(f"{error}; a file of one JSON object a line is to be named .jsonl") from None
     values = list(columns.values())
-    lists = bool(values) and all(isinstance(column, list) for column in values)
-    if lists and len({len(column) for column in values}) == 1:
+    lists = all(isinstance(column, list) for column in values)
+    if lists and len({len(column) for column in values}) <= 1:
         return columns
     objects = bool(values) and all(isinstance(column, dict) for column in values)
     if objects and (_by_row(columns) or len({tuple(column) for column in values}) == 1):
@@ -40,7 +40,7 @@ def load_columns(file: IO[bytes]) -> Table:
 
 def _by_row(columns: Table) -> bool:
     """Whether the objects are the rows: they hold the known names, the outer one does not."""
-    inner = next(iter(columns.values()))
+    inner = next(iter(columns.values()), None)
     return isinstance(inner, dict) and bool(KNOWN & set(inner)) and not KNOWN & set(columns)
 
 

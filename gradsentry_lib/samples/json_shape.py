@@ -26,6 +26,8 @@ def skip_blank(text: str, at: int) -> int:
 def find_shape(head: str, whole: bool, schema: Schema, named_lines: bool) -> Shape:
     """`head`: the first characters of the text, all of them if `whole`. `named_lines`: its name says JSON Lines."""
     start = skip_blank(head, 0)
+    if start == len(head):
+        return "lines"
     if head[start : start + 1] == "[":
         return _array_or_lines(head, start)
     objects = _first_objects(head, start)
@@ -81,7 +83,8 @@ def _one_object(head: str, start: int, value: dict[str, Any] | None, named_lines
         lengths = {len(column) for column in value.values()}
         if len(lengths) == 1 and any(column and not isinstance(column[0], dict) for column in value.values()):
             return "columns"
-    if find_rows(head, start) is not None:
+    lists = [held for held in (value or {}).values() if isinstance(held, list)]
+    if find_rows(head, start) is not None or (lists and not any(lists)):
         return "array"
     if value is not None:
         return "lines" if named_lines else "columns"
@@ -90,11 +93,11 @@ def _one_object(head: str, start: int, value: dict[str, Any] | None, named_lines
     return "columns" if COLUMN.match(head, start) or not named_lines else "lines"
 
 
-def find_rows(head: str, at: int) -> int | None:
+def find_rows(head: str, at: int, first: str = "{") -> int | None:
     """Where the next array of rows under a key of the object opens ("[" at that place); None where there is none.
 
-    `at`: where the object opens, or behind one of its values. An array of rows is one whose first element is an object,
-    or the one called "data"; the turns of a chat, which are a row's own, are none.
+    `at`: where the object opens, or behind one of its values. An array of rows is one whose first element is an object
+    (or begins with another sign, `first`), or the one called "data"; the turns of a chat, a row's own, are none.
     """
     try:
         while head[at] in "{,":
@@ -102,7 +105,7 @@ def find_rows(head: str, at: int) -> int | None:
             at = skip_blank(head, skip_blank(head, at) + 1)
             if head[at] == "[" and key not in COLUMNS["messages"]:
                 inside = skip_blank(head, at + 1)
-                if key == "data" or head[inside : inside + 1] == "{":
+                if key == "data" or head[inside : inside + 1] == first:
                     return at
             at = skip_blank(head, DECODER.raw_decode(head, at)[1])
     except (ValueError, IndexError, RecursionError):

@@ -61,14 +61,15 @@ def _is_deep(value: Any) -> bool:
     return bool(level)
 
 
-def parse_csv(data: bytes, header: list[str], separator: str = ",") -> dict[str, str]:
+def parse_csv(data: bytes, header: list[str], separator: str = ",", escape: str | None = None) -> dict[str, str]:
     """One CSV row. Raises `BadRow` where it has more or fewer cells than the header."""
-    cells = csv_cells(data, separator)
+    cells = csv_cells(data, separator, escape)
     if len(cells) != len(header):
         raise BadRow(f"ragged row: {len(cells)} cells under {len(header)} columns")
     return dict(zip(header, cells, strict=True))
 
 
-def csv_cells(data: bytes, separator: str = ",") -> list[str]:
+def csv_cells(data: bytes, separator: str = ",", escape: str | None = None) -> list[str]:
     """The cells of one row, which `pieces.cut_csv` has found to be well formed."""
-    return next(csv.reader(io.StringIO(decode_text(data), newline=""), strict=True, delimiter=separator))
+    text = io.StringIO(decode_text(data), newline="")
+    return next(csv.reader(text, strict=True, delimiter=separator, escapechar=escape))

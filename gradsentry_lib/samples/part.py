@@ -21,8 +21,8 @@ Kind = Literal["jsonl", "json", "csv", "parquet", "arrow", "dataset", "hub"]
 
 @dataclass(frozen=True)
 class Part:
-    """`name`: its path within the folder, or the file's name. `shape`: how the rows of JSON lie. `separator`: of CSV.
-    `carriage`: its lines end with a carriage return alone."""
+    """`name`: its path within the folder, or the file's name. `shape`: how the rows of JSON lie. `separator`: of CSV,
+    `escape`: the sign that spares the next one there. `carriage`: its lines end with a carriage return alone."""
 
     path: Path
     name: str
@@ -31,6 +31,7 @@ class Part:
     compression: str | None = None
     encoding: str = UTF8
     separator: str = ","
+    escape: str | None = None
     carriage: bool = False
 
     def open(self, meter: Meter, cut: list[str]) -> IO[bytes]:
@@ -42,7 +43,7 @@ class Part:
         """Its bytes, as UTF-8, row by row with the frame around them. Where it is cut short, `cut` says how."""
         cutter: Callable[[Any, list[str]], Iterator[Piece]]
         if self.kind == "csv":
-            cutter = partial(cut_csv, separator=self.separator)
+            cutter = partial(cut_csv, separator=self.separator, escape=self.escape)
         else:
             cutter = {"lines": cut_lines, "array": cut_array, "objects": cut_objects}[self.shape]
         with self.open(meter, cut) as file:
@@ -53,7 +54,7 @@ class Part:
         parse: Callable[[bytes], Mapping[str, Any]] = parse_json
         if self.kind == "csv":
             header = self.header(limit)
-            parse = lambda data: parse_csv(data, header, self.separator)  # noqa: E731
+            parse = lambda data: parse_csv(data, header, self.separator, self.escape)  # noqa: E731
         if self.encoding == UTF8:
             return parse
 
@@ -74,7 +75,7 @@ class Part:
         try:
             if header.fault:
                 raise BadRow(header.fault)
-            names = [name.strip() for name in csv_cells(header.data, self.separator)]
+            names = [name.strip() for name in csv_cells(header.data, self.separator, self.escape)]
         except BadRow as reason:
             raise BadInput(f"the header of {self.path} cannot be read: {reason}") from None
         if len(set(names)) < len(names):

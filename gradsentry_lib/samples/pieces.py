@@ -133,14 +133,16 @@ class _Lines:
         return taken
 
 
-def cut_csv(file: Any, cut: list[str] | None = None, separator: str = ",") -> Iterator[Piece]:
+def cut_csv(
+    file: Any, cut: list[str] | None = None, separator: str = ",", escape: str | None = None
+) -> Iterator[Piece]:
     """CSV with a header line, which is frame as blank lines are. A row spans lines where a quoted field does."""
     cut = [] if cut is None else cut
     if file.peek(len(BOM)).startswith(BOM):
         yield Piece(1, file.read(len(BOM)), is_row=False)
     csv.field_size_limit(ROW_LIMIT)
     lines = _Lines(file)
-    reader = csv.reader(lines, strict=True, delimiter=separator)
+    reader = csv.reader(lines, strict=True, delimiter=separator, escapechar=escape)
     width = 0  # of the header, once it was seen
     while True:
         first = lines.line + 1

@@ -6,7 +6,7 @@ import gzip
 import lzma
 import math
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import date, datetime, time
 from pathlib import Path
@@ -107,6 +107,8 @@ def packing(place: Path, part: Part) -> Iterator[IO[bytes]]:
         else:
             with _packed(file, part.compression) as packed:
                 yield packed
+            if file.tell() == 0:
+                file.write(zstd.compress(b""))  # which writes no frame of its own around nothing
 
 
 def _packed(file: IO[bytes], compression: str) -> IO[bytes]:
@@ -129,17 +131,31 @@ def _clean_parquet(source: Source, removed: np.ndarray, place: Path) -> int:
         codec = metadata.row_group(0).column(0).compression if metadata.num_rows else "SNAPPY"
         schema = arrow.parquet_schema(part.path)
         group: list[pa.RecordBatch] = []
-        with pq.ParquetWriter(_target(source, part, place), schema, compression=codec) as writer:
+        with _parquet_writer(_target(source, part, place), schema, codec) as write:
             for batch in arrow.parquet_batches(part.path):
                 group.append(arrow.take(batch, _kept(start, start + batch.num_rows, removed)))
                 start += batch.num_rows
                 written += group[-1].num_rows
                 if sum(b.nbytes for b in group) >= GROUP_BYTES or sum(b.num_rows for b in group) >= GROUP_ROWS:
-                    writer.write_table(pa.Table.from_batches(group))
+                    write(pa.Table.from_batches(group))
                     group = []
             if group:
-                writer.write_table(pa.Table.from_batches(group))
+                write(pa.Table.from_batches(group))
     return written
+
+
+@contextmanager
+def _parquet_writer(place: Path, schema: pa.Schema, codec: str) -> Iterator[Callable[[pa.Table], None]]:
+    """Writes tables of one schema. Types that Arrow reads but cannot write are written as what they stand for in
+    Parquet, with the schema beside them that reads them back as they were."""
+    plain = arrow.without_inner_views(schema)
+    if plain.equals(schema):
+        with pq.ParquetWriter(place, schema, compression=codec) as writer:
+            yield writer.write_table
+        return
+    with pq.ParquetWriter(place, plain, compression=codec, store_schema=False) as writer:
+        yield lambda table: writer.write_table(table.cast(plain))
+        writer.add_key_value_metadata({"ARROW:schema": base64.b64encode(schema.serialize().to_pybytes())})
 
 
 def _clean_arrow(source: Source, removed: np.ndarray, place: Path) -> int:

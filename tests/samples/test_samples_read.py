@@ -20,8 +20,15 @@ EXPECTED = [
     Sample(n, None, "prompt", (Turn("prompt", row["prompt"]), Turn("response", row["response"])))
     for n, row in enumerate(ROWS)
 ]
-PARTS = {"lines": "jsonl", "array": "json", "pretty": "json", "data": "json", "columns": "json", "dataset": "dataset",
-    "splits": "dataset", "parquet folder": "parquet", "table": ""}  # fmt: skip
+PARTS = {
+    **dict.fromkeys(["lines", "utf16", "carriage", "jsonl folder"], "jsonl"),
+    **dict.fromkeys(["array", "arrays", "pretty", "objects", "joined", "data", "columns", "keyed", "named"], "json"),
+    **dict.fromkeys(["semicolon", "tab"], "csv"),
+    **dict.fromkeys(["dataset", "splits"], "dataset"),
+    "parquet folder": "parquet",
+    "arrow folder": "arrow",
+    "table": "",
+}
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -30,7 +37,7 @@ def test_every_kind_gives_the_same_samples(tmp_path, kind):
     source = open_source(str(path))
     rows = list(source.rows())
     assert [(row.row, row.format, row.turns) for row in rows] == [(row.row, row.format, row.turns) for row in EXPECTED]
-    assert source.kind == (PARTS[kind.split(".")[0]] or kind.split(".")[1])
+    assert source.kind == (PARTS[kind.split(".")[0]] or kind.split(".")[1].replace("feather", "arrow"))
     assert source.suffix == ("." + kind.split(".", 1)[1] if "." in kind else "")
     assert source.name == kind.split(".")[0].replace(" ", "-")
     assert source.path == path

@@ -1,9 +1,13 @@
 """The clean part of every kind of source is the source minus rows; the quarantine carries each original."""
 
+import bz2
 import datetime as dt
 import decimal
 import gzip
+import io
 import json
+import lzma
+import zipfile
 
 import numpy as np
 import pyarrow as pa
@@ -11,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from gradsentry_lib.errors import SourceChanged
+from gradsentry_lib.samples.container import zstd
 from gradsentry_lib.samples.read import open_source
 from gradsentry_lib.samples.sample import Sample
 from gradsentry_lib.samples.write import write_clean, write_quarantine
@@ -20,6 +25,14 @@ from .sources import KINDS, ROWS, make_source, read_all
 REMOVED = np.array([0, 3, 19, 20, 21, 49])
 KEPT = [row for row in range(len(ROWS)) if row not in REMOVED]
 NONE = np.array([], np.int64)
+HELD_WHOLE = ("columns.json", "keyed.json", "named.json")
+UNPACK = {
+    ".gz": gzip.decompress,
+    ".bz2": bz2.decompress,
+    ".xz": lzma.decompress,
+    ".zst": zstd.decompress,
+    ".zip": lambda data: zipfile.ZipFile(io.BytesIO(data)).read("inner/rows.jsonl"),
+}
 
 
 def clean(path, removed, **options):
@@ -65,12 +78,12 @@ def test_clean_can_be_the_whole_source_or_none_of_it(tmp_path, kind):
     target, written = clean(path, NONE)
     assert written == len(ROWS)
     assert originals(target) == originals(path)
-    if path.is_file() and not kind.startswith(("table.parquet", "columns")):
-        unpack = gzip.decompress if kind.endswith(".gz") else bytes
+    if path.is_file() and kind not in ("table.parquet", "table.arrow", "table.feather", *HELD_WHOLE):
+        unpack = UNPACK.get(path.suffix, bytes)
         assert unpack(target.read_bytes()) == unpack(path.read_bytes())
     target, written = clean(path, range(50))  # a folder is replaced as a file is
     assert written == 0
-    if not kind.endswith((".gz", ".jsonl", ".ndjson", "lines.json")):
+    if not kind.endswith((".gz", ".jsonl", ".ndjson", "lines.json", "objects.json")):
         assert originals(target) == []
 
 
@@ -174,7 +187,7 @@ def test_a_source_that_has_changed_is_refused(tmp_path, kind):
     source = open_source(str(path))
     other = make_source(tmp_path, kind, ROWS[::-1]) if path.is_file() else path
     if path.is_dir():
-        changed = next(file for file in sorted(path.rglob("*")) if file.suffix in (".parquet", ".arrow"))
+        changed = next(file for file in sorted(path.rglob("*")) if file.suffix in (".parquet", ".arrow", ".jsonl"))
         changed.write_bytes(changed.read_bytes().replace(b"PAR1", b"PAR1", 1))
         (changed.parent / f"more{changed.suffix}").write_bytes(changed.read_bytes())
     assert other == path
@@ -195,7 +208,8 @@ def test_quarantine_carries_each_original(tmp_path, kind):
     lines = {row.row: row.line for row in source.rows()}
     assert write_quarantine(source, verdict_table([42, 2, 7]), tmp_path / "quarantine.jsonl") == 3
     written = [json.loads(line) for line in (tmp_path / "quarantine.jsonl").read_bytes().splitlines()]
-    text = (lambda row: {key: str(value) for key, value in row.items()}) if ".csv" in kind else dict
+    is_csv = open_source(str(path)).kind == "csv"
+    text = (lambda row: {key: str(value) for key, value in row.items()}) if is_csv else dict
     assert written == [
         {
             "row": row,

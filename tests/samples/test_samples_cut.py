@@ -1,0 +1,262 @@
+"""Half a file never passes for a whole one: what is readable is read, the rest is said."""
+
+import bz2
+import gzip
+import io
+import json
+import lzma
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from gradsentry_lib.errors import BadInput
+from gradsentry_lib.samples.container import zstd
+from gradsentry_lib.samples.read import open_source
+from gradsentry_lib.samples.sample import Reject
+from gradsentry_lib.samples.table import write_samples
+from gradsentry_lib.samples.write import write_clean
+
+from .sources import ROWS, make_source
+
+GOOD = b'{"prompt": "Who?", "response": "Ada"}'
+CUT = "cut short: the file ends inside this row"
+PACK = {"gz": gzip.compress, "bz2": bz2.compress, "xz": lzma.compress, "zst": zstd.compress}
+UNPACK = {"gz": gzip.decompress, "bz2": bz2.decompress, "xz": lzma.decompress, "zst": zstd.decompress}
+NAMES = {"gz": "gzip", "bz2": "bzip2", "xz": "xz", "zst": "zstd"}
+
+
+def scan(path, **options):
+    """Counts, rejects and the clean copy of a source."""
+    source = open_source(str(path), **options)
+    room = path.parent / "room"
+    room.mkdir(exist_ok=True)
+    rows = list(source.rows())
+    counts = write_samples(source, room / "samples.parquet", room / "rejected.jsonl")
+    rejected = [row for row in rows if isinstance(row, Reject)]
+    clean = room / f"clean{source.suffix}"
+    kept = write_clean(source, np.array([row.row for row in rejected], np.int64), clean)
+    assert counts.read == len(rows) == kept + len(rejected) and counts.rejected == len(rejected)
+    return counts.truncated, rejected, clean
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "truncated", "line", "reason", "clean"),
+    [
+        ("a.jsonl", GOOD + b"\n" + GOOD[:20], "a.jsonl ends inside its last row (line 2)", 2, CUT, GOOD + b"\n"),
+        ("a.jsonl", GOOD + b"\n" + GOOD[:-1], "a.jsonl ends inside its last row (line 2)", 2, CUT, GOOD + b"\n"),
+        ("a.jsonl", GOOD + b"\n\n{", "a.jsonl ends inside its last row (line 3)", 3, CUT, GOOD + b"\n\n"),
+        (
+            "a.json",
+            b"[" + GOOD + b",\n" + GOOD[:20],
+            "a.json has no bracket that closes its rows (it ends on line 2)",
+            2,
+            CUT,
+            b"[" + GOOD + b"]",
+        ),
+        (
+            "a.json",
+            b'{"data": [' + GOOD + b",",
+            "a.json has no bracket that closes its rows (it ends on line 1)",
+            None,
+            None,
+            b'{"data": [' + GOOD + b"]}",
+        ),
+        (
+            "a.json",
+            b"[" + GOOD,
+            "a.json has no bracket that closes its rows (it ends on line 1)",
+            None,
+            None,
+            b"[" + GOOD + b"]",
+        ),
+        (
+            "a.json",
+            b'{"data": [' + GOOD + b'], "not',
+            "a.json ends inside what follows its rows (line 1)",
+            None,
+            None,
+            b'{"data": [' + GOOD + b"]}",
+        ),
+        (
+            "a.json",
+            b'{\n"prompt": "a",\n"response": "b"}\n{\n"prompt": "c',
+            "a.json ends inside a row (line 4)",
+            4,
+            CUT,
+            b'{\n"prompt": "a",\n"response": "b"}\n',
+        ),
+        (
+            "a.csv",
+            b'prompt,response\na,b\nc,"d\ne,f',
+            "a.csv ends inside a quoted field (of the row that begins on line 3)",
+            3,
+            "bad CSV: unexpected end of data (lines 3 to 4)",
+            b"prompt,response\na,b\n",
+        ),
+        (
+            "a.csv",
+            b"prompt,response\na,b\nc",
+            "a.csv ends inside its last row (line 3)",
+            3,
+            CUT,
+            b"prompt,response\na,b\n",
+        ),
+    ],
+)
+def test_a_text_that_ends_too_early(tmp_path, name, data, truncated, line, reason, clean):
+    (tmp_path / name).write_bytes(data)
+    told, rejected, target = scan(tmp_path / name)
+    assert told == truncated
+    assert [(row.line, row.reason) for row in rejected] == ([(line, reason)] if reason else [])
+    assert target.read_bytes() == clean
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("a.jsonl", GOOD + b"\n" + GOOD),  # without its last line end a file is whole
+        ("a.jsonl", GOOD + b"\nbroken"),
+        ("a.jsonl", GOOD + b'\n{"prompt": "a", "prompt": "b"}'),
+        ("a.jsonl", GOOD + b"\n{broken\n"),
+        ("a.json", b"[" + GOOD + b"]"),
+        ("a.csv", b"prompt,response\na,b"),
+        ("a.csv", b'prompt,response\na,"b\nc"'),
+        ("a.csv", b"prompt,response\na,b\nc\n"),
+    ],
+)
+def test_a_whole_text_is_not_called_cut(tmp_path, name, data):
+    (tmp_path / name).write_bytes(data)
+    assert scan(tmp_path / name)[0] == ""
+
+
+@pytest.mark.parametrize("ending", PACK)
+def test_a_packing_without_its_end(tmp_path, ending):
+    lines = [json.dumps(row).encode() + b"\n" for row in ROWS]
+    packed = b"".join(PACK[ending](b"".join(lines[n : n + 10])) for n in range(0, 50, 10))  # one stream after the other
+    path = tmp_path / f"a.jsonl.{ending}"
+    path.write_bytes(packed)
+    told, rejected, target = scan(path)
+    assert (told, rejected) == ("", []) and UNPACK[ending](target.read_bytes()) == b"".join(lines)
+
+    path.write_bytes(packed[:-3])
+    told, rejected, target = scan(path)
+    assert told.startswith(f"a.jsonl.{ending} ends before its {NAMES[ending]} packing does")
+    kept = UNPACK[ending](target.read_bytes())
+    assert b"".join(lines).startswith(kept) and kept.count(b"\n") >= 40  # all of the streams that are whole
+    assert len(rejected) <= 1
+
+
+def test_the_last_row_of_a_cut_packing_is_not_believed(tmp_path):
+    table = b"prompt,response\n" + b"".join(b"question %d,answer %d\n" % (n, n) for n in range(3000))
+    path = tmp_path / "a.csv.gz"
+    path.write_bytes(gzip.compress(table)[:4000])
+    told, rejected, target = scan(path)
+    assert "ends before its gzip packing does" in told
+    kept = gzip.decompress(target.read_bytes())
+    assert table.startswith(kept) and kept.endswith(b"\n") and kept.count(b"\n") > 500
+    assert [row.reason for row in rejected] in ([], [CUT])
+
+
+@pytest.mark.parametrize("name", ["a.arrow", "a.feather"])
+def test_an_arrow_file_without_its_end(tmp_path, name):
+    table = pa.Table.from_pylist(ROWS)
+    sink = io.BytesIO()
+    new = pa.ipc.new_stream if name == "a.arrow" else pa.ipc.new_file
+    with new(sink, table.schema) as writer:
+        writer.write_table(table, max_chunksize=10)
+    whole = sink.getvalue()
+    path = tmp_path / name
+    path.write_bytes(whole)
+    assert scan(path)[0] == ""
+    how = "ends without its end mark" if name == "a.arrow" else "ends without its footer"
+    for cut in (4, len(whole) // 2):
+        path.write_bytes(whole[:-cut])
+        told, rejected, target = scan(path)
+        assert told == f"{name} {how}" and not rejected
+        left = list(open_source(str(target)).records(np.arange(50)))
+        assert 0 < len(left) <= 50 and [row.value["id"] for row in left] == list(range(len(left)))
+    path.write_bytes(whole[:30])
+    with pytest.raises(BadInput, match=r"cut short \(truncated\)"):
+        scan(path)
+
+
+def test_a_parquet_file_without_its_footer_cannot_be_read(tmp_path):
+    path = make_source(tmp_path, "table.parquet")
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(BadInput, match=r"cut short \(truncated\): a Parquet file cannot be read without its footer"):
+        open_source(str(path))
+
+
+def test_a_json_object_of_columns_cannot_be_read_without_its_end(tmp_path):
+    path = make_source(tmp_path, "columns.json")
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(BadInput, match=r"it is cut short \(truncated\)"):
+        list(open_source(str(path)).rows())
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "parquet"])
+def test_a_shard_that_is_missing_from_a_numbered_set(tmp_path, kind):
+    folder = tmp_path / "set"
+    folder.mkdir()
+    for number in range(4):
+        rows = ROWS[number * 5 : number * 5 + 5]
+        path = folder / f"train-{number:05}-of-00004.{kind}"
+        if kind == "jsonl":
+            path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        else:
+            pq.write_table(pa.Table.from_pylist(rows), path)
+    assert scan(folder)[0] == ""
+    (folder / f"train-00002-of-00004.{kind}").unlink()
+    told, _, target = scan(folder)
+    assert told == f"1 of 4 numbered files is missing: train-00002-of-00004.{kind}"
+    left = [row.value["id"] for row in open_source(str(target)).records(np.arange(50))]
+    assert left == [*range(10), *range(15, 20)]
+    last = folder / f"train-00003-of-00004.{kind}"
+    last.write_bytes(last.read_bytes()[:-30])
+    told, _, target = scan(folder)
+    if kind == "jsonl":
+        assert told.endswith("train-00003-of-00004.jsonl ends inside its last row (line 5)")
+    else:
+        assert told.endswith("train-00003-of-00004.parquet ends without its footer, so that nothing of it can be read")
+
+
+def test_sets_may_be_numbered_from_one_and_stand_side_by_side(tmp_path):
+    for name in ("a-1-of-2.jsonl", "a-2-of-2.jsonl", "b-0-of-3.jsonl"):
+        (tmp_path / name).write_bytes(GOOD + b"\n")
+    assert open_source(str(tmp_path)).truncated == ("2 of 3 numbered files are missing: b-1-of-3.jsonl, b-2-of-3.jsonl")
+
+
+def test_a_saved_data_set_that_lacks_a_file_or_the_end_of_one(tmp_path):
+    import datasets
+
+    datasets.disable_progress_bars()
+    path = tmp_path / "saved"
+    datasets.Dataset.from_list(ROWS).save_to_disk(path, num_shards=4)
+    assert scan(path)[0] == ""
+    (path / "data-00001-of-00004.arrow").unlink()
+    told, rejected, target = scan(path)
+    assert told == "data-00001-of-00004.arrow is missing" and not rejected
+    left = datasets.load_from_disk(target)["id"][:]
+    assert len(left) == 37 and left == [*range(13), *range(26, 50)]
+    last = path / "data-00003-of-00004.arrow"
+    last.write_bytes(last.read_bytes()[:-8])
+    assert scan(path)[0].endswith("data-00003-of-00004.arrow ends without its end mark")
+    for file in path.glob("*.arrow"):
+        file.unlink()
+    with pytest.raises(BadInput, match=r"cut short \(truncated\): none of its files are there"):
+        scan(path)
+
+
+def test_an_archive_without_its_end_cannot_be_read(tmp_path):
+    path = make_source(tmp_path, "lines.jsonl.zip")
+    path.write_bytes(path.read_bytes()[:-30])
+    with pytest.raises(BadInput, match=r"cut short \(truncated\) or damaged"):
+        open_source(str(path))
+
+
+def test_rows_that_cannot_be_read_at_all_say_that_the_file_is_cut(tmp_path):
+    (tmp_path / "a.jsonl").write_bytes(GOOD[:20])
+    with pytest.raises(BadInput, match=r"it is cut short \(truncated\): a.jsonl ends inside its last row"):
+        scan(tmp_path / "a.jsonl")
