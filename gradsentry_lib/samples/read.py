@@ -54,9 +54,9 @@ def open_source(
     `columns` maps roles to column names where they are not found by themselves: {"prompt": "q", "response": "a"}.
     `split` picks one split of a data set; without it all are read, one after the other. `roles` maps the speakers of
     chats to roles ({"narrator": "assistant"}), `marker` is what stands before the answer in a text, `turns` what a
-    trainer's configuration says of turns (columns.py). `encoding` and `separator` (of CSV) are found by themselves where
-    they show. `max_bytes`: the most text that is unpacked, `settings.max_bytes()` if left out. Without `identify` a file
-    is not hashed: to look, not to scan. Raises `BadInput`.
+    trainer's configuration says of turns (columns.py). `encoding` and `separator` (of CSV) are found by themselves
+    where they show. `max_bytes`: the most text that is unpacked, `settings.max_bytes()` if left out. Without `identify`
+    a file is not hashed: to look, not to scan. Raises `BadInput`.
     """
     limit = settings.max_bytes() if max_bytes is None else max_bytes
     schema = make_schema(columns, roles, marker, turns)

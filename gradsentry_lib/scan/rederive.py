@@ -156,10 +156,10 @@ def describe(expected: Iterable[bytes], found: Iterable[bytes]) -> str:
 def _lines(path: Path) -> Iterable[bytes]:
     """A text file's lines, unpacked; the rows of a table as JSON."""
     if path.suffix == ".parquet":
-        yield from _rows(arrow.parquet_batches(path))
+        yield from _as_json(arrow.parquet_batches(path))
         return
     if path.suffix in (".arrow", ".feather"):
-        yield from _rows(ipc_batches(path, []))
+        yield from _as_json(ipc_batches(path, []))
         return
     with open_regular(path) as file:
         compression = find_compression(file.read(10))
@@ -167,6 +167,6 @@ def _lines(path: Path) -> Iterable[bytes]:
         yield from text
 
 
-def _rows(batches: Iterable[pa.RecordBatch]) -> Iterable[bytes]:
+def _as_json(batches: Iterable[pa.RecordBatch]) -> Iterable[bytes]:
     for batch in batches:
         yield from (json.dumps(row, default=str, sort_keys=True).encode() for row in batch.to_pylist())

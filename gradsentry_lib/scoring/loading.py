@@ -90,6 +90,7 @@ def _expanded(identity: ModelIdentity) -> dict[str, Any]:
     config = read_json_object(identity.name, (identity.base or identity.folder) / "config.json")
     method = quantiser(identity.name, config)
     told: Any = config.get("quantization_config") or {}
+    own: Any
     match method:
         case "fp8" | "mxfp8":
             own = FineGrainedFP8Config(dequantize=True, modules_to_not_convert=told.get("modules_to_not_convert"))
