@@ -57,9 +57,18 @@ def _reading(path: Path, patience: float) -> Iterator[duckdb.DuckDBPyConnection]
         if not path.exists():
             _make(path, patience)
         connection = stack.enter_context(_locked(path, read_only=True, patience=patience))
-        if _version(connection) < len(_versions()):
+        version = _version(connection)
+        if version < len(_versions()):
             stack.close()
-            _make(path, patience)
+            try:
+                _make(path, patience)
+            except LedgerBusy:
+                raise
+            except (OSError, GradSentryError) as error:
+                raise BadInput(
+                    f"the ledger {path} has schema version {version} and can't be brought to {len(_versions())} here "
+                    f"({error}): run `gradsentry store upgrade` where the store can be written to"
+                ) from error
             connection = stack.enter_context(_locked(path, read_only=True, patience=patience))
         yield connection
 
