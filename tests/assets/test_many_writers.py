@@ -11,7 +11,7 @@ from pathlib import Path
 
 from gradsentry_lib.ledger import Decision, GateResult, Output, Run, open_ledger
 from gradsentry_lib.scan.store import Store
-from tests.assets.writers import work
+from tests.assets.writers import OPEN, SIGNED, work
 from tests.scan.builder import lines, write
 
 BATCHES, ROWS = int(os.environ.get("GRADSENTRY_TEST_BATCHES", "16")), 12
@@ -29,7 +29,10 @@ def test_eight_writers_on_one_store(tmp_path: Path) -> None:
     (model / "config.json").write_text("{}")
     (model / "tokenizer.json").write_text("{}")
     settings = {"GRADSENTRY_HOME": str(store.home), "GRADSENTRY_MODEL": str(model), "GRADSENTRY_DEVICE": "cpu"}
-    settings |= {"GRADSENTRY_POLICY": "paper", "GRADSENTRY_MAX_FLAGGED": "1", "GRADSENTRY_WARN_FLAGGED": "1"}
+    settings |= {"GRADSENTRY_POLICY": "paper"} | {
+        f"GRADSENTRY_{name.upper()}": str(value) for name, value in OPEN.items()
+    }
+    settings |= {f"GRADSENTRY_{name.upper()}": value for name, value in SIGNED.items()}
     settings |= {"OMP_NUM_THREADS": "1"}
 
     context = multiprocessing.get_context("forkserver")
