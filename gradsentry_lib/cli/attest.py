@@ -23,7 +23,10 @@ def keygen(
     from gradsentry_lib.ledger.signing import make_keys
 
     public = private.with_name(private.name + ".pub")
-    make_keys(private, public)
+    try:
+        make_keys(private, public)
+    except OSError as error:
+        raise BadInput(f"a key can't be written to {private}: {error.strerror or error}") from error
     typer.echo(f"private key {private} (keep it secret), public key {public} (hand it out)")
 
 
@@ -34,8 +37,12 @@ def sign(
     """Sign an attestation: a DSSE envelope beside it, and beside the store's own copy."""
     from gradsentry_lib.ledger.attestation import sign_attestation
 
-    if not attestation.is_file():
-        raise BadInput(f"there is no file {attestation}")
+    try:
+        found = attestation.is_file()
+    except (OSError, ValueError):  # too long a name, a NUL in it
+        found = False
+    if not found:
+        raise BadInput(f"there is no file {str(attestation)[:200]}")
     with open_ledger() as ledger:
         signatures = sign_attestation(ledger, attestation, key)
     for path in signatures:

@@ -145,7 +145,7 @@ def guess(path: Path, subject: str) -> Kind:
 def _is_file(subject: str) -> bool:
     """Whether it exists. Raises BadInput for what can only be meant as a file, and is none."""
     try:
-        if Path(subject).exists():
+        if subject and Path(subject).exists():
             return True
     except (OSError, ValueError):  # too long for a name, or with a NUL: a text
         return False
@@ -197,7 +197,10 @@ def _show_sample(path: Path, subject: str, limit: int, json_output: bool) -> Non
 def _show_text(path: Path, text: str, limit: int, json_output: bool) -> None:
     with open_ledger(path, read_only=True) as ledger:
         batches = [ledger.batch(key) for key in ledger.batch_keys()]
-    sample_id = _row_id(text)
+    try:
+        sample_id = _row_id(text)
+    except RecursionError:  # nested too deep to be a row
+        sample_id = None
     if sample_id:
         _show_sample(path, sample_id, limit, json_output)
         return
@@ -224,7 +227,9 @@ def _decision(path: Path, text: str) -> int:
     if text.isdecimal():
         return int(text)
     if _is_file(text):
-        found = facts.audit_file(path, Path(text))
+        from gradsentry_lib.samples.source import digest
+
+        found = facts.audit_file(path, Path(text), digest)
         if found.recorded is None or not found.recorded.decision:
             raise BadInput(f"{text} is no file that came of a decision in this ledger")
         return found.recorded.decision
@@ -234,7 +239,11 @@ def _decision(path: Path, text: str) -> int:
 
 def _ledger() -> Path:
     path = settings.home() / FILE_NAME
-    if not path.exists():
+    try:
+        found = path.exists()
+    except OSError:  # too long a name, no permission
+        found = False
+    if not found:
         raise BadInput(f"there is no ledger at {path}: set GRADSENTRY_HOME to the store, or scan a batch first")
     return path
 

@@ -115,7 +115,7 @@ def read_ids(path: Path) -> Iterator[str]:
             yield from ((row["sample_id"] or "").strip() for row in csv.DictReader(lines))
         else:
             yield from lines
-    except (ValueError, KeyError, TypeError, csv.Error) as error:
+    except (ValueError, KeyError, TypeError, RecursionError, csv.Error) as error:
         raise BadInput(f"{path}: a line has no sample_id ({error})") from error
 
 

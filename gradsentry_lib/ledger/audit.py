@@ -251,9 +251,13 @@ def _details(
 
 def _digest_of(file: Path, batches: Sequence[Batch], outputs: Sequence[Output], digest: Digest) -> str:
     """The digest of a file; of a folder, whose digest depends on what is in it, the one that the ledger knows."""
-    if file.is_file():
-        return sha256_file(file)
-    if not file.exists():
+    try:
+        if file.is_file():
+            return sha256_file(file)
+        is_folder = file.is_dir()
+    except (OSError, ValueError) as error:  # too long a name, a NUL in it, no permission
+        raise BadInput(f"the file {str(file)[:200]} can't be read: {error}") from error
+    if not is_folder:
         raise BadInput(f"there is no file {file}")
     known = {batch.source.sha256 for batch in batches} | {output.file.sha256 for output in outputs}
     digests = [digest(file, kind) for kind in ("dataset", "parquet")]

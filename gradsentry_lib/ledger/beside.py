@@ -32,7 +32,7 @@ def mismatch(file: Path, output: Output, outputs: Sequence[Output]) -> str:
         if not clean.is_file() or not statement.is_file():
             return ""
         clean_sha256, statement_sha256 = sha256_file(clean), sha256_file(statement)
-    except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError):
         return f"the statement beside it, {beside.name}, can't be read" if beside.is_file() else ""
     if clean_sha256 in digests:
         return ""

@@ -118,7 +118,7 @@ def check_indexes(records: Records, sound: set[Path]) -> Iterator[Finding]:
             continue
         try:
             same = np.array_equal(index.read_index(path), index.make_index(batch.samples.file))
-        except (ValueError, OSError):
+        except (ValueError, OSError, GradSentryError):
             same = False
         if not same:
             yield Finding(f"sample index of batch {batch.batch_key}", f"{records.short(path)} does not fit the samples")

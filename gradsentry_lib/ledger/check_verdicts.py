@@ -1,6 +1,7 @@
 """Verdicts against their scores, threshold and policy; gates against their verdicts."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -130,7 +131,8 @@ def _check_limits(records: Records, result: GateResult, subject: str) -> Iterato
         own = GateLimits(**policies[-1]) if policies else GateLimits()
         if "max_rejected" not in result.limits:
             return
-        looser = GateLimits(**result.limits).looser_than(own)
+        known = {field.name for field in fields(GateLimits)}  # beside them may stand what else the gate was told
+        looser = GateLimits(**{name: limit for name, limit in result.limits.items() if name in known}).looser_than(own)
     except (TypeError, GradSentryError) as error:
         yield Finding(subject, f"its limits are none: {error}")
         return

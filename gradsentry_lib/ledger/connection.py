@@ -42,8 +42,24 @@ def connect(path: Path, *, read_only: bool, patience: float = PATIENCE) -> Itera
     Makes and migrates the ledger where need be, also before reading. Raises LedgerBusy, LedgerDamaged, BadInput.
     """
     path = path.absolute()
+    _check_place(path.parent)
     with _once_a_thread(path), (_reading if read_only else _writing)(path, patience) as connection:
         yield connection
+
+
+def _check_place(store: Path) -> None:
+    """Raises BadInput where no store can be: DuckDB and the file system say less."""
+    try:
+        str(store).encode("utf-8")
+        usable = store.is_dir() or not store.exists()
+    except UnicodeEncodeError as error:
+        raise BadInput(
+            f"the store's path {str(store)!r} is no UTF-8, which DuckDB needs: give it another name"
+        ) from error
+    except OSError as error:
+        raise BadInput(f"the store {str(store)[:200]} can't be used: {error.strerror or error}") from error
+    if not usable:
+        raise BadInput(f"the store {store} is no folder: set GRADSENTRY_HOME to one")
 
 
 @contextmanager
@@ -52,9 +68,18 @@ def _reading(path: Path, patience: float) -> Iterator[duckdb.DuckDBPyConnection]
         if not path.exists():
             _make(path, patience)
         connection = stack.enter_context(_locked(path, read_only=True, patience=patience))
-        if _version(connection) < len(_versions()):
+        version = _version(connection)
+        if version < len(_versions()):
             stack.close()
-            _make(path, patience)
+            try:
+                _make(path, patience)
+            except LedgerBusy:
+                raise
+            except (OSError, GradSentryError) as error:
+                raise BadInput(
+                    f"the ledger {path} has schema version {version} and can't be brought to {len(_versions())} here "
+                    f"({error}): run `gradsentry store upgrade` where the store can be written to"
+                ) from error
             connection = stack.enter_context(_locked(path, read_only=True, patience=patience))
         yield connection
 
@@ -143,8 +168,13 @@ def _connect_patiently(path: Path, read_only: bool, patience: float) -> duckdb.D
 
 
 def migrate(connection: duckdb.DuckDBPyConnection) -> None:
-    """Applies the versions of schema.sql that the ledger lacks, each in its own transaction."""
+    """Applies the versions of schema.sql that the ledger lacks, each in its own transaction. Raises BadInput for a
+    database of something else: nothing is written into that."""
     scripts = _versions()
+    if _version(connection) == 0 and (tables := connection.execute("SHOW TABLES").fetchall()):
+        raise BadInput(
+            f"{_place(connection)} is no ledger: a DuckDB file of something else, with a table {tables[0][0]!r}"
+        )
     for number, script in enumerate(scripts[_version(connection) :], start=_version(connection) + 1):
         connection.begin()
         connection.execute("CREATE TABLE IF NOT EXISTS schema_versions (version INTEGER, code_version VARCHAR)")
@@ -159,12 +189,21 @@ def _version(connection: duckdb.DuckDBPyConnection) -> int:
         ((version,),) = connection.execute("SELECT max(version) FROM schema_versions").fetchall()
     except duckdb.CatalogException:
         return 0
+    except duckdb.BinderException:  # a table of that name with other columns
+        version = None
+    if not isinstance(version, int):
+        raise BadInput(f"{_place(connection)} is no ledger: a DuckDB file of something else")
     if version > len(_versions()):
         raise BadInput(
             f"the ledger has schema version {version}, written by a newer GradSentry; "
             f"this one ({__version__}) knows up to {len(_versions())}: upgrade it"
         )
     return version
+
+
+def _place(connection: duckdb.DuckDBPyConnection) -> str:
+    found = connection.execute("SELECT path FROM duckdb_databases() WHERE NOT internal").fetchall()
+    return str(found[0][0]) if found else "this file"
 
 
 @cache

@@ -89,7 +89,7 @@ def _of_attestation(path: Path, text: str) -> NotedHead:
         pinned = next(item for item in made["predicate"]["runDetails"]["byproducts"] if item["name"] == "ledger")
         time = made["predicate"]["runDetails"]["metadata"]["finishedOn"]
         return NotedHead(int(pinned["annotations"]["seq"]), str(pinned["digest"]["sha256"]), "", str(time))
-    except (ValueError, KeyError, TypeError, StopIteration) as error:
+    except (ValueError, KeyError, TypeError, RecursionError, StopIteration) as error:
         raise BadInput(f"{path} is no attestation that names a head") from error
 
 

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from gradsentry_lib.errors import BadInput
 from gradsentry_lib.files import atomic_path
 
 DIGITS = 16  # hex digits of a sample id that fit a uint64
@@ -52,6 +53,8 @@ def read_index(path: Path) -> np.ndarray:
     """(N,) uint64, sorted, memory-mapped. (By hand: a thousand `np.load` or `np.memmap` take 0.2 s of Python.)"""
     with path.open("rb") as file:
         mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if path.stat().st_size else b""
+    if len(mapped) % 8:
+        raise BadInput(f"{path} is damaged: remove it, and scan the batch again")
     return np.frombuffer(mapped, dtype="<u8")
 
 

@@ -118,9 +118,23 @@ def _of_sample(path: Path, sample_id: str, columns: list[str]) -> Iterator[dict[
 
 
 def removed_rows(batch: Batch, decision: Decision) -> list[dict[str, Any]]:
-    """The rows that a decision kept out, in source order, with their text where the samples are still there."""
-    if not decision.verdicts.file.exists():
-        return []
+    """The rows that a decision kept out, in source order, with their text where the samples are still there. Raises
+    BadInput for damaged files."""
+    try:
+        return _removed_rows(batch, decision) if decision.verdicts.file.exists() else []
+    except (OSError, pa.ArrowException) as error:
+        raise BadInput(damaged(batch.batch_key, error)) from error
+
+
+def damaged(batch_key: str, error: Exception) -> str:
+    """What to say of a batch whose Parquet files can't be read."""
+    return (
+        f"the verdicts or samples of batch {batch_key} are damaged ({str(error).splitlines()[0]}): `gradsentry audit "
+        "verify` names what is, a scan of the batch makes it again"
+    )
+
+
+def _removed_rows(batch: Batch, decision: Decision) -> list[dict[str, Any]]:
     columns = ["row", "sample_id", "verdict", "reasons", "entropy"]
     rows = pq.read_table(decision.verdicts.file, columns=columns, filters=[("verdict", "!=", "clean")]).to_pylist()
     texts: dict[int, dict[str, Any]] = {}
@@ -138,19 +152,37 @@ def find_text(batches: Sequence[Batch], text: str, limit: int) -> list[dict[str,
     WHERE len(list_filter(turns, lambda turn: contains(turn.text, ?))) > 0 ORDER BY row LIMIT ?
     """
     found: list[dict[str, Any]] = []
+    if not _is_text(text):
+        return found
     with duckdb.connect() as connection:  # in memory: the ledger is not held meanwhile
         for batch in batches:
             if len(found) == limit or not batch.samples.file.exists():
                 continue
             asked = [glob_literal(batch.samples.file), text, limit - len(found)]
-            for row, sample_id, turns in connection.execute(statement, asked).fetchall():
+            try:
+                rows = connection.execute(statement, asked).fetchall()
+            except duckdb.Error as error:
+                raise BadInput(damaged(batch.batch_key, error)) from error
+            for row, sample_id, turns in rows:
                 found.append({"batch_key": batch.batch_key, "row": row, "sample_id": sample_id, "turns": turns})
     return found
+
+
+def _is_text(text: str) -> bool:
+    """Whether it can be written at all: an argument with a stray byte holds half a surrogate pair."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _index(ledger: Ledger, batch_key: str) -> Any:
     """A batch's index, made anew where it is gone."""
     path = index.index_path(ledger.store, batch_key)
-    if not path.exists():
+    try:
+        if path.exists():
+            return index.read_index(path)
         return index.make_index(ledger.batch(batch_key).samples.file)
-    return index.read_index(path)
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise BadInput(f"{path} can't be read ({error}): remove it, and scan the batch again") from error

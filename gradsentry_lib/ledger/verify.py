@@ -127,7 +127,7 @@ def check_heads(records: Records, noted: Sequence[heads.NotedHead]) -> Iterator[
     for what in heads.broken(noted, records.lines):
         yield Finding("ledger journal", what)
     log = head_file(records.store)
-    if not log.exists():
+    if not log.is_file():
         if records.lines:
             yield Finding(log.name, "is missing: it gets a line whenever the ledger grows")
         return

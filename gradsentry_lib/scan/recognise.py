@@ -36,7 +36,7 @@ def _by_statement(ledger: Ledger, file: Path) -> Output | None:
         known = ledger.find(Output, kind="attestation", file_sha256=sha256_file(path))
         if not known or json.loads(path.read_bytes())["subject"][0]["name"] != file.name:
             return None
-    except (OSError, ValueError, KeyError, TypeError, IndexError):
+    except (OSError, ValueError, KeyError, TypeError, IndexError, RecursionError):
         return None
     sets = ledger.find(Output, decision=known[-1].decision, kind="clean")
     return sets[-1] if sets else None

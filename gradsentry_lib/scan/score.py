@@ -37,6 +37,8 @@ from gradsentry_lib.scoring.table import BATCH_SCORE_SCHEMA, to_table
 if TYPE_CHECKING:
     from gradsentry_lib.scoring.model import ScoringModel
 
+PATIENCE = 3600.0  # seconds that an hour of scoring waits for whoever holds the ledger, rather than end
+
 
 @dataclass(frozen=True)
 class Scored:
@@ -170,7 +172,7 @@ def _open_cache(store: Store, folder: Path, run: Run) -> ScoreCache:
             return ledger.score_files(folder.name)
 
     def enter(path: Path, sha256: str, rows: int) -> None:
-        with open_ledger(store.ledger) as ledger:
+        with open_ledger(store.ledger, patience=PATIENCE) as ledger:
             ledger.record_run(run)
             ledger.record_score_file(
                 ScoreFile(cache=folder.name, file=FileRef(path, sha256), rows=rows, run_id=run.run_id)

@@ -131,6 +131,25 @@ def test_a_failed_gate_publishes_nothing_until_a_person_accepts_it(world: World,
     assert len(loads) == 1  # scores are kept: only the first run needed the model
 
 
+def test_looser_limits_need_a_name_which_the_checks_show(world: World, loads: list[weakref.ref]) -> None:
+    """Refused before anything is scored; with a name and a reason the batch passes, and they stand beside the check."""
+    batch = world.take_in("answers.jsonl", questions(20))
+    loose = {"threshold": 0.0, "max_flagged": 1.0, "warn_flagged": 1.0}
+    world.resources = {"judging": loose}
+    refused = world.run(batch)
+    assert not refused.success and loads == []
+    assert "max_flagged 1 (the store's own: 0.5)" in failures(refused)["raw_samples"]
+    assert "limits_by and limits_reason" in failures(refused)["raw_samples"]
+
+    world.resources = {"judging": loose | {"limits_by": "Ada", "limits_reason": "a test bench"}}
+    result = world.run(batch)
+    assert result.success, failures(result)
+    assert checks(result)["flagged_fraction"].metadata["limits_loosened_by"].value == f"{batch}: Ada: a test bench"
+    assert "loosened by Ada (a test bench)" in world.metadata("entropy_threshold", batch)["remarks"]
+    report = Path(world.metadata("clean_dataset", batch)["report"]).read_text()
+    assert "loosened by Ada (a test bench)" in report
+
+
 def test_great_expectations_has_a_say_of_its_own(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     def objecting(*args: Any, **options: Any) -> Any:
         found = real(*args, **options)

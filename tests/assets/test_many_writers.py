@@ -12,7 +12,7 @@ from pathlib import Path
 from gradsentry_lib.ledger import Decision, GateResult, Output, Run, open_ledger
 from gradsentry_lib.ledger.verify import verify
 from gradsentry_lib.scan.store import Store
-from tests.assets.writers import work
+from tests.assets.writers import OPEN, SIGNED, work
 from tests.scan.builder import lines, write
 
 BATCHES, ROWS = int(os.environ.get("GRADSENTRY_TEST_BATCHES", "16")), 12
@@ -53,7 +53,9 @@ def settings_for(place: Path, store: Store) -> dict[str, str]:
     (model / "config.json").write_text("{}")
     (model / "tokenizer.json").write_text("{}")
     settings = {"GRADSENTRY_HOME": str(store.home), "GRADSENTRY_MODEL": str(model), "GRADSENTRY_DEVICE": "cpu"}
-    settings |= {"GRADSENTRY_POLICY": "paper", "GRADSENTRY_MAX_FLAGGED": "1", "GRADSENTRY_WARN_FLAGGED": "1"}
+    limits = {f"GRADSENTRY_{name.upper()}": str(value) for name, value in OPEN.items()}
+    settings |= {"GRADSENTRY_POLICY": "paper"} | limits
+    settings |= {f"GRADSENTRY_{name.upper()}": value for name, value in SIGNED.items()}
     return settings | {"OMP_NUM_THREADS": "1"}
 
 

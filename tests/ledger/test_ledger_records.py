@@ -1,5 +1,6 @@
 """Records, gates and overrides, on real ledgers."""
 
+import errno
 import math
 import re
 from dataclasses import replace
@@ -259,6 +260,21 @@ def test_a_ledger_of_version_1_goes_on(empty: Path, monkeypatch: pytest.MonkeyPa
         assert [known.accepted for known in ledger.find(GateAcceptance)] == [None, {"flagged": 3}]
         assert ledger.score_files("c") == {B}
         assert list(check_chain(ledger.connection)) == []
+
+
+def test_an_old_ledger_that_cannot_be_written_to_says_what_to_do(empty: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    old = connections._versions()[:1]
+    monkeypatch.setattr(connections, "_versions", lambda: old)
+    say(empty, word(A, "flag"))
+    monkeypatch.undo()
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(connections, "_make", refuse)
+    told = "schema version 1 and can't be brought to 2 here.*gradsentry store upgrade"
+    with pytest.raises(BadInput, match=told), open_ledger(empty, read_only=True) as ledger:
+        ledger.head()
 
 
 def test_the_schema_grows_in_versions(empty: Path, monkeypatch: pytest.MonkeyPatch) -> None:
