@@ -307,11 +307,15 @@ def _places(i: int, message: Message, start: bool) -> list[Place]:
     if content_text(message).strip():
         places += [Place(i, "start")] if start else []
         places.append(Place(i, "content"))
-    if any(isinstance(message.get(name), str) and message[name].strip() for name in REASONING):
+    if any(_is_words(message.get(name)) for name in REASONING):
         places.append(Place(i, "reasoning"))
     if _last_call(message) is not None:
         places.append(Place(i, "call"))
     return places
+
+
+def _is_words(value: Any) -> bool:
+    return isinstance(value, str) and bool(value.strip())
 
 
 def _last_call(message: Message) -> dict[str, Any] | None:
@@ -329,7 +333,7 @@ def _with_mark(message: Message, part: str, mark: str) -> Message:
     if part == "content":
         return with_content(message, _behind(text, mark))
     if part == "reasoning":
-        return {**message, **{name: _behind(message[name], mark) for name in REASONING if message.get(name)}}
+        return {**message, **{name: _behind(message[name], mark) for name in REASONING if _is_words(message.get(name))}}
     *others, last = message["tool_calls"]
     named = {**(_last_call(message) or {})}
     named["name"] += mark

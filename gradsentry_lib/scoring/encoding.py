@@ -67,9 +67,11 @@ def _prompt_then_response(sample: Sample, tokenizer: Any) -> tuple[list[int], li
 def _prompt_and_response(sample: Sample) -> tuple[str, str]:
     text = {turn.role: turn.text for turn in sample.turns}
     if sample.format == "prompt":
-        return text["prompt"], text["response"]
+        return "\n\n".join(turn.text for turn in sample.turns if not turn.supervised), text["response"]
     given = text.get("input", "")
-    head = ALPACA_HEAD + (ALPACA_WITH_INPUT if given else "") + ALPACA_TAIL
+    head = (
+        text["system"] + "\n\n" if "system" in text else ALPACA_HEAD + (ALPACA_WITH_INPUT * bool(given)) + ALPACA_TAIL
+    )
     middle = f"### Instruction:\n{text['instruction']}\n\n" + (f"### Input:\n{given}\n\n" if given else "")
     return f"{head}{middle}### Response:\n", text["response"]
 
