@@ -24,11 +24,13 @@ from typing import Any, Literal, NamedTuple
 
 from gradsentry_lib.samples.sample import Turn
 from gradsentry_lib.scoring.chat_template import (
+    GENERATION,
     REASONING,
     Conversation,
     EncodingError,
     Message,
     content_text,
+    learnt_beginnings,
     with_content,
 )
 from gradsentry_lib.scoring.render_process import common
@@ -36,7 +38,6 @@ from gradsentry_lib.scoring.render_process import common
 Span = tuple[int, int]
 
 _THOUGHT = re.compile(r"(?:<(?:seed:)?think(?:ing)?>|\[THINK\])\s*(?:</(?:seed:)?think(?:ing)?>\s*|\[/THINK\]\s*)?\Z")
-_GENERATION = re.compile(r"\{%[-+]?\s*generation\s*[-+]?%\}")
 
 
 class Place(NamedTuple):
@@ -90,7 +91,7 @@ def special_tokens(tokenizer: Any) -> Tokens:
 def supervised_spans(turns: Sequence[Turn], chat: Conversation, tokens: Tokens) -> list[Span]:
     """Character ranges of `chat.text` that are learnt, ascending. Raises EncodingError where a turn can't be found."""
     wanted = [i for i, turn in enumerate(turns) if turn.supervised]
-    if _GENERATION.search(chat.template):
+    if GENERATION.search(chat.template):
         spans = _marked_by_template(turns, chat, tokens)
     else:
         spans = _by_prefixes(turns, wanted, chat, tokens) or _by_anchors(turns, wanted, chat, tokens)
@@ -108,7 +109,7 @@ def _by_prefixes(turns: Sequence[Turn], wanted: list[int], chat: Conversation, t
     """None where the rule does not hold for every turn."""
     if any(turns[i].role != "assistant" for i in wanted):
         return None
-    texts = chat.beginnings([(i, True) for i in wanted] + [(i + 1, False) for i in wanted])
+    texts = chat.beginnings(learnt_beginnings(turns))
     spans = []
     for before, after in zip(texts[: len(wanted)], texts[len(wanted) :], strict=True):
         before = _without_thought(before)

@@ -8,6 +8,7 @@ them within the content, as Hermes and Qwen write them, so that they are looked 
 """
 
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,6 +23,7 @@ PLAIN_CHAT_TEMPLATE = (
     "{% if message['role'] == 'assistant' %}{{ eos_token }}{% endif %}{{ '\n' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ 'assistant: ' }}{% endif %}"
 )
+GENERATION = re.compile(r"\{%[-+]?\s*generation\s*[-+]?%\}")
 REASONING = ("reasoning_content", "thinking", "reasoning")  # one thing under three names; templates read the first two
 
 MOST_TURNS = 500  # each turn costs renderings of all before it
@@ -62,6 +64,18 @@ class Conversation:
         self._beginnings.update(zip(new, found, strict=True))
         return [self._beginnings[each] for each in wanted]
 
+    def keep(self, beginnings: Sequence[tuple[int, bool]], found: Sequence[Rendered | Failed]) -> None:
+        """Renderings of beginnings that have been made already."""
+        texts = [one.text if isinstance(one, Rendered) else None for one in found]
+        self._beginnings.update(zip(beginnings, texts, strict=True))
+
+
+def learnt_beginnings(turns: Sequence[Turn]) -> list[tuple[int, bool]]:
+    """(messages, with the opening of the next answer) before and after each answer that is learnt: all the befores,
+    then all the afters."""
+    wanted = [i for i, turn in enumerate(turns) if turn.supervised and turn.role == "assistant"]
+    return [(i, True) for i in wanted] + [(i + 1, False) for i in wanted]
+
 
 def read_conversation(sample: Sample, tokenizer: Any) -> Conversation:
     """Renders a chat. Raises EncodingError with the template's own words where it refuses the row, and BadInput where
@@ -76,7 +90,10 @@ def read_conversation(sample: Sample, tokenizer: Any) -> Conversation:
     refusal: Failed | None = None
     wordless: Conversation | None = None
     for messages in _forms(sample.turns):
-        found = _checked(*renderer().render(template, variables, [Job(messages)], tools))
+        # What the spans will most likely be found by comes along: a question and an answer the fewer.
+        wanted = [] if GENERATION.search(template) else learnt_beginnings(sample.turns)
+        jobs = [Job(messages), *(Job(messages[:count], prompt) for count, prompt in wanted)]
+        found, *begun = map(_checked, renderer().render(template, variables, jobs, tools))
         if isinstance(found, Failed):
             refusal = refusal or found
             if found.kind == "stopped":
@@ -85,6 +102,7 @@ def read_conversation(sample: Sample, tokenizer: Any) -> Conversation:
         if _escaped_twice(messages, found.text):
             continue
         chat = Conversation(messages, tools, template, variables, found.text, found.generated)
+        chat.keep(wanted, begun)
         if _holds_answers(sample.turns, found.text):
             return _with_all(chat)
         wordless = wordless or chat
