@@ -16,7 +16,7 @@ What a template leaves out of the whole is not learnt. What can't be found is re
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
@@ -24,18 +24,20 @@ from typing import Any, Literal, NamedTuple
 
 from gradsentry_lib.samples.sample import Turn
 from gradsentry_lib.scoring.chat_template import (
+    GENERATION,
     REASONING,
     Conversation,
     EncodingError,
     Message,
     content_text,
+    learnt_beginnings,
     with_content,
 )
+from gradsentry_lib.scoring.render_process import common
 
 Span = tuple[int, int]
 
 _THOUGHT = re.compile(r"(?:<(?:seed:)?think(?:ing)?>|\[THINK\])\s*(?:</(?:seed:)?think(?:ing)?>\s*|\[/THINK\]\s*)?\Z")
-_GENERATION = re.compile(r"\{%[-+]?\s*generation\s*[-+]?%\}")
 
 
 class Place(NamedTuple):
@@ -89,7 +91,7 @@ def special_tokens(tokenizer: Any) -> Tokens:
 def supervised_spans(turns: Sequence[Turn], chat: Conversation, tokens: Tokens) -> list[Span]:
     """Character ranges of `chat.text` that are learnt, ascending. Raises EncodingError where a turn can't be found."""
     wanted = [i for i, turn in enumerate(turns) if turn.supervised]
-    if _GENERATION.search(chat.template):
+    if GENERATION.search(chat.template):
         spans = _marked_by_template(turns, chat, tokens)
     else:
         spans = _by_prefixes(turns, wanted, chat, tokens) or _by_anchors(turns, wanted, chat, tokens)
@@ -107,10 +109,7 @@ def _by_prefixes(turns: Sequence[Turn], wanted: list[int], chat: Conversation, t
     """None where the rule does not hold for every turn."""
     if any(turns[i].role != "assistant" for i in wanted):
         return None
-    jobs = [(chat.messages[:i], True) for i in wanted] + [(chat.messages[: i + 1], False) for i in wanted]
-    whole = len(chat.messages)
-    found = iter(chat.render([job for job in jobs if job != (chat.messages, False)]))
-    texts = [chat.text if len(messages) == whole and not prompt else next(found) for messages, prompt in jobs]
+    texts = chat.beginnings(learnt_beginnings(turns))
     spans = []
     for before, after in zip(texts[: len(wanted)], texts[len(wanted) :], strict=True):
         before = _without_thought(before)
@@ -156,32 +155,39 @@ def _by_anchors(turns: Sequence[Turn], wanted: list[int], chat: Conversation, to
         raise EncodingError(
             f"the model's chat template rewrites turn {lost[0] + 1}, so it cannot be found in the whole"
         )
+    found = [i for i in wanted if i in anchors.ends]
+    before = {i: place for i in found if (place := anchors.before(i)) is not None}
+    anchors.look_up(
+        [
+            *((i, prompt, place) for i, place in before.items() for prompt in (True, False)),
+            *((i + 1, False, anchors.places[i]) for i in found if i + 1 < len(turns)),
+        ]
+    )
     spans = []
-    for i in wanted:
-        if i in anchors.ends:
-            start = _start(i, turns[i].role == "assistant", chat, anchors, tokens)
-            end = start + _learnt(chat.text[start : _end(i, chat, anchors, tokens)], tokens.end)
-            if not start <= anchors.ends[i] <= end or start == end:
-                raise EncodingError(f"turn {i + 1} cannot be told from its surroundings in the model's chat template")
-            spans.append((start, end))
+    for i in found:
+        start = _start(i, turns[i].role == "assistant", chat, anchors, tokens)
+        end = start + _learnt(chat.text[start : _end(i, chat, anchors, tokens)], tokens.end)
+        if not start <= anchors.ends[i] <= end or start == end:
+            raise EncodingError(f"turn {i + 1} cannot be told from its surroundings in the model's chat template")
+        spans.append((start, end))
     return spans
 
 
 def _start(i: int, answer: bool, chat: Conversation, anchors: "Anchors", tokens: Tokens) -> int:
     """Where turn `i` begins to be learnt: behind the opening of an answer; any other turn with its own words."""
     own = anchors.starts.get(i)
-    before = [j for j, at in anchors.ends.items() if j < i and at < anchors.ends[i]]
-    if answer and before:
-        at, place = max((anchors.ends[j], anchors.places[j]) for j in before)
+    place = anchors.before(i)
+    if answer and place is not None:
+        at = anchors.ends[place.turn]
         opening, closing = _without_thought(anchors.tail(i, True, place)), anchors.tail(i, False, place)
         if opening is not None:
             rest = chat.text[at : anchors.ends[i]]
-            same = _common(rest, opening)
+            same = common(rest, opening)
             if same == len(opening):
                 return at + same
             # The whole opens the answer otherwise, with less than what asks for one: as far as the two agree.
             same = min(tokens.retreat(rest, same), tokens.retreat(opening, same))
-            if 0 < _common(closing or "", opening) <= same or (not closing and same):
+            if 0 < common(closing or "", opening) <= same or (not closing and same):
                 return at + same if own is None else min(at + same, own)
     if own is None:
         raise EncodingError(f"the beginning of turn {i + 1} cannot be found in the model's chat template")
@@ -196,7 +202,7 @@ def _end(i: int, chat: Conversation, anchors: "Anchors", tokens: Tokens) -> int:
     rest = chat.text[at:]
     closing = anchors.tail(i + 1, False, anchors.places[i])
     if closing is not None:
-        same = _common(rest, closing)
+        same = common(rest, closing)
         if same == len(closing):
             return at + same
         same = min(tokens.retreat(rest, same), tokens.retreat(closing, same))
@@ -207,15 +213,6 @@ def _end(i: int, chat: Conversation, anchors: "Anchors", tokens: Tokens) -> int:
     if anchors.places[i].part == "content":
         return at
     raise EncodingError(f"the end of turn {i + 1} cannot be found in the model's chat template")
-
-
-def _common(left: str, right: str) -> int:
-    """How many characters two texts begin with alike."""
-    same, end = 0, min(len(left), len(right))
-    while same < end:
-        middle = (same + end + 1) // 2
-        same, end = (middle, end) if left[same:middle] == right[same:middle] else (same, middle - 1)
-    return same
 
 
 class Anchors:
@@ -233,6 +230,7 @@ class Anchors:
         self.places: dict[int, Place] = {}
         self.starts: dict[int, int] = {}
         self.unclear: set[int] = set()
+        self._tails: dict[tuple[int, bool, Place], str | None] = {}
         parts = [place for i in turns for place in _places(i, chat.messages[i], i in starts)]
         for place, at in self._find(parts).items():
             if place.part == "start":
@@ -258,14 +256,27 @@ class Anchors:
                 found |= alone
         return found
 
+    def look_up(self, wanted: Iterable[tuple[int, bool, Place]]) -> None:
+        """Renders what `tail` will be asked for, all at once."""
+        new = [each for each in dict.fromkeys(wanted) if each not in self._tails]
+        plain = self.chat.beginnings([(count, prompt) for count, prompt, _ in new])
+        marked = self.chat.render(
+            [(self.marks.put(self.chat.messages[:count], [place]), prompt) for count, prompt, place in new]
+        )
+        for each, text, with_mark in zip(new, plain, marked, strict=True):
+            found = self.marks.read(with_mark, [each[2]], text) if text is not None else None
+            self._tails[each] = text[found[each[2]] :] if found and text is not None else None
+
     def tail(self, count: int, prompt: bool, place: Place) -> str | None:
         """What a rendering of the first `count` messages has behind a place; None where it can't be had for certain."""
-        messages = self.chat.messages[:count]
-        plain, marked = self.chat.render([(messages, prompt), (self.marks.put(messages, [place]), prompt)])
-        if plain is None or marked is None:
-            return None
-        found = self.marks.read(marked, [place], plain)
-        return plain[found[place] :] if found else None
+        if (count, prompt, place) not in self._tails:
+            self.look_up([(count, prompt, place)])
+        return self._tails[count, prompt, place]
+
+    def before(self, i: int) -> Place | None:
+        """The last place of the whole that stands before turn `i` and is of an earlier turn."""
+        earlier = [(at, self.places[j]) for j, at in self.ends.items() if j < i and at < self.ends[i]]
+        return max(earlier)[1] if earlier else None
 
 
 class Marks:
@@ -293,6 +304,8 @@ class Marks:
         found = {}
         for n, match in enumerate(self.pattern.finditer(text)):
             number = int("".join(str(self.DIGITS.index(digit)) for digit in match[1]), 8)
+            if number >= len(places):
+                return None
             found[places[number]] = match.start() - n * (self.size + 2)
         return found
 
@@ -307,11 +320,15 @@ def _places(i: int, message: Message, start: bool) -> list[Place]:
     if content_text(message).strip():
         places += [Place(i, "start")] if start else []
         places.append(Place(i, "content"))
-    if any(isinstance(message.get(name), str) and message[name].strip() for name in REASONING):
+    if any(_is_words(message.get(name)) for name in REASONING):
         places.append(Place(i, "reasoning"))
     if _last_call(message) is not None:
         places.append(Place(i, "call"))
     return places
+
+
+def _is_words(value: Any) -> bool:
+    return isinstance(value, str) and bool(value.strip())
 
 
 def _last_call(message: Message) -> dict[str, Any] | None:
@@ -329,7 +346,7 @@ def _with_mark(message: Message, part: str, mark: str) -> Message:
     if part == "content":
         return with_content(message, _behind(text, mark))
     if part == "reasoning":
-        return {**message, **{name: _behind(message[name], mark) for name in REASONING if message.get(name)}}
+        return {**message, **{name: _behind(message[name], mark) for name in REASONING if _is_words(message.get(name))}}
     *others, last = message["tool_calls"]
     named = {**(_last_call(message) or {})}
     named["name"] += mark

@@ -8,8 +8,9 @@ them within the content, as Hermes and Qwen write them, so that they are looked 
 """
 
 import json
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from gradsentry_lib.errors import BadInput
@@ -22,7 +23,10 @@ PLAIN_CHAT_TEMPLATE = (
     "{% if message['role'] == 'assistant' %}{{ eos_token }}{% endif %}{{ '\n' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ 'assistant: ' }}{% endif %}"
 )
+GENERATION = re.compile(r"\{%[-+]?\s*generation\s*[-+]?%\}")
 REASONING = ("reasoning_content", "thinking", "reasoning")  # one thing under three names; templates read the first two
+
+MOST_TURNS = 500  # each turn costs renderings of all before it
 
 Message = dict[str, Any]
 
@@ -41,25 +45,55 @@ class Conversation:
     variables: dict[str, Any]
     text: str
     generated: tuple[tuple[int, int], ...]
+    _beginnings: dict[tuple[int, bool], str | None] = field(default_factory=dict, compare=False)
+
+    def __post_init__(self) -> None:
+        self._beginnings[len(self.messages), False] = self.text
 
     def render(self, jobs: Sequence[tuple[Sequence[Message], bool]]) -> list[str | None]:
         """Renderings of (messages, with the opening of the next answer); None where the template refuses one."""
-        wanted = [Job(messages, self.tools, prompt) for messages, prompt in jobs]
-        found = [_checked(one) for one in renderer().render(self.template, self.variables, wanted)]
-        return [one.text if isinstance(one, Rendered) else None for one in found]
+        wanted = [Job(self.messages), *(Job(messages, prompt) for messages, prompt in jobs)]
+        _, *found = renderer().render(self.template, self.variables, wanted, self.tools)
+        return [one.text if isinstance(one, Rendered) else None for one in map(_checked, found)]
+
+    def beginnings(self, wanted: Iterable[tuple[int, bool]]) -> list[str | None]:
+        """Renderings of the first `n` messages, each made once."""
+        wanted = list(wanted)
+        new = [each for each in dict.fromkeys(wanted) if each not in self._beginnings]
+        found = self.render([(self.messages[:count], prompt) for count, prompt in new]) if new else []
+        self._beginnings.update(zip(new, found, strict=True))
+        return [self._beginnings[each] for each in wanted]
+
+    def keep(self, beginnings: Sequence[tuple[int, bool]], found: Sequence[Rendered | Failed]) -> None:
+        """Renderings of beginnings that have been made already."""
+        texts = [one.text if isinstance(one, Rendered) else None for one in found]
+        self._beginnings.update(zip(beginnings, texts, strict=True))
+
+
+def learnt_beginnings(turns: Sequence[Turn]) -> list[tuple[int, bool]]:
+    """(messages, with the opening of the next answer) before and after each answer that is learnt: all the befores,
+    then all the afters."""
+    wanted = [i for i, turn in enumerate(turns) if turn.supervised and turn.role == "assistant"]
+    return [(i, True) for i in wanted] + [(i + 1, False) for i in wanted]
 
 
 def read_conversation(sample: Sample, tokenizer: Any) -> Conversation:
     """Renders a chat. Raises EncodingError with the template's own words where it refuses the row, and BadInput where
     the template is not to be used at all: it reaches outside its sandbox, or cannot be read.
     """
+    if len(sample.turns) > MOST_TURNS:
+        raise EncodingError(f"a conversation of {len(sample.turns):,} turns: no more than {MOST_TURNS} are scored")
     tools = json.loads(sample.tools) if sample.tools else None
-    template = tokenizer.get_chat_template(None, tools) if tokenizer.chat_template else PLAIN_CHAT_TEMPLATE
-    variables = dict(tokenizer.special_tokens_map)
+    template = _template(tokenizer, tools)
+    named = tokenizer.special_tokens_map.items()
+    variables = {name: str(token) for name, token in named if not isinstance(token, list)}
     refusal: Failed | None = None
     wordless: Conversation | None = None
     for messages in _forms(sample.turns):
-        found = _checked(*renderer().render(template, variables, [Job(messages, tools)]))
+        # What the spans will most likely be found by comes along: a question and an answer the fewer.
+        wanted = [] if GENERATION.search(template) else learnt_beginnings(sample.turns)
+        jobs = [Job(messages), *(Job(messages[:count], prompt) for count, prompt in wanted)]
+        found, *begun = map(_checked, renderer().render(template, variables, jobs, tools))
         if isinstance(found, Failed):
             refusal = refusal or found
             if found.kind == "stopped":
@@ -68,6 +102,7 @@ def read_conversation(sample: Sample, tokenizer: Any) -> Conversation:
         if _escaped_twice(messages, found.text):
             continue
         chat = Conversation(messages, tools, template, variables, found.text, found.generated)
+        chat.keep(wanted, begun)
         if _holds_answers(sample.turns, found.text):
             return _with_all(chat)
         wordless = wordless or chat
@@ -77,6 +112,15 @@ def read_conversation(sample: Sample, tokenizer: Any) -> Conversation:
         raise EncodingError(f"the model's chat template was stopped: {refusal.words}")
     words = refusal.words if refusal else "it writes the arguments of tool calls as a string within a string"
     raise EncodingError(f"the model's chat template refuses the conversation: {words}")
+
+
+def _template(tokenizer: Any, tools: list[Any] | None) -> str:
+    if not tokenizer.chat_template:
+        return PLAIN_CHAT_TEMPLATE
+    try:
+        return str(tokenizer.get_chat_template(None, tools))
+    except ValueError as error:  # several of them, and none is the default
+        raise BadInput(f"the model's chat template cannot be chosen: {' '.join(str(error).split())[:300]}") from None
 
 
 def content_text(message: Message) -> str:
@@ -130,10 +174,10 @@ def _with_all(chat: Conversation) -> Conversation:
     calls, reasoning = calls and _MARKS[0] not in marked, reasoning and _MARKS[1] not in marked
     for kinds in dict.fromkeys([(calls, reasoning), (calls, False)]):
         messages = tuple(_written_out(message, *kinds) for message in chat.messages)
-        found = _checked(*renderer().render(chat.template, chat.variables, [Job(messages, chat.tools)]))
+        found = _checked(*renderer().render(chat.template, chat.variables, [Job(messages)], chat.tools))
         thoughts = [message["reasoning_content"] for message in chat.messages if message.get("reasoning_content")]
         if isinstance(found, Rendered) and (not kinds[1] or any(str(each).strip() in found.text for each in thoughts)):
-            return replace(chat, messages=messages, text=found.text, generated=found.generated)
+            return Conversation(messages, chat.tools, chat.template, chat.variables, found.text, found.generated)
     return chat
 
 

@@ -110,18 +110,21 @@ class ControlTokens:
         if sample.format == "text":
             found = [("the text", token) for token in self._beside_layout("".join(turn.text for turn in sample.turns))]
         else:
-            found = [(place, token) for place, text, answer in _texts(sample) for token in self._in(text, answer)]
+            found = [
+                (place, token) for place, text, answer, ends in _texts(sample) for token in self._in(text, answer, ends)
+            ]
             if sample.format == "prompt" and not found:
                 joined = "".join(turn.text for turn in sample.turns)
-                found = [("prompt and answer joined", token) for token in self._in(joined, True)]
+                found = [("prompt and answer joined", token) for token in self._in(joined, True, True)]
         seen = list(dict.fromkeys(found))
         named = [f"{ascii(token) if token.isascii() else repr(token)} in {place}" for place, token in seen[:SHOWN]]
         more = f" and {len(seen) - SHOWN} more" if len(seen) > SHOWN else ""
         return f"{', '.join(named)}{more}" if seen else ""
 
-    def _in(self, text: str, answer: bool) -> list[str]:
+    def _in(self, text: str, answer: bool, ends: bool) -> list[str]:
+        """The tokens of a text that count. `answer`: thoughts do not; `ends`: nor does an end of turn as last word."""
         found = list(self.pattern.finditer(text))
-        if answer and found and not text[found[-1].end() :].strip() and self._ends(found[-1][0]):
+        if ends and found and not text[found[-1].end() :].strip() and self._ends(found[-1][0]):
             found.pop()
         tokens = [match[0] for match in found]
         if not tokens:
@@ -166,17 +169,17 @@ def _is_html(tokens: list[str]) -> bool:
     return depth == 0
 
 
-def _texts(sample: Sample) -> Iterator[tuple[str, str, bool]]:
-    """(where, text, whether it is part of an answer) of all that a template may write."""
+def _texts(sample: Sample) -> Iterator[tuple[str, str, bool, bool]]:
+    """(where, text, whether it is part of an answer, whether it is all of one) of all that a template may write."""
     for number, turn in enumerate(sample.turns, 1):
-        answer = turn.supervised or turn.role in LEARNT_ROLES
+        answer = turn.supervised or turn.role in LEARNT_ROLES or turn.role == "rejected"
         place = f"turn {number} ({turn.role})" if sample.format == "chat" else f"the {turn.role}"
-        yield place, turn.text, answer
+        yield place, turn.text, answer, answer
         for text in _strings(turn.extras):
-            yield place, text, answer
+            yield place, text, answer, False
     if sample.tools:
         for text in _strings(json.loads(sample.tools)):
-            yield "the tools", text, False
+            yield "the tools", text, False, False
 
 
 def _strings(value: Any) -> Iterator[str]:

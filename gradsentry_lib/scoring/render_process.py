@@ -6,8 +6,10 @@ for ever or from filling memory, and a sandbox can have holes. So it runs where 
 opened once the first template is read. The environment is the one in which transformers renders, so that the text is
 a trainer's to the byte.
 
-One JSON object a line, in and out. In: {"template", "variables", "renders": [{"messages", "tools", "prompt"}, ...]}.
-Out: a list of {"text", "generated": [[start, end], ...]} or {"failed": kind, "words"}, one a render.
+One JSON object a line, in and out. In: {"template", "variables", "tools", "pool": [message, ...], "renders":
+[{"messages": [place in the pool, ...], "prompt"}, ...]}. Out: a list of {"same", "text", "generated": [[start, end],
+...]} or {"failed": kind, "words"}, one a render; "same" is how much of the first rendering a text begins with, and
+"text" the rest: what is rendered are mostly the beginnings of one conversation.
 """
 
 import json
@@ -203,6 +205,25 @@ def confine() -> None:
             resource.setrlimit(kind, (limit, limit))
 
 
+def shortened(answers: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The answers, each text without what it has in common with the first one's."""
+    first = answers[0].get("text", "") if answers else ""
+    for answer in answers[1:]:
+        if "text" in answer:
+            same = common(first, answer["text"])
+            answer |= {"same": same, "text": answer["text"][same:]}
+    return answers
+
+
+def common(left: str, right: str) -> int:
+    """How many characters two texts begin with alike."""
+    same, end = 0, min(len(left), len(right))
+    while same < end:
+        middle = (same + end + 1) // 2
+        same, end = (middle, end) if left[same:middle] == right[same:middle] else (same, middle - 1)
+    return same
+
+
 def main() -> None:
     confine()
     signal.signal(signal.SIGPROF, signal.SIG_DFL)
@@ -212,10 +233,12 @@ def main() -> None:
         answers = []
         for job in request["renders"]:
             signal.setitimer(signal.ITIMER_PROF, SECONDS)
-            answers.append(render(request["template"], request["variables"], job, len(line)))
+            messages = [request["pool"][place] for place in job["messages"]]
+            one = {"messages": messages, "tools": request["tools"], "prompt": job["prompt"]}
+            answers.append(render(request["template"], request["variables"], one, len(line)))
             signal.setitimer(signal.ITIMER_PROF, 0)
         try:
-            told = json.dumps(answers)
+            told = json.dumps(shortened(answers))
         except MemoryError:
             told = json.dumps([{"failed": "stopped", "words": "it needed more than 512 MB of memory"}] * len(answers))
         sys.stdout.write(told + "\n")

@@ -130,12 +130,14 @@ def _score_sequences(
                 scores[index] = failed(samples[index], outcome)
             else:
                 scores[index] = _score(samples[index], rows[state.index], *outcome)
+    return _with_control_tokens(scores, samples, model)
+
+
+def _with_control_tokens(scores: list[Score], samples: Sequence[Sample], model: ScoringModel) -> list[Score]:
+    """The scores, with the control tokens that each sample's own text holds."""
     control = ControlTokens.of(model.tokenizer)
-    held = ((index, control.reason(sample)) for index, sample in enumerate(samples))
-    for index, tokens in held:
-        if tokens:
-            scores[index] = replace(scores[index], control_tokens=tokens)
-    return scores
+    named = ((score, control.reason(sample)) for score, sample in zip(scores, samples, strict=True))
+    return [replace(score, control_tokens=tokens) if tokens else score for score, tokens in named]
 
 
 def check_known(row: Encoded, vocab: int) -> None:

@@ -17,7 +17,7 @@ def tokenize(
     range, as in transformers' assistant mask. Tokenizers that do not know where their tokens stand (the slow ones) get
     the text in pieces, cut at the borders.
     """
-    if not tokenizer.is_fast:
+    if not getattr(tokenizer, "is_fast", False):
         return _in_pieces(text, spans, tokenizer, add_special_tokens)
     encoded = tokenizer(text, add_special_tokens=add_special_tokens, return_offsets_mapping=True)
     starts, ends = np.asarray(encoded["offset_mapping"], dtype=np.int64).reshape(-1, 2).T

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from gradsentry_lib.errors import BadInput
 from gradsentry_lib.samples.sample import Sample, Turn
 from gradsentry_lib.scoring.chat_template import read_conversation
 from gradsentry_lib.scoring.encoding import EncodingError, encode
@@ -271,3 +272,21 @@ def test_slow_tokenizers_get_the_text_in_pieces(monkeypatch: pytest.MonkeyPatch)
 
 def test_tools_stand_where_the_template_puts_them() -> None:
     assert json.loads(TOOLS)[0]["function"]["name"] in learnt(chat(*TALK, tools=TOOLS), of_model("qwen3")).split("⟦")[0]
+
+
+def test_long_conversations_are_followed_and_endless_ones_refused() -> None:
+    turns = [each for n in range(20) for each in (("user", f"Question {n}?"), ("assistant", f"Answer {n}."))]
+    text = learnt(chat(*turns), of_model("qwen3"))
+    assert text.count("⟦") == 20 and all(f"⟦Answer {n}.<|im_end|>⟧" in text for n in range(19))
+    with pytest.raises(EncodingError, match="a conversation of 520 turns"):
+        encode(chat(*turns * 13), of_model("qwen3"), 1000)
+
+
+def test_several_templates_without_a_default_are_bad_input() -> None:
+    tokens = tokenizer("")
+    tokens.chat_template = {"one": CHATML, "two": CHATML}
+    try:
+        with pytest.raises(BadInput, match="chat template cannot be chosen"):
+            encode(chat(*TALK), tokens, 1000)
+    finally:
+        tokens.chat_template = ""
