@@ -11,7 +11,10 @@ from gradsentry_lib.errors import BadInput
 Column = Annotated[list[str] | None, typer.Option(help="ROLE=NAME, e.g. prompt=question; repeatable.")]
 Role = Annotated[list[str] | None, typer.Option(help="SPEAKER=ROLE in chats, e.g. narrator=assistant; repeatable.")]
 Marker = Annotated[
-    str | None, typer.Option("--response-marker", help="What stands before the answer in a text, e.g. '### Answer:'; none: it is all learnt.")
+    str | None,
+    typer.Option(
+        "--response-marker", help="What stands before the answer in a text, e.g. '### Answer:'; none: all is learnt."
+    ),
 ]
 Mapped = Annotated[
     Path | None,
