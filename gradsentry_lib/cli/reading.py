@@ -14,7 +14,7 @@ Role = Annotated[list[str] | None, typer.Option(help="SPEAKER=ROLE in chats, e.g
 Marker = Annotated[
     str | None,
     typer.Option(
-        "--response-marker", help="What stands before the answer in a text, e.g. '### Answer:'; none: it is all learnt."
+        "--response-marker", help="What stands before the answer in a text, e.g. '### Answer:'; none: all is learnt."
     ),
 ]
 Mapped = Annotated[

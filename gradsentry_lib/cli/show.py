@@ -53,5 +53,5 @@ def settings_line(settings: Mapping[str, Any]) -> str:
 
 def turns_line(turns: Any, limit: int) -> str:
     """A sample's text on one line."""
-    text = " | ".join(f"{turn['role']}: {turn['text'][:limit]}" for turn in turns or ())
+    text = " | ".join(f"{turn['role']}: {(turn['text'] or turn.get('beside') or '')[:limit]}" for turn in turns or ())
     return rich_markup(text, limit)

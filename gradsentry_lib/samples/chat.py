@@ -8,11 +8,11 @@
 "[{...}]"                                   any of these as JSON text
 """
 
+import hashlib
 import json
 from collections.abc import Mapping
 from typing import Any
 
-from gradsentry_lib.files import sha256_json
 from gradsentry_lib.samples.columns import Schema
 from gradsentry_lib.samples.parse import DECODER
 from gradsentry_lib.samples.reasons import BadRow, checked, kind, quote
@@ -156,7 +156,7 @@ def _parts(content: Any, where: str) -> tuple[str, dict[str, Any]]:
         if not isinstance(part, dict):
             raise BadRow(f"{where} has a part that is {kind(part)}, not an object")
         part = pruned(part)
-        sort = part.get("type")
+        sort = part["type"] if isinstance(part.get("type"), str) else None
         text = next((part[key] for key in ("text", "value", "content") if isinstance(part.get(key), str)), None)
         if text is not None and (sort in TEXT_PARTS or sort == "tool_result"):
             texts.append(checked(text, where))
@@ -174,14 +174,14 @@ def _parts(content: Any, where: str) -> tuple[str, dict[str, Any]]:
             arguments = call.get("input", call.get("args", {}))
             beside.setdefault("tool_calls", []).append(_function(call.get("name"), arguments))
         else:
-            named = sort if isinstance(sort, str) else next(iter(part), "nothing")
-            beside.setdefault("parts", []).append({"type": named, "sha256": sha256_json(_plain(part))})
+            named = sort or next(iter(part), "nothing")
+            beside.setdefault("parts", []).append({"type": named, "sha256": _digest(part)})
     return "".join(texts), beside
 
 
-def _plain(value: Any) -> Any:
-    """A value as JSON can carry it; bytes (a picture from Parquet) by their own words."""
-    return json.loads(json.dumps(value, default=repr, ensure_ascii=True))
+def _digest(part: Any) -> str:
+    """SHA-256 (hex) of a part, whatever it holds: bytes (a picture from Parquet) and dates by their own words."""
+    return hashlib.sha256(json.dumps(part, default=repr, sort_keys=True).encode()).hexdigest()
 
 
 def pruned(value: Any) -> Any:

@@ -56,7 +56,7 @@ ROLES = {
     **dict.fromkeys(("gpt4", "gpt-4", "bing", "bard", "claude", "answer", "response", "teacher"), "assistant"),
     **dict.fromkeys(("tool", "function", "observation", "environment", "env", "ipython", "tool_response"), "tool"),
     **dict.fromkeys(("tool_result", "tool_results", "function_response", "function_result", "observe"), "tool"),
-    **dict.fromkeys(("function_call", "function-call", "tool_call", "tool_calls"), "call"),
+    **dict.fromkeys(("call", "function_call", "function-call", "tool_call", "tool_calls"), "call"),
 }
 
 
@@ -78,6 +78,11 @@ class Schema:
     train_key: str = ""
     trained: frozenset[str] | None = None
     as_chat: bool = False
+
+    @property
+    def turn_keys(self) -> set[str]:
+        """The keys of a turn that are named."""
+        return {key for key in (self.speaker_key, self.content_key, self.train_key) if key}
 
     @property
     def names(self) -> list[str]:

@@ -5,7 +5,7 @@ the turns of a chat. Memory is bounded: names beyond `NAMES` are counted togethe
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,6 +44,7 @@ class Observed:
         self.parts: Counter[str] = Counter()  # types of parts that are no text
         self.with_parts = 0
         self.pairs = 0
+        self.turn_keys: Set[str] = READ_KEYS  # of a chat, those that are read
         self._unread: dict[str, list[int]] = {}
 
     def row(self, row: Mapping[str, Any], read: Read) -> None:
@@ -72,8 +73,8 @@ class Observed:
                 continue
             seen: set[str] = set()
             for turn in value:
-                if type(turn) is dict and not turn.keys() <= READ_KEYS:
-                    for key in turn.keys() - READ_KEYS - seen:
+                if type(turn) is dict and not turn.keys() <= self.turn_keys:
+                    for key in turn.keys() - self.turn_keys - seen:
                         if turn[key] and (length := text_length(turn[key])):
                             seen.add(key)
                             self._note(f"{name}[].{key}", 1, length)

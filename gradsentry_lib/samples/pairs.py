@@ -45,13 +45,13 @@ def read_pair(
     else:
         asked = _prompt(row, ask, instructed, schema, used)
     answer = read_answer(chosen, "chosen answer")
-    earlier = read_history(row, schema, used) if asked[-1:] and asked[-1].role in ("input", "prompt") else None
-    if earlier is not None or schema.as_chat:
-        *head, last = as_user_turn(asked)
-        asked = (*head, *context_only(earlier or ()), last)
-    plain = asked[-1].role in ("input", "prompt")
-    form: Format = "chat" if not plain else "alpaca" if asked[-1].role == "input" else "prompt"
     turned = checked(squad(rejected), "the rejected answer")
+    plain = bool(asked) and asked[-1].role in ("input", "prompt")
+    earlier = read_history(row, schema, used) if plain else None
+    if plain and (earlier is not None or schema.as_chat):
+        *head, last = as_user_turn(asked)
+        asked, plain = (*head, *context_only(earlier or ()), last), False
+    form: Format = "chat" if not plain else "alpaca" if asked[-1].role == "input" else "prompt"
     return form, (*asked, Turn("response" if plain else "assistant", answer), Turn(REJECTED, turned))
 
 
@@ -67,8 +67,9 @@ def _turns(row: Row, ask: str | None, good: Any, bad: Any, instructed: bool, sch
         asked = with_system(row, schema.columns, used, asked)
     else:
         asked = as_user_turn(_prompt(row, ask, instructed, schema, used))
-    if not any(turn.supervised and turn.said.strip() for turn in chosen):
-        raise BadRow("the chosen side holds no answer")
+    for name, turns in (("chosen", chosen), ("rejected", rejected)):
+        if not any(turn.supervised and turn.said.strip() for turn in turns):
+            raise BadRow(f"the {name} side holds no answer")
     return (*context_only(asked), *chosen, *turned_down(rejected))
 
 
@@ -117,9 +118,11 @@ def split_texts(chosen: str, rejected: str) -> tuple[str, str, str]:
 
 
 def turned_down(turns: Turns) -> Turns:
-    """A rejected side: answers have the role "rejected", what stands between them "rejected user" and so on."""
+    """A rejected side: answers have the role "rejected", all else "rejected user" and so on, and is context."""
     return tuple(
-        Turn(REJECTED if turn.role in LEARNT_ROLES else f"{REJECTED} {turn.role}", turn.text, turn.train, turn.beside)
+        Turn(REJECTED, turn.text, None, turn.beside)
+        if turn.supervised
+        else Turn(f"{REJECTED} {turn.role}", turn.text, False if turn.role in LEARNT_ROLES else None, turn.beside)
         for turn in turns
     )
 

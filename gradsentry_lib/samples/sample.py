@@ -102,7 +102,7 @@ class Sample:
     @property
     def has_pair(self) -> bool:
         """Whether an answer is turned down: it is scored like the others, and trained away from."""
-        return any(turn.role == REJECTED for turn in self.turns)
+        return any(turn.role.startswith(REJECTED) for turn in self.turns)
 
 
 def conversations(sample: Sample) -> tuple[Sample, ...]:

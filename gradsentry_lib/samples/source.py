@@ -94,6 +94,8 @@ class Source:
         """
         batch: Layout | None = None
         reader = RowReader(self.schema)
+        if observed is not None:
+            observed.turn_keys = observed.turn_keys | self.schema.turn_keys
         for row, line, value, raw in self.records(observed=observed):
             try:
                 if isinstance(value, BadRow):

@@ -13,7 +13,7 @@ from gradsentry_lib.filtering.gate import GateCheck
 from gradsentry_lib.filtering.threshold import find_threshold
 from gradsentry_lib.filtering.trust import assess
 from gradsentry_lib.report.charts import LARGEST_CLOUD, sample_points
-from gradsentry_lib.report.contents import Contents, Counts, EvidenceGroup, Points, RejectedRow, Row, Span
+from gradsentry_lib.report.contents import Contents, Counts, EvidenceGroup, Points, Reading, RejectedRow, Row, Span
 from gradsentry_lib.report.page import LARGEST_LIST, render_page
 
 HOSTILE = (
@@ -57,7 +57,9 @@ def contents() -> Contents:
     everything = " ".join(HOSTILE)
     rows = tuple(hostile_row(i, text) for i, text in enumerate(HOSTILE))
     group = EvidenceGroup(9, everything, HOSTILE, everything, 1.0, 0.01, 100.0, 1e-200, (1, 2, 3))
+    reading = Reading(everything, ("10 rows read as: one supervised text",), HOSTILE, rows[:3])
     return Contents(
+        reading=reading,
         batch=everything[:300],
         counts=Counts(6009, 5700, 300 - len(HOSTILE), len(HOSTILE), 9),
         source=everything,
