@@ -1,5 +1,6 @@
 """A disk that fills up at any write: one line, nothing half published, and the same command goes on afterwards."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,16 +11,17 @@ from tests.scan.test_scan_troubles import remount, small_disk
 from tests.soak.conftest import Bench, Machine, Tried
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(3600)]
+EVERY = int(os.environ.get("SOAK_EVERY", "10"))  # writes
 
 
 def test_no_space_at_every_tenth_write(
     machine: Machine, bench: Bench, tmp_path: Path, tried: Callable[[str], Tried]
 ) -> None:
-    line = tried("ENOSPC at every tenth write, then again with space")
+    line = tried(f"ENOSPC at every {EVERY}th write, then again with space")
     whole = machine.run(bench.command(tmp_path / "out"), tmp_path / "store", trouble={"nospace_after": -1})
     assert whole.code == 0, whole.said
     plain = 0
-    for number in range(1, whole.writes + 1, 10):
+    for number in range(1, whole.writes + 1, EVERY):
         line.times += 1
         out, store = tmp_path / f"out{number}", Store(tmp_path / f"store{number}")
         ended = machine.run(bench.command(out), store.home, trouble={"nospace_after": number})
