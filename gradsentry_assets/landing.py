@@ -21,6 +21,7 @@ from gradsentry_lib.trouble import explain
 
 SMALL = 1 << 20  # bytes: batches up to this size share a run, and so one load of the model
 DELIVERY_SECONDS = 25  # of a tick; what is left is delivered in the next one (Dagster ends a tick after 60 s)
+LARGE = 1 << 30  # bytes: what may take long to copy
 TOLD_AT_ONCE = 50  # skipped arrivals whose reason is told in one tick; the rest in the next ones
 SHOWN = 3  # of them in the line about a tick
 
@@ -116,10 +117,11 @@ def _deliver(
     known: Collection[str],
     limit: int,
 ) -> Iterator[tuple[Landed, Arrival | Refused]]:
-    """Receives one file after the other until the tick's time is up."""
+    """Receives one file after the other until the tick's time is up. A large one gets a tick of its own: where copying
+    it takes longer than Dagster lets a tick run, the others have been asked for before."""
     started = time.monotonic()
-    for file in ready:
-        if time.monotonic() - started > DELIVERY_SECONDS:
+    for number, file in enumerate(sorted(ready, key=lambda file: file.bytes > LARGE)):
+        if time.monotonic() - started > DELIVERY_SECONDS or (number and file.bytes > LARGE):
             return
         try:
             yield file, receive(file, landing.root, store.store.home, present, known, limit)
