@@ -8,7 +8,7 @@ import pytest
 
 from gradsentry_lib.scan.store import Store
 from tests.scan.test_scan_troubles import remount, small_disk
-from tests.soak.conftest import Bench, Machine, Tried
+from tests.soak.conftest import TENTHS, Bench, Machine, Tried
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(3600)]
 EVERY = int(os.environ.get("SOAK_EVERY", "10"))  # writes
@@ -41,7 +41,7 @@ def test_a_disk_of_every_tenth_of_the_need(
     line = tried("a disk of every tenth of the need, then enlarged")
     assert machine.run(bench.command(tmp_path / "whole" / "out"), tmp_path / "whole" / "store").code == 0
     need = sum(path.stat().st_size for path in (tmp_path / "whole").rglob("*") if path.is_file())
-    for tenth in range(1, 10):
+    for tenth in TENTHS:
         place = tmp_path / f"disk{tenth}"
         with small_disk(place, str(need * tenth // 10)):
             line.times += 1

@@ -10,11 +10,10 @@ from pathlib import Path
 import pytest
 
 from gradsentry_lib.scan.store import Store
-from tests.soak.conftest import Bench, Machine, Tried
+from tests.soak.conftest import TENTHS, Bench, Machine, Tried
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(3600)]
 DAY = 86_400
-TENTHS = [int(tenth) for tenth in os.environ.get("SOAK_TENTHS", "1 2 3 4 5 6 7 8 9 10").split()]
 
 
 def test_a_file_system_without_locks(
