@@ -140,7 +140,8 @@ def list_landing(root: UPath, pattern: str = "*", limit: int | None = None) -> d
 
 
 def is_local(root: UPath) -> bool:
-    return root.protocol in ("", "file", "local")
+    """Whether files can be opened relative to the root's descriptor: everywhere but on other machines and Windows."""
+    return root.protocol in ("", "file", "local") and os.open in os.supports_dir_fd
 
 
 def join_signatures(signatures: list[str]) -> str:

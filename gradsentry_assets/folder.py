@@ -16,8 +16,14 @@ from pathlib import Path
 from typing import IO
 
 DEEPEST = 32  # folders inside one another
-_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+
+# A system that lacks one of these, Windows, does not come here (arrivals.is_local).
+_DIRECTORY, _NO_LINK, _CLOSED_ON_EXEC, _NO_WAIT, _NO_TERMINAL = (
+    getattr(os, name, 0) for name in ("O_DIRECTORY", "O_NOFOLLOW", "O_CLOEXEC", "O_NONBLOCK", "O_NOCTTY")
+)
+_ROOT = os.O_RDONLY | _DIRECTORY | _CLOSED_ON_EXEC
+_FOLDER = _ROOT | _NO_LINK
+_FILE = os.O_RDONLY | _NO_LINK | _NO_WAIT | _NO_TERMINAL | _CLOSED_ON_EXEC
 _KINDS = (
     (stat.S_ISLNK, "a link"),
     (stat.S_ISFIFO, "a FIFO"),
@@ -44,7 +50,7 @@ class Entry:
 
 def entries(root: Path) -> Iterator[Entry]:
     """Everything below `root`, sorted by folder. Raises OSError where the root itself cannot be listed."""
-    handle = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    handle = os.open(root, _ROOT)
     try:
         yield from _below(handle, "", 0)
     finally:
@@ -95,7 +101,7 @@ def open_regular(root: Path, name: str) -> Iterator[IO[bytes]]:
     *folders, last = name.split("/")
     if any(part in ("", ".", "..") for part in (*folders, last)):
         raise Refused("has a name that leads elsewhere")
-    at = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    at = os.open(root, _ROOT)
     try:
         for folder in folders:
             inner = os.open(folder, _FOLDER, dir_fd=at)

@@ -17,9 +17,11 @@ from gradsentry_lib import settings
 from gradsentry_lib.errors import GradSentryError
 from gradsentry_lib.files import sha256_json
 from gradsentry_lib.report.escape import one_line
+from gradsentry_lib.trouble import explain
 
 SMALL = 1 << 20  # bytes: batches up to this size share a run, and so one load of the model
 DELIVERY_SECONDS = 25  # of a tick; what is left is delivered in the next one (Dagster ends a tick after 60 s)
+LARGE = 1 << 30  # bytes: what may take long to copy
 TOLD_AT_ONCE = 50  # skipped arrivals whose reason is told in one tick; the rest in the next ones
 SHOWN = 3  # of them in the line about a tick
 
@@ -102,9 +104,8 @@ def _told(skipped: Mapping[str, str]) -> str:
 
 def _observation(url: str, reason: str) -> dg.AssetObservation:
     """Shown among the events of `raw_samples`: what lay there and was not taken in."""
-    said = one_line(f"{url} {reason}", 1000)
     metadata = {"skipped_arrival": one_line(url, 1000), "reason": one_line(reason, 500)}
-    return dg.AssetObservation("raw_samples", description=f"Skipped: {said}", metadata=metadata)
+    return dg.AssetObservation("raw_samples", description="An arrival was skipped.", metadata=metadata)
 
 
 def _deliver(
@@ -116,10 +117,11 @@ def _deliver(
     known: Collection[str],
     limit: int,
 ) -> Iterator[tuple[Landed, Arrival | Refused]]:
-    """Receives one file after the other until the tick's time is up."""
+    """Receives one file after the other until the tick's time is up. A large one gets a tick of its own: where copying
+    it takes longer than Dagster lets a tick run, the others have been asked for before."""
     started = time.monotonic()
-    for file in ready:
-        if time.monotonic() - started > DELIVERY_SECONDS:
+    for number, file in enumerate(sorted(ready, key=lambda file: file.bytes > LARGE)):
+        if time.monotonic() - started > DELIVERY_SECONDS or (number and file.bytes > LARGE):
             return
         try:
             yield file, receive(file, landing.root, store.store.home, present, known, limit)
@@ -127,6 +129,12 @@ def _deliver(
             state.forget(file)
         except Refused as reason:
             yield file, reason
+        except CannotKeep:
+            raise
+        except Exception as error:  # one file never stops the others
+            if line := explain(error):
+                raise CannotKeep(line) from error
+            yield file, Refused(f"could not be taken in: {type(error).__name__}: {str(error)[:200]}")
 
 
 def _needs_run(arrival: Arrival, known: Collection[str], store: StoreResource) -> bool:

@@ -19,7 +19,7 @@ from upath import UPath
 
 from gradsentry_assets.arrivals import ENDINGS, Landed, is_local, join_signatures, remote_signature, too_large
 from gradsentry_assets.folder import Refused, open_regular, signature
-from gradsentry_lib.errors import GradSentryError
+from gradsentry_lib.errors import BadInput, GradSentryError
 from gradsentry_lib.files import read_json, sha256_json, workshop, write_json
 from gradsentry_lib.samples.read import open_source
 from gradsentry_lib.samples.sample import Sample
@@ -99,9 +99,14 @@ def receive(
 
 
 def find_arrival(store: Path, batch: str) -> Arrival | None:
-    """The last delivery of a batch; None for one that did not come through the landing folder."""
+    """The last delivery of a batch; None for one that did not come through the landing folder. Raises BadInput."""
     path = store / "batches" / batch / "arrival.json"
-    return Arrival(**read_json(path)) if path.exists() else None
+    try:
+        return Arrival(**read_json(path))
+    except FileNotFoundError:
+        return None
+    except (ValueError, TypeError, RecursionError) as error:
+        raise BadInput(f"{path} is damaged: remove it and put the file into the landing folder again") from error
 
 
 def _copy(file: Landed, root: UPath, target: Path, limit: int | None) -> None:
@@ -177,7 +182,10 @@ def _renamed(key: str, sha256: str, present: Collection[str], batches: Iterable[
     ending = f"-{sha256[:KEY_DIGITS]}"
     for batch in batches:
         if batch.endswith(ending) and batch != key:
-            earlier = find_arrival(store, batch)
+            try:
+                earlier = find_arrival(store, batch)
+            except BadInput:
+                continue
             if earlier and earlier.sha256 == sha256 and earlier.url not in present:
                 return earlier
     return None

@@ -10,7 +10,7 @@ import pytest
 from upath import UPath
 
 from gradsentry_assets import receiving
-from gradsentry_assets.arrivals import list_landing
+from gradsentry_assets.arrivals import Landed, list_landing
 from gradsentry_assets.receiving import find_arrival
 from tests.assets.conftest import World, as_jsonl, questions
 
@@ -248,3 +248,35 @@ def test_a_full_store_says_so_and_nothing_is_lost(world: World, monkeypatch: pyt
         assert "the store cannot take in what arrives: No space left on device" in line(world.tick())
     assert world.batches == []
     assert len(world.tick().run_requests or []) == 1
+
+
+def test_one_file_that_breaks_the_delivery_does_not_stop_the_others(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for index in range(3):
+        world.drop(f"{index}.jsonl", questions(3, seed=index))
+    world.tick()
+    deliver = receiving.receive
+
+    def break_one(file: Landed, *rest: object) -> object:
+        if file.name == "1.jsonl":
+            raise RuntimeError("a fault of ours\n\x1b[2J")
+        return deliver(file, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("gradsentry_assets.landing.receive", break_one)
+    assert told(world.tick()) == {"1.jsonl": r"could not be taken in: RuntimeError: a fault of ours\n\x1b[2J"}
+    assert sorted(batch.partition("-")[0] for batch in world.batches) == ["0", "2"]
+    assert told(world.tick()) == {}
+
+
+def test_a_damaged_record_of_another_batch_stops_nothing(world: World) -> None:
+    first = world.take_in("a.jsonl", questions(3))
+    (world.store.batch(first) / "arrival.json").write_bytes(b'{"batch": "a", "ur\xff')
+    (Path(world.landing) / "a.jsonl").rename(Path(world.landing) / "b.jsonl")
+    world.tick()
+    assert told(world.tick()) == {}
+    assert len(world.batches) == 2
+    result = world.run(first, ["raw_samples"])
+    assert not result.success
+    (failure,) = [event for event in result.all_events if event.event_type_value == "STEP_FAILURE"]
+    assert "arrival.json is damaged" in failure.event_specific_data.error_display_string

@@ -155,6 +155,15 @@ def test_a_thousand_files_at_once(world: World) -> None:
     assert len(json.loads(world.cursor or "")["files"]) == 1000
 
 
+def test_large_files_get_a_tick_each_after_the_small_ones(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gradsentry_assets.landing.LARGE", 2000)
+    for name, count in (("a", 60), ("b", 60), ("c", 3), ("d", 3)):
+        world.drop(f"{name}.jsonl", questions(count, seed=ord(name)))
+    world.tick()
+    asked_for = [[batch[0] for batch in (world.tick(), world.batches)[1]] for _ in range(4)]
+    assert asked_for == [["c", "d"], ["c", "d", "a"], ["c", "d", "a", "b"], ["c", "d", "a", "b"]]
+
+
 def test_only_what_could_be_a_batch_is_looked_at(world: World) -> None:
     for name in ("README.md", ".hidden.jsonl", "_tmp/a.jsonl", "x.jsonl.done", "a.jsonl.tmp"):
         world.drop(name, questions(3))

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from gradsentry_lib.scan.store import Store
-from tests.soak.conftest import Bench, Machine, Tried
+from tests.soak.conftest import TENTHS, Bench, Machine, Tried
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(3600)]
 DAY = 86_400
@@ -79,7 +79,7 @@ def test_memory_of_every_tenth_of_the_need(bench: Bench, tmp_path: Path, tried: 
     assert code == 0, said
     need = int(said.split()[-1]) << 10
     program = "from gradsentry_lib.cli import main; main()"
-    for tenth in range(1, 11):
+    for tenth in TENTHS:
         line.times += 1
         code, said, out = scan(str(tenth), need * tenth // 10, program)
         told = [text for text in said.splitlines() if text.strip()]

@@ -97,7 +97,8 @@ def _dagster(source: str) -> int:
     landed = next(file for file in list_landing(folder).values() if file.name == Path(source).name)
     batch = receive(landed, folder, Store.default().home, {landed.url}, []).batch
     instance.add_dynamic_partitions(str(BATCHES.name), [batch])
-    config = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+    config: dict[str, Any] = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+    config["resources"] = {"model": {"config": {"dtype": "float32"}}}
     job = defs.resolve_job_def("scan_batch")
     return not job.execute_in_process(partition_key=batch, instance=instance, run_config=config).success
 
