@@ -88,9 +88,9 @@ def decide(batch: Ingested, scored: Scored, store: Store, run: Run, config: Deci
         rejected=batch.rejected,
         trust=trust,
         limits=config.limits,
-        truncated=batch.truncated,
+        truncated=batch.truncated or "",
     )
-    limits = gate_settings(config.limits, batch.truncated)
+    limits = gate_settings(config.limits, batch.truncated or "")
     verdicts = FileRef(folder / "verdicts.parquet", sha256_file(folder / "verdicts.parquet"))
     inputs = gate_inputs_sha256(verdicts.sha256, limits)
     decided = Decided(

@@ -18,7 +18,7 @@ class Ingested:
     """A batch as it was read: `read` = `readable` + `rejected`. Paths are absolute; JSON beside the files (batch.json).
 
     `source`: where the source is; `options`: what else the reader was told (columns, split, limit, encoding, separator,
-    max_bytes). `truncated`: how the source is cut short, "" where it is whole.
+    max_bytes). `truncated`: how the source is cut short, "" where it is whole, None where nobody looked.
     """
 
     batch_key: str
@@ -31,7 +31,7 @@ class Ingested:
     read: int
     readable: int
     rejected: int
-    truncated: str = ""
+    truncated: str | None = None
 
     def open(self) -> Source:
         """The source again, to write its rows out."""
@@ -52,7 +52,7 @@ def ingest(source: Source, store: Store, run: Run, options: Mapping[str, Any] | 
     folder = store.batch(key)
     known = manifest.whole(folder / "batch.json", Ingested, store)
     samples, rejected = folder / "samples.parquet", folder / "rejected.jsonl"
-    if known is not None and _tables_are_whole(store, key):
+    if known is not None and known.truncated is not None and _tables_are_whole(store, key):
         return known
     counts = write_samples(source, samples, rejected, limit=options.get("limit"))
     batch = Ingested(

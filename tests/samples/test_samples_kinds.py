@@ -56,6 +56,7 @@ LINES = "".join(dump(row) + "\n" for row in ROWS)
         ("a.json", dump({"version": "1", "data": ROWS, "meta": {"a": 1, "b": ["c"]}}, indent=2)),
         ("a.json", dump({"rows": ROWS})),
         ("a.json", dump({"tags": ["x"], "examples": ROWS})),
+        ("a.json", dump({"conversations": ROWS})),
         ("a.json", dump({name: {str(n): row[name] for n, row in enumerate(ROWS)} for name in ROWS[0]})),
         ("a.json", dump({str(n): row for n, row in enumerate(ROWS)})),
         ("a.jsonl", LINES.replace("\n", "\r")),

@@ -1,12 +1,16 @@
 """Half a file through the whole scan: judged, refused, said everywhere; published only by a person's word."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
 from gradsentry_lib.errors import GateFailed
-from gradsentry_lib.ledger import current_run, open_ledger
+from gradsentry_lib.files import write_json
+from gradsentry_lib.ledger import Output, current_run, file_ref, open_ledger
+from gradsentry_lib.samples.read import open_source
+from gradsentry_lib.scan.ingest import ingest, load
 from gradsentry_lib.scan.publish import gate_of, publish
 from gradsentry_lib.scan.store import Store
 from tests.scan.builder import decision_folder, lines, run, write
@@ -71,3 +75,16 @@ def test_the_terminal_says_that_the_file_is_cut_short(tmp_path: Path, model: Pat
     assert set(clean.decode("cp850").splitlines()) <= set(text.splitlines()) and clean.startswith(b"frage;antwort\n")
     done = gradsentry("scan", tmp_path / "b.csv", *told, *columns, "--max-bytes", "500")
     assert done.returncode == 2 and "raise it with --max-bytes" in done.stderr
+
+
+def test_a_batch_that_was_read_before_anyone_looked_is_read_again(tmp_path: Path, store: Store) -> None:
+    """As a store of an earlier version holds it."""
+    source, done = cut(tmp_path), current_run("test")
+    first = ingest(open_source(str(source)), store, done)
+    path = store.batch(first.batch_key) / "batch.json"
+    told = {name: value for name, value in asdict(first).items() if name != "truncated"}
+    write_json(path, told)
+    with open_ledger(store.ledger) as ledger:
+        ledger.record_output(Output(batch_key=first.batch_key, decision=0, kind="batch", file=file_ref(path)))
+    assert load(store, first.batch_key).truncated is None
+    assert ingest(open_source(str(source)), store, done).truncated == CUT == load(store, first.batch_key).truncated
