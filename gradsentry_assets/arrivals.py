@@ -20,10 +20,9 @@ from upath import UPath
 
 from gradsentry_assets.folder import Entry, entries
 from gradsentry_lib.files import sha256_json
-from gradsentry_lib.samples.read import SUFFIXES
+from gradsentry_lib.samples.read import ENDINGS
 
 DONE = ".done"
-ENDINGS = (*SUFFIXES, *(f"{suffix}.gz" for suffix in SUFFIXES if suffix != ".parquet"))
 DATASET_MARKS = ("dataset_dict.json", "dataset_info.json")  # a folder with one of these is one batch, not many files
 
 

@@ -95,10 +95,10 @@ def _judge(context: dg.AssetCheckExecutionContext, batch: str, store: Store) -> 
         rejected=read.rejected,
         trust=load_evidence(store, decided).trust if trusting else None,
         limits=limits,
-        truncated=read.truncated,
+        truncated=read.truncated or "",
     )
     if decided.gate_passed and not gate_passed(checks):
-        _object(decided, checks, gate_settings(limits, read.truncated), store, context.run.run_id)
+        _object(decided, checks, gate_settings(limits, read.truncated or ""), store, context.run.run_id)
     state = gate_of(decided, store)
     return Judged(batch, checks, state, None if state.open else write_refusal(read, decided, store))
 

@@ -237,7 +237,7 @@ def as_text(batch: pa.RecordBatch) -> pa.RecordBatch:
 
 
 def replaced(kind: pa.DataType, by: Mapping[pa.DataType, pa.DataType]) -> pa.DataType:
-    """A type with others in the place of some, also inside lists, objects and maps; a dictionary of such is unpacked."""
+    """A type with others in the place of some, also inside lists, objects, maps; a dictionary of such is unpacked."""
     if kind in by:
         return by[kind]
     if pa.types.is_list(kind):

@@ -103,9 +103,10 @@ def find_rows(head: str, at: int, first: str = "{") -> int | None:
         while head[at] in "{,":
             key, at = DECODER.raw_decode(head, skip_blank(head, at + 1))
             at = skip_blank(head, skip_blank(head, at) + 1)
-            if head[at] == "[" and key not in COLUMNS["messages"]:
+            if head[at] == "[":
                 inside = skip_blank(head, at + 1)
-                if key == "data" or head[inside : inside + 1] == first:
+                is_rows = key == "data" or head[inside : inside + 1] == first
+                if is_rows and not (key in COLUMNS["messages"] and _is_turn(head, inside)):
                     return at
             at = skip_blank(head, DECODER.raw_decode(head, at)[1])
     except (ValueError, IndexError, RecursionError):
@@ -113,6 +114,16 @@ def find_rows(head: str, at: int, first: str = "{") -> int | None:
     return None
 
 
+def _is_turn(head: str, at: int) -> bool:
+    """Whether what stands there is a turn of a chat, and no row; where that cannot be seen it is."""
+    try:
+        value, _ = DECODER.raw_decode(head, at)
+    except (ValueError, RecursionError):
+        return True
+    return isinstance(value, dict) and bool({"role", "from"} & set(value))
+
+
+def _is_row(value: dict[str, Any], columns: Columns) -> bool:
 def _is_row(value: dict[str, Any], schema: Schema) -> bool:
     try:
         return bool(read_row(value, schema))

@@ -5,7 +5,7 @@ import pyarrow as pa
 import pytest
 
 from gradsentry_lib.errors import BadInput
-from gradsentry_lib.filtering.gate import GateCheck, GateLimits, check_gate, gate_passed
+from gradsentry_lib.filtering.gate import GateCheck, GateLimits, check_gate, gate_passed, gate_settings
 from gradsentry_lib.filtering.trust import Trust
 
 
@@ -44,6 +44,14 @@ def test_flagged_fraction_warns_then_blocks(flagged, names):
     table = verdict_table(clean=100 - flagged, flagged=flagged)
     assert failed(table) == names
     assert gate_passed(check_gate(table, read=100, rejected=0)) == ("flagged_fraction" not in names)
+
+
+def test_a_source_that_is_cut_short_blocks():
+    assert failed(verdict_table(clean=9), truncated="a.jsonl ends inside its last row (line 10)") == {"whole_source"}
+    check = named(check_gate(verdict_table(clean=9), read=9, rejected=0, truncated="why"))["whole_source"]
+    assert (check.severity, check.observed, check.limit) == ("error", "truncated", "whole")
+    assert check.message == "the source is cut short: why"
+    assert gate_settings(GateLimits(), "why") == gate_settings(GateLimits()) | {"truncated": "why"}
 
 
 def test_limits_are_the_users():

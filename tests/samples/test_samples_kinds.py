@@ -56,6 +56,7 @@ LINES = "".join(dump(row) + "\n" for row in ROWS)
         ("a.json", dump({"version": "1", "data": ROWS, "meta": {"a": 1, "b": ["c"]}}, indent=2)),
         ("a.json", dump({"rows": ROWS})),
         ("a.json", dump({"tags": ["x"], "examples": ROWS})),
+        ("a.json", dump({"conversations": ROWS})),
         ("a.json", dump({name: {str(n): row[name] for n, row in enumerate(ROWS)} for name in ROWS[0]})),
         ("a.json", dump({str(n): row for n, row in enumerate(ROWS)})),
         ("a.jsonl", LINES.replace("\n", "\r")),
@@ -295,15 +296,16 @@ def test_tables_of_any_type_keep_it(tmp_path, name):
 
 @pytest.mark.parametrize("kind", [pa.binary(), pa.large_binary(), pa.binary_view()])
 def test_bytes_that_are_text_are_read_as_text(tmp_path, kind):
-    sent = [(row["prompt"].encode(), row["response"].encode()) for row in ROWS]
-    turns = [[{"role": b"user", "content": ask}, {"role": b"assistant", "content": said}] for ask, said in sent]
-    shape = pa.list_(pa.struct([("role", kind), ("content", kind)]))
-    pq.write_table(pa.table({"messages": pa.array(turns, shape)}), tmp_path / "chat.parquet")
-    assert texts(read_all(tmp_path / "chat.parquet")) == TURNS
-    columns = {
-        "prompt": pa.array([ask for ask, _ in sent], kind),
-        "response": pa.array([said for _, said in sent], kind),
-    }
+    asked, said = ([text.encode() for text in column] for column in zip(*TURNS, strict=True))
+    turns = [
+        [{"role": b"user", "content": ask}, {"role": b"assistant", "content": answer}]
+        for ask, answer in zip(asked, said, strict=True)
+    ]
+    chats = pa.table({"messages": pa.array(turns, pa.list_(pa.struct([("role", kind), ("content", kind)])))})
+    with pa.ipc.new_file(str(tmp_path / "chat.arrow"), chats.schema) as writer:
+        writer.write_table(chats)
+    assert texts(read_all(tmp_path / "chat.arrow")) == TURNS
+    columns = {"prompt": pa.array(asked, kind), "response": pa.array(said, kind)}
     pq.write_table(pa.table(columns), tmp_path / "a.parquet")
     assert texts(read_all(tmp_path / "a.parquet")) == TURNS
     columns["response"] = pa.array([b"\xff", *said[1:]], kind)
