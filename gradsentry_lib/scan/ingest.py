@@ -7,14 +7,17 @@ from pathlib import Path
 from typing import Any, cast
 
 from gradsentry_lib.errors import SourceChanged
-from gradsentry_lib.files import has_digest, sha256_file, sha256_json, write_json
+from gradsentry_lib.files import has_digest, sha256_file, write_json
 from gradsentry_lib.ledger import Batch, FileRef, Output, Run, file_ref, open_ledger
 from gradsentry_lib.samples.read import open_source
 from gradsentry_lib.samples.source import Kind, Source
 from gradsentry_lib.samples.table import write_samples
 from gradsentry_lib.scan import manifest
 from gradsentry_lib.scan.held import hold
+from gradsentry_lib.scan.naming import batch_key, check_key
 from gradsentry_lib.scan.store import Store
+
+READER = 2  # raised whenever the same bytes would be read as other samples: batches read before are read again
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,7 @@ class Ingested:
     read: int
     readable: int
     rejected: int
+    reader: int = 1  # READER when it was read; version 0.3.0 did not say
 
     @contextmanager
     def held(self, store: Store) -> Iterator[Source]:
@@ -49,24 +53,20 @@ class Ingested:
             yield open_source(str(copy), columns, split)
 
 
-def batch_key(source: Source, options: Mapping[str, Any]) -> str:
-    """File stem and the first 8 hex digits of the source's SHA-256; other reading options make another batch."""
-    told = {name: value for name, value in options.items() if value}
-    return f"{source.name}-{source.sha256[:8]}" + (f"-{sha256_json(told)[:4]}" if told else "")
-
-
-def ingest(source: Source, store: Store, run: Run, options: Mapping[str, Any] | None = None) -> Ingested:
+def ingest(source: Source, store: Store, run: Run, options: Mapping[str, Any] | None = None, key: str = "") -> Ingested:
     """Reads a source into the store. A batch that was read before, from the same bytes, and whose files are whole is
-    not read again; where those bytes lie elsewhere now, they are published from there.
+    not read again, unless by an earlier reader; where those bytes lie elsewhere now, they are published from there.
 
-    Raises SourceChanged where the source is not what was opened any more.
+    `key`: what the batch is called, where it has a name already (see naming.py). Raises SourceChanged where the source
+    is not what was opened any more, NameTaken where the key stands for another batch.
     """
     options = dict(options or {})
-    key = batch_key(source, options)
+    key = key or batch_key(source, options, store)
+    check_key(key, source, options, store)
     folder = store.batch(key)
     known = manifest.whole(folder / "batch.json", Ingested, store)
     samples, rejected = folder / "samples.parquet", folder / "rejected.jsonl"
-    if known is not None and _tables_are_whole(store, key):
+    if known is not None and known.reader == READER and _tables_are_whole(store, key):
         if known.source == _location(source):
             return known
         batch = replace(known, source=_location(source))
@@ -84,6 +84,7 @@ def ingest(source: Source, store: Store, run: Run, options: Mapping[str, Any] | 
             read=counts.read,
             readable=counts.readable,
             rejected=counts.rejected,
+            reader=READER,
         )
     _record(batch, source, store, run)
     return batch
