@@ -6,7 +6,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from typer.testing import CliRunner
 
+from gradsentry_lib import cli
 from gradsentry_lib.errors import BadInput
 from gradsentry_lib.files import sha256_file
 from gradsentry_lib.ledger import Batch, Override, Scan, current_run, open_ledger
@@ -130,3 +132,24 @@ def test_new_content_whose_digest_begins_like_an_old_batch_s_is_its_own(
     new = ingest(open_source(str(second)), store, RUN)
     assert len({old.batch_key, new.batch_key}) == 2
     assert ingest(open_source(str(first)), store, RUN).batch_key == old.batch_key
+
+
+def test_one_command_reads_an_old_store_anew(tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    sources = [write(tmp_path / f"{name}.jsonl", lines(range(4))) for name in ("kept", "gone", "changed")]
+    with monkeypatch.context() as before:
+        as_by_0_3_0(before)
+        keys = [ingest(open_source(str(source)), store, RUN).batch_key for source in sources]
+    sources[1].unlink()
+    write(sources[2], lines(range(5)))
+    monkeypatch.setenv("GRADSENTRY_HOME", str(store.home))
+    done = CliRunner().invoke(cli.app, ["store", "upgrade"])
+    told = " ".join(done.output.split())
+    assert done.exit_code == 0 and f"read again {keys[0]}: 4 rows, 0 rejected" in told
+    assert f"left as it is {keys[1]}: there is no file" in told
+    assert f"left as it is {keys[2]}: {sources[2]} has changed" in told
+    read = ingest_step.load(store, keys[0])
+    assert read is not None and read.reader == ingest_step.READER
+    sources[1].write_bytes(sources[0].read_bytes())
+    write(sources[2], lines(range(4)))
+    assert "2 batches read again, 0 left" in CliRunner().invoke(cli.app, ["store", "upgrade"]).output
+    assert "nothing to do" in CliRunner().invoke(cli.app, ["store", "upgrade"]).output
