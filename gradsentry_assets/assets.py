@@ -8,7 +8,7 @@ from gradsentry_assets.partitions import BATCHES, TOGETHER, Events, Outcome, eac
 from gradsentry_assets.receiving import find_arrival
 from gradsentry_assets.resources import JudgingResource, ModelResource, StoreResource
 from gradsentry_lib import settings
-from gradsentry_lib.errors import BadInput
+from gradsentry_lib.errors import BadInput, SourceChanged
 from gradsentry_lib.files import sha256_json
 from gradsentry_lib.filtering.policy import RULES
 from gradsentry_lib.ledger import current_run
@@ -55,7 +55,10 @@ def raw_samples(context: dg.AssetExecutionContext, store: StoreResource, judging
             raise BadInput(f"the store {place.home} has no file for batch {batch}: put one into the landing folder")
         if arrival.failure:
             raise BadInput(arrival.failure)
-        read = ingest(open_source(str(place.batch(batch) / arrival.path)), place, run)
+        source = open_source(str(place.batch(batch) / arrival.path))
+        if source.sha256 != arrival.sha256:  # by all digits: the batch's name shows some of them
+            raise SourceChanged(place.batch(batch) / arrival.path, arrival.sha256, source.sha256)
+        read = ingest(source, place, run, key=batch)
         context.log.info(f"{batch}: {read.read} rows read, {read.readable} readable, {read.rejected} rejected")
         if read.truncated:
             context.log.warning(f"{batch} is cut short: {one_line(read.truncated, 400)}")

@@ -24,8 +24,9 @@ from gradsentry_lib.files import read_json, sha256_json, workshop, write_json
 from gradsentry_lib.samples.read import open_source
 from gradsentry_lib.samples.sample import Sample
 from gradsentry_lib.samples.source import digest
+from gradsentry_lib.scan.naming import DIGITS, NameTaken, batch_key, may_be, new_key
+from gradsentry_lib.scan.store import Store
 
-KEY_DIGITS = 8  # hex digits of the content's SHA-256 in a batch key
 LONGEST_NAME = 150  # bytes of a name in the store; a temporary file beside it has a longer one
 
 
@@ -81,15 +82,21 @@ def receive(
             reason = f"{file.url} could not be read: {error.strerror or error}"
             identity = sha256_json([file.url, file.signature])
             return _record(Arrival(_key(name, identity), file.url, "", file.bytes, failure=reason), store)
+        source = None
         try:
             source = open_source(str(copy))
-            key, sha256 = f"{source.name}-{source.sha256[:KEY_DIGITS]}", source.sha256
-            usable = any(isinstance(row, Sample) for row in source.rows())
+            sha256, usable = source.sha256, any(isinstance(row, Sample) for row in source.rows())
         except Exception:  # bad input most often; the reason is told by the batch's own run, which meets it again
-            sha256 = digest(copy, "dataset")
-            key, usable = _key(name, sha256), False
-        if earlier := _renamed(key, sha256, set(present) - {file.url}, batches, store):
-            return _record(replace(earlier, url=file.url), store)
+            sha256, usable = source.sha256 if source else digest(copy, "dataset"), False
+        try:
+            key = batch_key(source, {}, Store(store)) if source else _key(name, sha256)
+            if earlier := _renamed(key, sha256, set(present) - {file.url}, batches, store):
+                return _record(replace(earlier, url=file.url), store)
+            if (other := find_arrival(store, key)) and other.sha256 not in ("", sha256):
+                raise NameTaken(key, other.sha256, sha256)
+        except NameTaken as taken:  # a partition of its own, with all digits in its name, says so
+            key = f"{_key(name, sha256).rpartition('-')[0]}-{sha256}"
+            return _record(Arrival(key, file.url, sha256, file.bytes, failure=str(taken)), store)
         arrival = Arrival(key, file.url, sha256, file.bytes, f"source/{name}", usable)
         kept = store / "batches" / key / arrival.path
         if not kept.exists():
@@ -175,13 +182,12 @@ def plain_name(name: str) -> str:
         return name
     ending = next((ending for ending in sorted(ENDINGS, key=len, reverse=True) if name.lower().endswith(ending)), "")
     stem = re.sub(r"[^\w.-]+", "-", name[: len(name) - len(ending)]).encode()[:80].decode(errors="ignore")
-    return f"{stem}-{sha256_json(name)[:KEY_DIGITS]}{name[len(name) - len(ending) :]}"
+    return f"{stem}-{sha256_json(name)[:DIGITS]}{name[len(name) - len(ending) :]}"
 
 
 def _renamed(key: str, sha256: str, present: Collection[str], batches: Iterable[str], store: Path) -> Arrival | None:
-    ending = f"-{sha256[:KEY_DIGITS]}"
     for batch in batches:
-        if batch.endswith(ending) and batch != key:
+        if may_be(batch, sha256) and batch != key:
             try:
                 earlier = find_arrival(store, batch)
             except BadInput:
@@ -198,4 +204,4 @@ def _record(arrival: Arrival, store: Path) -> Arrival:
 
 def _key(name: str, sha256: str) -> str:
     stem = re.sub(r"[^\w.-]+", "-", name.partition(".")[0]).strip(".-").encode()[:80].decode(errors="ignore") or "batch"
-    return f"{stem}-{sha256[:KEY_DIGITS]}"
+    return new_key(stem, sha256)

@@ -8,10 +8,16 @@ stale and why; when it has ended, a sensor starts `scan_batch` for exactly those
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import dagster as dg
+from dagster._core.storage.tags import (
+    ASSET_PARTITION_RANGE_END_TAG,
+    ASSET_PARTITION_RANGE_START_TAG,
+    PARTITION_NAME_TAG,
+)
 
 from gradsentry_assets.jobs import scan_batch
 from gradsentry_assets.partitions import BATCHES, handed_over, neighbours, range_tags
@@ -19,12 +25,16 @@ from gradsentry_assets.resources import JudgingResource, ModelResource, StoreRes
 from gradsentry_lib.errors import BadInput
 from gradsentry_lib.files import read_json, sha256_json, write_json
 from gradsentry_lib.ledger import Decision, Ledger, Scan, open_ledger, overrides_digest
+from gradsentry_lib.report.escape import one_line
 from gradsentry_lib.scan.decide import DecisionConfig, settle
+from gradsentry_lib.scan.ingest import READER
 from gradsentry_lib.scan.store import Store
 from gradsentry_lib.scoring.config import ScoringConfig
 from gradsentry_lib.scoring.identity import ModelIdentity
 
 SHOWN = 20  # the UI shows tables up to 20 rows
+VERDICTS = dg.AssetKey("entropy_threshold")
+GOING = [dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED]
 REASON = "gradsentry/rescan"  # the run tag that says why
 
 
@@ -46,10 +56,17 @@ def find_stale(instance: dg.DagsterInstance, store: Store, today: Today, force: 
         for batch in batches:
             if batch not in known:
                 continue  # never could be read: its failed partition says so
-            reasons = _reasons(instance, ledger, batch, today) or (["forced"] if force else [])
+            found = [*_reading_is_stale(store, batch), *_reasons(instance, ledger, batch, today)]
+            reasons = found or (["forced"] if force else [])
             if reasons:
                 stale[batch] = ", ".join(reasons)
     return stale
+
+
+def _reading_is_stale(store: Store, batch: str) -> Iterator[str]:
+    with suppress(OSError, ValueError, AttributeError):  # damaged: the batch's next run says so
+        if read_json(store.batch(batch) / "batch.json").get("reader", 1) != READER:
+            yield "reader changed"
 
 
 def _reasons(instance: dg.DagsterInstance, ledger: Ledger, batch: str, today: Today) -> list[str]:
@@ -132,10 +149,31 @@ def start_rescans(context: dg.RunStatusSensorContext, store: StoreResource) -> I
     run_id = context.dagster_run.run_id
     plan = store.store.home / "rescans" / f"{run_id}.json"
     stale: dict[str, str] = read_json(plan) if plan.exists() else {}
-    if not stale:
-        yield dg.SkipReason("no batch is stale")
-    requests = run_requests(stale, context.instance.get_dynamic_partitions(str(BATCHES.name)), run_id)
-    yield from requests
+    batches = context.instance.get_dynamic_partitions(str(BATCHES.name))
+    busy = in_flight(context.instance, batches) & stale.keys()
+    if busy:
+        context.log.info(one_line(f"left out, a run has or awaits them: {', '.join(sorted(busy))}"))
+    wanted = {batch: why for batch, why in stale.items() if batch not in busy}
+    if not wanted:
+        yield dg.SkipReason(
+            f"{len(busy)} stale batches are in runs that have not ended" if busy else "no batch is stale"
+        )
+    yield from run_requests(wanted, batches, run_id)
+
+
+def in_flight(instance: dg.DagsterInstance, batches: Sequence[str]) -> set[str]:
+    """The batches that a run which waits or works is going to judge: a second run would do the same work again."""
+    place = {batch: number for number, batch in enumerate(batches)}
+    found: set[str] = set()
+    for run in instance.get_runs(dg.RunsFilter(statuses=GOING)):
+        if run.asset_selection and VERDICTS not in run.asset_selection:
+            continue
+        alone = run.tags.get(PARTITION_NAME_TAG, "")
+        first = place.get(run.tags.get(ASSET_PARTITION_RANGE_START_TAG, alone))
+        last = place.get(run.tags.get(ASSET_PARTITION_RANGE_END_TAG, alone))
+        if first is not None and last is not None:
+            found.update(batches[first : last + 1])
+    return found
 
 
 def run_requests(stale: dict[str, str], batches: Sequence[str], run_id: str) -> Iterator[dg.RunRequest]:

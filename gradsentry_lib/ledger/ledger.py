@@ -90,7 +90,10 @@ class Ledger:
         return known[-1].seq if known else self._append(run)
 
     def record_batch(self, batch: Batch) -> int:
-        """Also makes the index that finds a sample's batches."""
+        """Also makes the index that finds a sample's batches. Raises BadInput where the key is another content's."""
+        for known in self.find(Batch, batch_key=batch.batch_key):
+            if known.source.sha256 != batch.source.sha256:
+                raise BadInput(f"{batch.batch_key} is the batch of SHA-256 {known.source.sha256}, and of no other")
         batch = replace(batch, samples=self._keep(batch.samples, batch.batch_key, "samples.parquet"))
         index.write_index(batch.samples.file, index.index_path(self.store, batch.batch_key))
         return self._append(batch)

@@ -123,7 +123,6 @@ def _is_turn(head: str, at: int) -> bool:
     return isinstance(value, dict) and bool({"role", "from"} & set(value))
 
 
-def _is_row(value: dict[str, Any], columns: Columns) -> bool:
 def _is_row(value: dict[str, Any], schema: Schema) -> bool:
     try:
         return bool(read_row(value, schema))

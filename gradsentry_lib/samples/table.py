@@ -133,13 +133,16 @@ def _to_table(samples: list[Sample]) -> pa.Table:
 
 
 def from_batch(batch: pa.RecordBatch) -> list[Sample]:
-    """The samples of some rows of such a file; `batch` has at least SAMPLE_COLUMNS."""
+    """The samples of some rows of such a file; `batch` has at least SAMPLE_COLUMNS, or those that there were in 0.3.0:
+    role and text of turns, no tools."""
     turns = batch["turns"]
     pieces = turns.flatten()
-    flat = list(map(Turn, *(pieces.field(name).to_pylist() for name, _ in TURN)))
+    names = {field.name for field in pieces.type}
+    flat = list(map(Turn, *(pieces.field(name).to_pylist() for name, _ in TURN if name in names)))
     starts = (turns.offsets.to_numpy() - turns.offsets[0].as_py()).tolist()
-    rows = zip(*(batch[name].to_pylist() for name in SAMPLE_COLUMNS if name != "turns"), strict=True)
+    has = set(batch.schema.names)
+    rows = zip(*(batch[name].to_pylist() for name in SAMPLE_COLUMNS if name != "turns" and name in has), strict=True)
     return [
-        Sample(row, line, format, tuple(flat[start:end]), tools)
-        for (row, line, format, tools), start, end in zip(rows, starts[:-1], starts[1:], strict=True)
+        Sample(row, line, format, tuple(flat[start:end]), *tools)
+        for (row, line, format, *tools), start, end in zip(rows, starts[:-1], starts[1:], strict=True)
     ]

@@ -116,9 +116,9 @@ def decide(batch: Ingested, scored: Scored, store: Store, run: Run, config: Deci
         rejected=batch.rejected,
         trust=trust,
         limits=limits,
-        truncated=batch.truncated,
+        truncated=batch.truncated or "",
     )
-    gate_told = gate_settings(limits, batch.truncated)
+    gate_told = gate_settings(limits, batch.truncated or "")
     verdicts = FileRef(folder / "verdicts.parquet", sha256_file(folder / "verdicts.parquet"))
     inputs = gate_inputs_sha256(verdicts.sha256, gate_told)
     decided = Decided(

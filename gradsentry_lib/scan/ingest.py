@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from gradsentry_lib.errors import SourceChanged
-from gradsentry_lib.files import has_digest, sha256_file, sha256_json, write_json
+from gradsentry_lib.files import has_digest, sha256_file, write_json
 from gradsentry_lib.ledger import Batch, FileRef, Output, Run, file_ref, open_ledger
 from gradsentry_lib.samples.observed import UnreadColumn
 from gradsentry_lib.samples.read import open_as_told
@@ -15,7 +15,10 @@ from gradsentry_lib.samples.source import Kind, Source
 from gradsentry_lib.samples.table import write_samples
 from gradsentry_lib.scan import manifest
 from gradsentry_lib.scan.held import hold
+from gradsentry_lib.scan.naming import batch_key, check_key
 from gradsentry_lib.scan.store import Store
+
+READER = 2  # raised whenever the same bytes would be read as other samples: batches read before are read again
 
 
 @dataclass(frozen=True)
@@ -24,7 +27,7 @@ class Ingested:
 
     `source`: where the source is; `options`: what else the reader was told (columns, roles, marker, turns, split,
     limit, encoding, separator, max_bytes). `layout`, `notes`: how rows were read; `unread`: columns with text that were
-    not; `truncated`: how the source is cut short, "" where it is whole.
+    not; `truncated`: how the source is cut short, "" where it is whole, None where nobody looked.
     """
 
     batch_key: str
@@ -40,7 +43,8 @@ class Ingested:
     layout: str = ""
     notes: tuple[str, ...] = ()
     unread: tuple[UnreadColumn, ...] = ()
-    truncated: str = ""
+    truncated: str | None = None
+    reader: int = 1  # READER when it was read; version 0.3.0 did not say
 
     @contextmanager
     def held(self, store: Store) -> Iterator[Source]:
@@ -55,24 +59,20 @@ class Ingested:
             yield open_as_told(str(copy), self.options)
 
 
-def batch_key(source: Source, options: Mapping[str, Any]) -> str:
-    """File stem and the first 8 hex digits of the source's SHA-256; other reading options make another batch."""
-    told = {name: value for name, value in options.items() if value and name != "max_bytes"}  # a limit changes no row
-    return f"{source.name}-{source.sha256[:8]}" + (f"-{sha256_json(told)[:4]}" if told else "")
-
-
-def ingest(source: Source, store: Store, run: Run, options: Mapping[str, Any] | None = None) -> Ingested:
+def ingest(source: Source, store: Store, run: Run, options: Mapping[str, Any] | None = None, key: str = "") -> Ingested:
     """Reads a source into the store. A batch that was read before, from the same bytes, and whose files are whole is
-    not read again; where those bytes lie elsewhere now, they are published from there.
+    not read again, unless by an earlier reader; where those bytes lie elsewhere now, they are published from there.
 
-    Raises SourceChanged where the source is not what was opened any more.
+    `key`: what the batch is called, where it has a name already (see naming.py). Raises SourceChanged where the source
+    is not what was opened any more, NameTaken where the key stands for another batch.
     """
     options = dict(options or {})
-    key = batch_key(source, options)
+    key = key or batch_key(source, options, store)
+    check_key(key, source, options, store)
     folder = store.batch(key)
     known = manifest.whole(folder / "batch.json", Ingested, store)
     samples, rejected = folder / "samples.parquet", folder / "rejected.jsonl"
-    if known is not None and _tables_are_whole(store, key):
+    if known is not None and known.reader == READER and known.truncated is not None and _tables_are_whole(store, key):
         if known.source == _location(source):
             return known
         batch = replace(known, source=_location(source))
@@ -94,6 +94,7 @@ def ingest(source: Source, store: Store, run: Run, options: Mapping[str, Any] | 
             notes=counts.notes,
             unread=counts.unread,
             truncated=counts.truncated,
+            reader=READER,
         )
     _record(batch, source, store, run)
     return batch
@@ -133,7 +134,8 @@ def _still(source: Source, store: Store) -> Iterator[Source]:
         yield source
         return
     with hold(source.path, source.kind, source.sha256, store) as copy:
-        yield replace(source, path=copy)
+        parts = [replace(part, path=copy / part.path.relative_to(source.path)) for part in source.parts]
+        yield replace(source, path=copy, parts=tuple(parts))
 
 
 def samples_of(batch: Ingested, store: Store) -> Path:

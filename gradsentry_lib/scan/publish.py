@@ -1,6 +1,7 @@
 """Last step: the clean file and the quarantine, where the gate is open for exactly these verdicts."""
 
 import hashlib
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -93,7 +94,12 @@ def publish(batch: Ingested, decided: Decided, store: Store, run: Run) -> Publis
         clean = folder / f"clean{source.suffix}"
         clean_rows = write_clean(source, removed, clean)
         quarantined_rows = write_quarantine(source, rest, quarantine)
-    _check_conservation(batch, len(kept), clean_rows, quarantined_rows)
+    try:
+        _check_conservation(batch, len(kept), clean_rows, quarantined_rows)
+    except BadInput:
+        for made in (clean, quarantine):
+            shutil.rmtree(made) if made.is_dir() else made.unlink()
+        raise
     report = write_report(batch, decided, store, state, folder / "report.html")
     written: tuple[tuple[OutputKind, Path, int | None], ...] = (
         ("clean", clean, clean_rows),

@@ -13,7 +13,8 @@ from gradsentry_lib.samples.source import Source
 from gradsentry_lib.scan.decide import DecisionConfig, decide, settle
 from gradsentry_lib.scan.decided import Decided
 from gradsentry_lib.scan.elsewhere import ReleasedElsewhere, released_elsewhere
-from gradsentry_lib.scan.ingest import Ingested, batch_key, ingest
+from gradsentry_lib.scan.ingest import Ingested, ingest
+from gradsentry_lib.scan.naming import batch_key
 from gradsentry_lib.scan.publish import Published, publish, write_refusal
 from gradsentry_lib.scan.score import Progress, Scored, score_batch
 from gradsentry_lib.scan.store import Store
@@ -92,8 +93,9 @@ def scan(
     decision, _ = settle(decision or DecisionConfig(), store)  # before an hour of scoring, not after it
     opened = source if isinstance(source, Source) else open_as_told(source, told)
     identity = (model or ModelChoice()).identify(store)
-    with store.alone(batch_key(opened, told)):
-        batch = ingest(opened, store, run, told)
+    key = batch_key(opened, told, store)
+    with store.alone(key):
+        batch = ingest(opened, store, run, told, key)
         with lazy_model(identity) as load:
             scored = score_batch(batch, store, run, identity, load, scoring or ScoringConfig(), effort, on_progress)
         decided = decide(batch, scored, store, run, decision)

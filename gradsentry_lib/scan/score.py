@@ -22,10 +22,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from gradsentry_lib.errors import BadInput
 from gradsentry_lib.files import atomic_path, has_digest, sha256_file, write_json
 from gradsentry_lib.ledger import FileRef, Output, Run, Scan, ScoreFile, open_ledger
 from gradsentry_lib.scan import manifest
-from gradsentry_lib.scan.ingest import Ingested, samples_of
+from gradsentry_lib.scan.ingest import READER, Ingested, samples_of
 from gradsentry_lib.scan.missing import WINDOW, missing_rows, shards
 from gradsentry_lib.scan.store import Store, short_key
 from gradsentry_lib.scoring.cache import Book, ScoreCache
@@ -86,13 +87,16 @@ def score_batch(
 ) -> Scored:
     """Scores of a batch in scores.parquet, one line a readable row in source order.
 
-    `load` gives the model when it is first needed; it stays the caller's to free.
+    `load` gives the model when it is first needed; it stays the caller's to free. Raises BadInput where the batch was
+    read by an earlier version: its samples may lack what is scored by now.
     """
     key = short_key(identity.fingerprint, config.key)
     folder = store.batch(batch.batch_key) / "scores" / key
     known = manifest.whole(folder / "scores.json", Scored, store)
-    if known is not None and not known.unscored and has_digest(folder / "scores.parquet", known.scores_sha256):
+    if known is not None and not known.unscored and _fits(known, batch, folder / "scores.parquet", store):
         return replace(known, computed=0, seconds=0.0)
+    if batch.reader != READER:
+        raise BadInput(f"{batch.batch_key} was read by an earlier version: scan its file, or materialize raw_samples")
     started = datetime.now(UTC)
     cache = _open_cache(store, store.score_cache(identity.fingerprint, config.key), run)
     samples = samples_of(batch, store)
@@ -144,6 +148,14 @@ def score_batch(
         ledger.record_output(Output(batch_key=batch.batch_key, decision=0, kind="scores", file=made, run_id=run.run_id))
     write_json(folder / "scores.json", asdict(result))
     return result
+
+
+def _fits(known: Scored, batch: Ingested, scores: Path, store: Store) -> bool:
+    """Whether these scores are whole, and of the samples that the batch has now: it may have been read anew since."""
+    if not has_digest(scores, known.scores_sha256):
+        return False
+    with open_ledger(store.ledger, read_only=True) as ledger:
+        return ledger.get(Scan, known.scan).samples_sha256 == batch.samples_sha256
 
 
 def load_scored(store: Store, batch_key: str, score_key: str) -> Scored | None:

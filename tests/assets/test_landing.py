@@ -1,5 +1,6 @@
 """The landing sensor: what it takes in, what it leaves, and what it remembers."""
 
+import hashlib
 import json
 import os
 from pathlib import Path
@@ -10,6 +11,7 @@ from upath import UPath
 from gradsentry_assets.arrivals import Landing, list_landing
 from gradsentry_assets.partitions import MAX_TOGETHER, neighbours
 from gradsentry_assets.receiving import find_arrival
+from gradsentry_lib.scan import naming
 from tests.assets.conftest import World, as_jsonl, questions
 
 
@@ -231,3 +233,40 @@ def test_neighbours() -> None:
     groups = list(neighbours(keys, chosen))
     assert [len(group) for group in groups] == [2, 1, 50, 20]
     assert [key for group in groups for key in group] == [key for key in keys if key in chosen]
+
+
+def test_a_clash_of_names_is_a_failed_partition_that_says_so(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two contents that get the same name are never one batch, whatever was said of the first."""
+    monkeypatch.setattr(naming, "DIGITS", 1)
+    seen: dict[str, bytes] = {}
+    for number in range(20):
+        rows = as_jsonl(questions(3, seed=number))
+        first = seen.setdefault(hashlib.sha256(rows).hexdigest()[0], rows)
+        if first != rows:
+            break
+    batch = world.take_in("a/rows.jsonl", first)
+    other = world.take_in("b/rows.jsonl", rows)
+    assert other == f"rows-{hashlib.sha256(rows).hexdigest()}"
+    result = world.run(other, ["raw_samples"])
+    (failed,) = [event for event in result.all_events if event.event_type_value == "STEP_FAILURE"]
+    assert "stands for other content already" in failed.event_specific_data.error_display_string
+    assert world.run(batch, ["raw_samples"]).success
+    copy = world.store.batch(batch) / find_arrival(world.home, batch).path  # type: ignore[union-attr]
+    assert copy.read_bytes() == first
+    copy.write_bytes(rows)  # nor by who writes into the store
+    assert not world.run(batch, ["raw_samples"]).success
+
+
+def test_a_batch_of_an_earlier_version_keeps_its_partition(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Under keys of eight digits: taken in but not read yet, renamed, and dropped again once it was read."""
+    with monkeypatch.context() as before:
+        before.setattr(naming, "DIGITS", 8)
+        batch = world.take_in("a.jsonl", questions(5))
+        assert len(batch) == 10
+    folder = Path(world.landing)
+    (folder / "a.jsonl").rename(folder / "b.jsonl")
+    assert (asked(world) + asked(world))[-1:] == [batch]
+    assert world.run(batch, ["raw_samples"]).success
+    (folder / "b.jsonl").rename(folder / "a.jsonl")
+    assert asked(world) + asked(world) == []
+    assert world.batches == [batch]

@@ -12,13 +12,17 @@ from typing import Any
 import dagster as dg
 import pyarrow.parquet as pq
 import pytest
+from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteJobOrigin, RemoteRepositoryOrigin
+from dagster._core.test_utils import create_run_for_test
 
 from gradsentry_assets.alerts import gate_alerts
 from gradsentry_assets.automation import is_open
 from gradsentry_assets.definitions import defs
 from gradsentry_assets.history import prune
-from gradsentry_assets.rescan import run_requests
+from gradsentry_assets.partitions import range_tags
+from gradsentry_assets.rescan import run_requests, start_rescans
 from gradsentry_assets.resources import StoreResource
+from gradsentry_lib.files import write_json
 from gradsentry_lib.filtering.policy import RULES
 from gradsentry_lib.ledger import Override, open_ledger
 from gradsentry_lib.scan import decide
@@ -87,6 +91,56 @@ def test_stale_neighbours_share_a_run() -> None:
     assert together.tags["dagster/asset_partition_range_end"] == "k2"
     assert together.tags["gradsentry/rescan"] == "model changed (2); overrides changed (1)"
     assert alone.partition_key == "k5"
+
+
+RUNS_IN_FLIGHT: dict[str, tuple[dict[str, Any], set[str]]] = {
+    "queued": ({"status": dg.DagsterRunStatus.QUEUED, "tags": {"dagster/partition": "k1"}}, {"k1"}),
+    "started": ({"status": dg.DagsterRunStatus.STARTED, "tags": {"dagster/partition": "k1"}}, {"k1"}),
+    "over a range": ({"status": dg.DagsterRunStatus.QUEUED, "tags": range_tags("k1", "k3")}, {"k1", "k2", "k3"}),
+    "by hand": (
+        {
+            "status": dg.DagsterRunStatus.STARTED,
+            "job_name": "__ASSET_JOB",
+            "tags": {"dagster/partition": "k4"},
+            "asset_selection": {dg.AssetKey("entropy_threshold")},
+        },
+        {"k4"},
+    ),
+    "which only publishes": (
+        {
+            "status": dg.DagsterRunStatus.STARTED,
+            "tags": {"dagster/partition": "k1"},
+            "asset_selection": {dg.AssetKey("clean_dataset")},
+        },
+        set(),
+    ),
+    "ended": ({"status": dg.DagsterRunStatus.FAILURE, "tags": {"dagster/partition": "k1"}}, set()),
+    "of another job": ({"status": dg.DagsterRunStatus.STARTED, "job_name": "rescan"}, set()),
+}
+
+
+@pytest.mark.parametrize("case", RUNS_IN_FLIGHT)
+def test_a_rescan_leaves_out_what_a_run_has_or_awaits(case: str, world: World) -> None:
+    """The work of a run that was not through yet when `rescan` looked is not done twice."""
+    told, theirs = RUNS_IN_FLIGHT[case]
+    batches = [f"k{number}" for number in range(6)]
+    world.instance.add_dynamic_partitions("batches", batches)
+    origin = RemoteJobOrigin(RemoteRepositoryOrigin(RegisteredCodeLocationOrigin("here"), "repository"), "scan_batch")
+    create_run_for_test(world.instance, **{"job_name": "scan_batch", "remote_job_origin": origin} | told)
+    ended = create_run_for_test(world.instance, "rescan", status=dg.DagsterRunStatus.SUCCESS)
+    write_json(world.home / "rescans" / f"{ended.run_id}.json", dict.fromkeys(batches, "no verdict yet"))
+    event = dg.DagsterEvent("PIPELINE_SUCCESS", "rescan")
+    context = dg.build_run_status_sensor_context("start_rescans", event, world.instance, ended)
+    asked = list(start_rescans(context, store=StoreResource(home=str(world.home))))
+    wanted = [batch for batch in batches if batch not in theirs]
+    requests = [request for request in asked if isinstance(request, dg.RunRequest)]
+    assert [covered for request in requests for covered in covers(request, batches)] == wanted
+
+
+def covers(request: dg.RunRequest, batches: list[str]) -> list[str]:
+    first = request.tags.get("dagster/asset_partition_range_start", request.partition_key)
+    last = request.tags.get("dagster/asset_partition_range_end", request.partition_key)
+    return batches[batches.index(str(first)) : batches.index(str(last)) + 1]
 
 
 def test_a_batch_is_published_by_itself_once_its_gate_is_accepted(world: World) -> None:

@@ -173,3 +173,15 @@ def test_long_rows_make_small_shards(tmp_path: Path) -> None:
     found = list(shards(tmp_path / "samples.parquet", np.array([0, 1, 2, 3, 4, 5, 6, 8, 10]), 1024))
     assert [sample.row for shard in found for sample in shard] == [0, 1, 2, 3, 4, 5, 6, 8, 10]
     assert max(map(len, found)) == 4
+
+
+def test_rows_that_do_not_add_up_leave_no_clean_file(
+    tmp_path: Path, model: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "gradsentry_lib.scan.publish.write_quarantine",
+        lambda source, verdicts, path: path.write_text("no row of this batch"),
+    )
+    with pytest.raises(BadInput, match="do not add up"):
+        run(write(tmp_path / "rows.jsonl", lines(range(16))), model, store)
+    assert not list(store.home.glob("batches/*/clean/*/*"))
