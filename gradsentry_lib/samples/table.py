@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
-from itertools import islice
+from itertools import islice, repeat
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ SAMPLES_SCHEMA = pa.schema(
     ]
 )
 SAMPLE_COLUMNS = ["row", "line", "format", "turns", "tools"]  # what a Sample is made of
+EARLIER: dict[str, Any] = {"train": None, "beside": "", "tools": ""}  # what tables of version 0.3 lack
 CHUNK_ROWS = 8192  # rows of one row group, fewer where they are long
 CHUNK_CHARACTERS = 8 << 20
 
@@ -131,9 +132,12 @@ def from_batch(batch: pa.RecordBatch) -> list[Sample]:
     """The samples of some rows of such a file; `batch` has at least SAMPLE_COLUMNS."""
     turns = batch["turns"]
     pieces = turns.flatten()
-    flat = list(map(Turn, *(pieces.field(name).to_pylist() for name, _ in TURN)))
+    there = {field.name for field in pieces.type}
+    given = [pieces.field(name).to_pylist() if name in there else repeat(EARLIER[name]) for name, _ in TURN]
+    flat = list(map(Turn, *given))
     starts = (turns.offsets.to_numpy() - turns.offsets[0].as_py()).tolist()
-    rows = zip(*(batch[name].to_pylist() for name in SAMPLE_COLUMNS if name != "turns"), strict=True)
+    tools = batch["tools"].to_pylist() if "tools" in batch.schema.names else [EARLIER["tools"]] * batch.num_rows
+    rows = zip(*(batch[name].to_pylist() for name in ("row", "line", "format")), tools, strict=True)
     return [
         Sample(row, line, format, tuple(flat[start:end]), tools)
         for (row, line, format, tools), start, end in zip(rows, starts[:-1], starts[1:], strict=True)
