@@ -42,8 +42,16 @@ def of_batch(batch: Ingested, folder: Path) -> Metadata:
         **({"truncated": one_line(batch.truncated, 400)} if batch.truncated else {}),
         "samples": dg.MetadataValue.path(folder / "samples.parquet"),
         **({"rejected": dg.MetadataValue.path(folder / "rejected.jsonl")} if batch.rejected else {}),
+        **({"layout": one_line(batch.layout, 300)} if batch.layout else {}),
+        **({"how_rows_were_read": one_line("; ".join(batch.notes), 1000)} if batch.notes else {}),
+        **({"text_not_read": _unread(batch)} if batch.unread else {}),
         "preview": rows_table(_first_samples(folder, 3), {}),
     }
+
+
+def _unread(batch: Ingested) -> str:
+    """The columns with text that no layout used, the most frequent first."""
+    return one_line("; ".join(column.share(batch.readable) for column in batch.unread), 1000)
 
 
 def of_scores(scored: Scored, folder: Path) -> Metadata:

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import tracemalloc
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -133,3 +134,14 @@ def test_an_unreadable_row_in_the_middle_of_a_stream_of_tables(tmp_path):
     with pytest.raises(BadInput, match=f"^cannot read {path}: "):
         write_samples(open_source(str(path)), tmp_path / "samples.parquet", tmp_path / "rejected.jsonl")
     assert not (tmp_path / "samples.parquet").exists()
+
+
+def test_a_table_of_an_earlier_version_is_read(tmp_path):
+    path, _ = write(tmp_path, GOOD * 3)
+    table = pq.read_table(tmp_path / "samples.parquet")
+    turns = [[{"role": turn["role"], "text": turn["text"]} for turn in row] for row in table["turns"].to_pylist()]
+    index = table.schema.get_field_index("turns")
+    earlier = table.drop_columns(["tools"]).set_column(index, "turns", pa.array(turns))
+    pq.write_table(earlier, tmp_path / "earlier.parquet")
+    (samples,) = read_samples(tmp_path / "earlier.parquet")
+    assert samples == read_all(path)
