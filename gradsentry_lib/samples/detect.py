@@ -65,7 +65,7 @@ def find_part(path: Path, name: str, asked: Asked) -> tuple[Part, str]:
     if head.startswith(ipc.FILE_MAGIC) or suffix in (".arrow", ".feather") or head.startswith(ipc.STREAM_MAGIC):
         return Part(path, name, "arrow"), suffix or ".arrow"
     if suffix == ".parquet":
-        raise BadInput(f"{path} is no Parquet file, whatever it is called")
+        raise BadInput(f"cannot read {path}: it is no Parquet file, whatever it is called")
     return _inspect_text(path, name, find_compression(head), asked)
 
 

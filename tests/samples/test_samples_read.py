@@ -150,7 +150,7 @@ FLIPPED_GZIP = gzip.compress(b'{"prompt": "a"}\n' * 99, mtime=0)[:-8] + b"\0" * 
     ("name", "data", "expected"),
     [
         ("a.parquet", b"PAR1 no", "{path} is cut short (truncated): a Parquet file cannot be read without its footer"),
-        ("a.parquet", b"no", "{path} is no Parquet file, whatever it is called"),
+        ("a.parquet", b"no", "cannot read {path}: it is no Parquet file"),
         ("a.jsonl.gz", FLIPPED_GZIP, "cannot read {path}: its gzip packing is damaged: "),
         ("a.jsonl.gz", b"\x1f\x8b\x08 no gzip", "cannot read {path}: its gzip packing is damaged: "),
         ("a.arrow", b"ARROW1 no", "cannot read {path}: "),
