@@ -19,7 +19,9 @@ from tests.scoring.architectures import tiny
 from tests.scoring.checkpoints import adapter, saved
 
 LAYER = "model.layers.1.mlp.down_proj"
-PAPER = DecisionConfig("paper", limits=GateLimits(max_flagged=1, warn_flagged=1))
+PAPER = DecisionConfig(
+    "paper", limits=GateLimits(max_flagged=1, warn_flagged=1), limits_by="Ada", limits_reason="a test"
+)
 KNOBS = ScoringConfig(k=8, crop=2, module=LAYER)
 
 

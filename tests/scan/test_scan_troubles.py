@@ -16,7 +16,7 @@ from gradsentry_lib.scoring.fingerprint import WEIGHTS, fingerprint
 from gradsentry_lib.trouble import explain
 from tests.scan.builder import lines, write
 
-OPEN = ("--policy", "paper", "--max-flagged", "1", "--warn-flagged", "1")
+OPEN = ("--policy", "paper", "--max-flagged", "1", "--warn-flagged", "1", "--by", "Ada", "--reason", "a test")
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from gradsentry_lib.ledger.verify import verify
 from gradsentry_lib.scan.store import Store
 from tests.scan.builder import lines, write
 
-OPEN = ("--policy", "paper", "--max-flagged", "1", "--warn-flagged", "1")
+OPEN = ("--policy", "paper", "--max-flagged", "1", "--warn-flagged", "1", "--by", "Ada", "--reason", "a test")
 ROWS = 40
 TENTHS = [int(tenth) for tenth in os.environ.get("SOAK_TENTHS", "1 2 3 4 5 6 7 8 9 10").split()]  # of a need
 

@@ -33,6 +33,8 @@ def test_a_worker_killed_in_each_step(
                 "GRADSENTRY_MODEL": str(bench.model),
                 "GRADSENTRY_DEVICE": "cpu",
                 "GRADSENTRY_MAX_FLAGGED": "1",
+                "GRADSENTRY_LIMITS_BY": "Ada",
+                "GRADSENTRY_LIMITS_REASON": "a test",
                 "GRADSENTRY_WARN_FLAGGED": "1",
             }
             command = ["dagster", str(bench.source)]
