@@ -62,7 +62,9 @@ def _whole(identity: ModelIdentity) -> Any:
             told["offload_folder"], tie = stack.enter_context(offload_folder())
         elif getattr(config, "quantization_config", None):
             told["device_map"] = {"": identity.device}  # packed weights can't be moved afterwards
-        model, found = auto.from_pretrained(folder, use_safetensors=True, output_loading_info=True, **told, **OWN_FILES)
+        told |= {"use_safetensors": True, "output_loading_info": True}
+        told["ignore_mismatched_sizes"] = True  # only so that they are listed: they are refused below
+        model, found = auto.from_pretrained(folder, **told, **OWN_FILES)
         _refuse_missing(model, found, identity.name)
         if identity.device == SPREAD:
             tie(model)
@@ -105,7 +107,6 @@ def _expanded(identity: ModelIdentity) -> dict[str, Any]:
 
 def _refuse_missing(model: Any, found: dict[str, Any], name: str) -> None:
     missing = sorted(map(str, found.get("missing_keys") or ()))
-    broken = [str(key) for kind in ("mismatched_keys", "error_msgs") for key in found.get(kind) or ()]
     head = next((key for key, module in model.named_modules() if module is model.get_output_embeddings()), "-")
     if f"{head}.weight" in missing:
         raise BadInput(
@@ -115,12 +116,16 @@ def _refuse_missing(model: Any, found: dict[str, Any], name: str) -> None:
     other = next((str(key) for key in sorted(found.get("unexpected_keys") or ()) if str(key).startswith(OTHER)), "")
     if other:  # with a tied head nothing is missing
         raise BadInput(f"model {name} is a classifier or reward model ({other}); give the causal language model")
-    if missing or broken:
-        lacking = [*missing, *broken]
-        more = f" and {len(lacking) - 2} more" if len(lacking) > 2 else ""
+    for key, held, wanted in found.get("mismatched_keys") or ():
+        sizes = (" x ".join(map(str, shape)) for shape in (held, wanted))
+        raise BadInput("model {}: {} is {} in its files and {} by its config.json".format(name, key, *sizes))
+    if missing:
+        more = f" and {len(missing) - 2} more" if len(missing) > 2 else ""
         raise BadInput(
-            f"model {name} is not whole: {', '.join(lacking[:2])}{more} missing from its files; save it anew"
+            f"model {name} is not whole: {', '.join(missing[:2])}{more} missing from its files; save it anew"
         )
+    for error in found.get("error_msgs") or ():
+        raise BadInput(f"model {name} is not whole: {str(error)[:300]}")
 
 
 @contextmanager
