@@ -33,7 +33,7 @@ SHOWN = 3  # of them in the line about a tick
     description=(
         "Takes in files that appear in the landing folder (GRADSENTRY_LANDING, else `landing` in the store). "
         "A file is taken in when two looks in a row find it unchanged. Links, FIFOs, devices and files larger than "
-        "GRADSENTRY_MAX_BYTES (10 GiB) are skipped; the events of raw_samples say which and why."
+        "GRADSENTRY_MAX_BYTES (64 GiB) are skipped; the events of raw_samples say which and why."
     ),
 )
 def landing(

@@ -84,7 +84,9 @@ def decide(batch: Ingested, scored: Scored, store: Store, run: Run, config: Deci
     with open_ledger(store.ledger) as ledger:
         words = ledger.active_overrides(batch.batch_key)
     overrides_key = overrides_digest(words)
-    key = short_key(scored.scores_sha256, config.to_dict(), overrides_key, [batch.read, batch.rejected, batch.truncated])
+    key = short_key(
+        scored.scores_sha256, config.to_dict(), overrides_key, [batch.read, batch.rejected, batch.truncated]
+    )
     folder = store.batch(batch.batch_key) / "decisions" / key
     known = _whole(folder, store)
     if known is not None:
