@@ -42,11 +42,13 @@ def score_samples(
     A sample of several sequences (a preference pair, a prompt with several answers) is scored on each of them.
     """
     parts = [conversations(sample) for sample in samples]
-    sequences = [sequence for part in parts for sequence in part]
-    if len(sequences) == len(samples):
-        return _score_sequences(samples, model, config, effort, on_progress)
-    scores = iter(_score_sequences(sequences, model, config, effort, _in_samples(on_progress, parts)))
-    return [combine(sample, [next(scores) for _ in part]) for sample, part in zip(samples, parts, strict=True)]
+    if all(part == (sample,) for sample, part in zip(samples, parts, strict=True)):
+        scores = _score_sequences(samples, model, config, effort, on_progress)
+    else:
+        sequences = [sequence for part in parts for sequence in part]
+        each = iter(_score_sequences(sequences, model, config, effort, _in_samples(on_progress, parts)))
+        scores = [combine(sample, [next(each) for _ in part]) for sample, part in zip(samples, parts, strict=True)]
+    return _with_control_tokens(scores, samples, model)
 
 
 def _in_samples(on_progress: Progress | None, parts: Sequence[Sequence[Sample]]) -> Progress | None:
@@ -130,7 +132,7 @@ def _score_sequences(
                 scores[index] = failed(samples[index], outcome)
             else:
                 scores[index] = _score(samples[index], rows[state.index], *outcome)
-    return _with_control_tokens(scores, samples, model)
+    return scores
 
 
 def _with_control_tokens(scores: list[Score], samples: Sequence[Sample], model: ScoringModel) -> list[Score]:
