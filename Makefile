@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup demo test soak dev bench-eval map lint model clean
+.PHONY: setup demo test soak dev bench-eval field map lint model clean
 
 setup: $(VENV)/.installed model
 
@@ -38,6 +38,11 @@ dev: setup
 # Every table and figure of docs/evaluation.md again; the README says how long that takes.
 bench-eval: setup
 	$(BIN)/python -m benchmarks.evaluation $(ARGS)
+
+# What happens to files and models of the kinds that bug reports are about, beside what is right.
+FIELD ?= ../shared/field
+field: setup
+	$(BIN)/python -m benchmarks.field $(FIELD) $(ARGS)
 
 # The structure as facts: rooms, arrows, none upward, and one row's way through a scan.
 map: setup
