@@ -37,7 +37,7 @@ class Case:
 
 
 def cases(folder: Path) -> Iterator[tuple[str, list[str], str]]:
-    """The rows of CASES.md that have a "right": the names or numbers in its first column, models there, what is right."""
+    """The rows of CASES.md that have a "right": names or numbers in the first column, models there, what is right."""
     for line in (folder / "CASES.md").read_text(encoding="utf-8").splitlines():
         cells = [cell.strip() for cell in line.strip().strip("|").split("|")]
         if len(cells) == 4 and cells[0] != "input" and not set(line) <= set("|- "):

@@ -21,7 +21,7 @@ def upgrade_command() -> None:
     Nothing has to be upgraded for the store to open: a scan does the same for its own batch. Nothing is scored here,
     and nothing published. A batch whose source is gone, or is other content by now, stays as it was read.
     """
-    console = Console()
+    console = Console(soft_wrap=True, highlight=False)
     store = Store.default()
     done = left = 0
     for key, outcome in upgrade(store):

@@ -9,6 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from safetensors.numpy import save_file
+
 from gradsentry_lib.ledger import Decision, GateResult, Output, Run, open_ledger
 from gradsentry_lib.ledger.verify import verify
 from gradsentry_lib.scan.store import Store
@@ -50,7 +52,8 @@ def settings_for(place: Path, store: Store) -> dict[str, str]:
     """The environment of a writer: this store, a stand-in's model, open gates."""
     model = place / "model"  # enough of one to be told from others by its bytes
     model.mkdir()
-    (model / "config.json").write_text("{}")
+    (model / "config.json").write_text('{"architectures": ["LlamaForCausalLM"], "model_type": "llama"}')
+    save_file({}, model / "model.safetensors")
     (model / "tokenizer.json").write_text("{}")
     settings = {"GRADSENTRY_HOME": str(store.home), "GRADSENTRY_MODEL": str(model), "GRADSENTRY_DEVICE": "cpu"}
     limits = {f"GRADSENTRY_{name.upper()}": str(value) for name, value in OPEN.items()}

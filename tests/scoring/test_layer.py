@@ -9,7 +9,7 @@ import torch
 from gradsentry_lib.errors import BadInput
 from gradsentry_lib.samples.sample import Sample, Turn
 from gradsentry_lib.scoring import layer as layer_module
-from gradsentry_lib.scoring.config import Effort, ScoringConfig, settings_note
+from gradsentry_lib.scoring.config import ALGORITHM, Effort, ScoringConfig, settings_note
 from gradsentry_lib.scoring.encoding import encode
 from gradsentry_lib.scoring.layer import find_layer
 from gradsentry_lib.scoring.model import load_model, wrap
@@ -183,7 +183,7 @@ def test_the_embedded_models_last_layers(embedded_model: Path) -> None:
 
 def test_settings_are_part_of_the_key_and_the_usual_key_stays() -> None:
     usual = ScoringConfig()
-    assert usual.to_dict() == {"k": 16, "crop": 8, "max_tokens": None, "sketch": True, "algorithm": 1}
+    assert usual.to_dict() == {"k": 16, "crop": 8, "max_tokens": None, "sketch": True, "algorithm": ALGORITHM}
     others = [ScoringConfig(k=8), ScoringConfig(crop=1), ScoringConfig(module="a.b"), ScoringConfig(module="a.c")]
     assert len({config.key for config in [usual, *others]}) == 5
 
