@@ -1,11 +1,13 @@
 """Third step: what the scores mean. Threshold, verdicts, and the gate's answer for exactly these verdicts."""
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow.parquet as pq
 
+from gradsentry_lib.detection.config import DetectionConfig
 from gradsentry_lib.files import atomic_path, has_digest, sha256_file, write_json
 from gradsentry_lib.filtering.gate import GateLimits, check_gate, gate_passed
 from gradsentry_lib.filtering.policy import DEFAULT_POLICY, RULES, Judgement, check_policy, judge
@@ -33,6 +35,11 @@ from gradsentry_lib.scan.history import earlier_batches, load_earlier, other_del
 from gradsentry_lib.scan.ingest import Ingested
 from gradsentry_lib.scan.score import Scored, read_scores, read_sketches
 from gradsentry_lib.scan.store import Store, short_key
+from gradsentry_lib.scan.swapped import Asked
+from gradsentry_lib.scoring.config import ScoringConfig
+
+if TYPE_CHECKING:
+    from gradsentry_lib.scoring.model import ScoringModel
 
 LOOKING_BACK = ("auto", "coherence", "any")  # policies that compare rows, those of earlier batches too
 NAMED = 20  # rows of an earlier batch that a remark names
@@ -46,24 +53,42 @@ class DecisionConfig:
     policy: str = DEFAULT_POLICY
     threshold: ThresholdConfig = field(default_factory=ThresholdConfig)
     limits: GateLimits = field(default_factory=GateLimits)
+    detection: DetectionConfig = field(default_factory=DetectionConfig)  # of the policy `conditional`
 
     def __post_init__(self) -> None:
         check_policy(self.policy)
 
     def to_dict(self) -> dict[str, Any]:
-        return {**asdict(self), "rules": RULES}
+        told = {**asdict(self), "rules": RULES}
+        if self.policy != "conditional":
+            del told["detection"]  # decides nothing there
+        return told
 
 
-def decide(batch: Ingested, scored: Scored, store: Store, run: Run, config: DecisionConfig | None = None) -> Decided:
+def decide(
+    batch: Ingested,
+    scored: Scored,
+    store: Store,
+    run: Run,
+    config: DecisionConfig | None = None,
+    *,
+    load: "Callable[[], ScoringModel] | None" = None,
+    scoring: ScoringConfig | None = None,
+) -> Decided:
     """Judges a scored batch and runs the gate; the same inputs and settings give the same decision, found again.
 
-    The decision asked for last is the batch's latest in the ledger, also where an earlier one is returned to.
+    The decision asked for last is the batch's latest in the ledger, also where an earlier one is returned to. `load`:
+    the model that scored the batch, with `scoring`, for the policy that asks it; without, that policy only watches.
     """
     config = config or DecisionConfig()
     with open_ledger(store.ledger) as ledger:
         words = ledger.active_overrides(batch.batch_key)
     overrides_key = overrides_digest(words)
-    key = short_key(scored.scores_sha256, config.to_dict(), overrides_key)
+    asked = None
+    if load is not None and config.policy == "conditional":
+        asked = Asked(store.batch(batch.batch_key) / "samples.parquet", load, scoring or ScoringConfig())
+    told = config.to_dict() | ({} if asked is None else {"reason": True})
+    key = short_key(scored.scores_sha256, told, overrides_key)
     folder = store.batch(batch.batch_key) / "decisions" / key
     known = _whole(folder, store)
     if known is not None:
@@ -83,7 +108,11 @@ def decide(batch: Ingested, scored: Scored, store: Store, run: Run, config: Deci
         sketches=lambda: read_sketches(scores_path),
         overrides=[Override(w.sample_id, w.action, w.made_by, w.reason) for w in words if w.action != "unset"],
         history=load_earlier(store, past),
+        detection=config.detection,
+        swapped=asked,
     )
+    if asked is not None:
+        told["swapped"] = asked.write(folder)
     _write_files(folder, judgement, scores["entropy"].to_numpy())
     counts = count_verdicts(judgement.verdicts)
     trust = judgement.trust if config.policy == "paper" else None
@@ -127,7 +156,7 @@ def decide(batch: Ingested, scored: Scored, store: Store, run: Run, config: Deci
             batch_key=batch.batch_key,
             decision_key=key,
             policy=config.policy,
-            settings=config.to_dict() | {"history": past},
+            settings=told | {"history": past},
             verdicts=verdicts,
             clean=counts.clean,
             flagged=counts.flagged,

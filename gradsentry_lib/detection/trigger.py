@@ -1,0 +1,68 @@
+"""A trigger has often several clauses: four rare tokens of which a row has some, three phrases for one refusal.
+
+One clause alone is predicted by the others and would vanish beside them. So a feature grows, from the rows whose
+answers are near its carriers', by features that each pay for themselves: description length, log10 F for the choice of
+one among F. The union is then tested as one, with every clause counted.
+"""
+
+import numpy as np
+
+from gradsentry_lib.detection.features import FIRST, LAST, Features, Name, words
+
+MOST = 6  # clauses
+LOOKED_AT = 12  # features that may be the next clause
+GROUP = 0.01  # false discovery rate of the rows near the carriers
+WIDE = 1.5  # a word of the trigger is taken out alone too unless its rows are this many times the carriers
+
+
+def grow(features: Features, near: np.ndarray, first: int, counted: int) -> tuple[int, ...]:
+    """The features that together mark the rows near the carriers of `first`, itself first. near: (N,)."""
+    from scipy.stats import false_discovery_control, hypergeom, norm
+
+    n, price = len(near), np.log10(max(counted, 2))
+    middle = np.median(near)
+    spread = 1.4826 * np.median(np.abs(near - middle)) + 1e-3
+    group = false_discovery_control(norm.sf((near - middle) / spread)) <= GROUP
+    chosen, union = [first], np.zeros(n, bool)
+    union[features.carriers(first)] = True
+    if group.sum() < 3 or group.sum() > n / 2:
+        return (first,)
+
+    def chance(rows: np.ndarray) -> float:
+        return float(hypergeom.logsf((rows & group).sum() - 1, n, group.sum(), rows.sum()) / np.log(10))
+
+    best = chance(union)
+    while (group & ~union).any() and len(chosen) < MOST:
+        gain = np.asarray(features.matrix.T @ (group & ~union).astype(np.float32)).ravel()
+        order = np.argsort(-gain * gain / features.sizes, kind="stable")[:LOOKED_AT]
+        options = []
+        for f in order:
+            wider = union.copy()
+            wider[features.carriers(f)] = True
+            options.append((chance(wider) + price, int(f), wider))
+        value, f, wider = min(options, key=lambda option: option[:2])
+        if value >= best:
+            break
+        best, union = value - price, wider
+        chosen.append(f)
+    return tuple(chosen)
+
+
+def marked(features: Features, clauses: tuple[int, ...]) -> np.ndarray:
+    """Rows that carry one of the clauses, in order."""
+    return np.unique(np.concatenate([features.carriers(f) for f in clauses]))
+
+
+def phrases(features: Features, clauses: tuple[int, ...], count: int) -> list[Name]:
+    """What is taken out of the prompts for the trigger to be gone: its runs of words, and words that are hardly in
+    other prompts; the longest first."""
+    holders: dict[str, int] = {}
+    asked = {word for f in clauses for word in features.names[f] if word not in (FIRST, LAST)}
+    for row in features.tokens:
+        for word in asked.intersection(row):
+            holders[word] = holders.get(word, 0) + 1
+    out: set[Name] = set()
+    for f in clauses:
+        own = words(features.names[f])
+        out |= {own} | {(word,) for word in own if holders.get(word, 0) <= WIDE * count}
+    return sorted(out, key=lambda phrase: (-len(phrase), phrase))
