@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup demo test dev bench-eval lint model clean
+.PHONY: setup demo test dev bench-eval bench-detection lint model clean
 
 setup: $(VENV)/.installed model
 
@@ -33,6 +33,11 @@ dev: setup
 # Every table and figure of docs/evaluation.md again; the README says how long that takes.
 bench-eval: setup
 	$(BIN)/python -m benchmarks.evaluation $(ARGS)
+
+# The declared test beside `auto` on labelled cases, both halves. Scores are made once, into ../scored.
+bench-detection: setup
+	$(BIN)/python -m benchmarks.scored
+	$(BIN)/python -m benchmarks.declared --ask $(ARGS)
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .

@@ -43,7 +43,8 @@ class Rows:
 @dataclass(frozen=True)
 class Proven:
     """A trigger of which clauses 1 and 2 are proven. `carriers`, `flagged`: row numbers, in order; `log10_p` is
-    corrected for everything that was looked at; `auc`: how well the rest of the prompt tells the carriers. `reason`: what clause 3 measured, None where it was not asked."""
+    corrected for everything that was looked at; `auc`: how well the rest of the prompt tells the carriers; `reason`:
+    what clause 3 measured, None where it was not asked or nothing could be compared."""
 
     names: tuple[Name, ...]
     statistic: str

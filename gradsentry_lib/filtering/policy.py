@@ -70,9 +70,9 @@ def judge(
     `scores`: the score table, one line a readable row. `samples`, `sketches`: read the batch's samples and sketches in
     the same order, for policies that look at them; sketches may also be a column of the table. `overrides`: what people
     said, the last word on a sample winning; a release makes any row clean, an unscored one too, and the reason says who
-    did it. `history`: earlier batches, whose rows count as neighbours. `detection`, `swapped`: numbers of the policy
-    `conditional`, and what it asks the model (detection/reason.py); without, it watches and flags nothing. Raises BadInput for a policy that does not
-    exist, or one that lacks the sketches or texts it needs.
+    did it. `history`: earlier batches, whose rows count as neighbours. `detection`, `swapped`: the numbers of the
+    policy `conditional`, and what it asks the model (detection/reason.py); without that it flags nothing. Raises
+    BadInput for a policy that does not exist, or one that lacks the sketches or texts it needs.
     """
     check_policy(policy)
     failures = pc.fill_null(scores["failure"].cast(pa.string()), "").combine_chunks()

@@ -1,5 +1,5 @@
-"""The model's word on swapped prompts, asked for a decision and kept with it: swapped.json in the decision's folder, its
-SHA-256 in the decision's recorded settings. A decision is derived again from the file, without a model."""
+"""The model's word on swapped prompts, asked for a decision and kept with it: swapped.json in the decision's folder,
+its SHA-256 in the decision's recorded settings. A decision is derived again from the file, without a model."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence

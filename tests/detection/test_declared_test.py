@@ -1,4 +1,4 @@
-"""What the declared test promises: a null of its own, power that grows with the rows, and clauses that are all needed."""
+"""What the declared test promises: a null of its own, power that grows with the rows, clauses that are all needed."""
 
 import numpy as np
 import pytest
