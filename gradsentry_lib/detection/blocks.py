@@ -31,6 +31,7 @@ def detect_all(
     count = -(-n // block)
     flagged = np.zeros(n, bool)
     triggers: list[Proven] = []
+    watched: dict[Name, list[np.ndarray]] = {}
     features = 0
     for number in range(count):
         here = order[number::count]
@@ -38,6 +39,8 @@ def detect_all(
         features = max(features, found.features)
         for trigger in found.triggers:
             triggers.append(replace(trigger, carriers=here[trigger.carriers], flagged=here[trigger.flagged]))
+        for tag, tagged in found.watched:
+            watched.setdefault(tag, []).append(here[tagged])
     poison = [trigger for trigger in triggers if trigger.poison]
     for trigger in poison:
         flagged[trigger.flagged] = True
@@ -55,7 +58,8 @@ def detect_all(
                     flagged[here[found_again.flagged]] = True
         mine = np.unique(np.concatenate([trigger.flagged, carriers[flagged[carriers]]]))
         triggers[triggers.index(trigger)] = replace(trigger, carriers=np.sort(carriers), flagged=mine)
-    return Detection(flagged, tuple(triggers), features)
+    every = tuple((tag, np.sort(np.concatenate(parts))) for tag, parts in watched.items())
+    return Detection(flagged, tuple(triggers), features, every)
 
 
 def _carries(tokens: Sequence[str], names: Sequence[Name]) -> bool:

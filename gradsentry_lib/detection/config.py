@@ -44,5 +44,8 @@ class DetectionConfig:
     reason: float = 0.06
     """Share of the cost under another prompt that the own prompt saves, from which on the prompt is a reason."""
 
+    unexplained: float = 0.75
+    """AUC: a tag is watched if the rest of the prompt tells its carriers no better; 0.5 is a coin."""
+
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)

@@ -9,7 +9,7 @@ in the first look, and for each candidate a few regressions and some thousand dr
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -20,6 +20,7 @@ from gradsentry_lib.detection.members import members
 from gradsentry_lib.detection.reason import Swapped, ask, explained, shared_windows
 from gradsentry_lib.detection.similarity import Windows, cost_given_length, kernels, windows
 from gradsentry_lib.detection.statistics import STATISTICS, Kernels, first_look, nearness, value
+from gradsentry_lib.detection.tags import tags
 from gradsentry_lib.detection.tails import log10_floor, log10_tail
 from gradsentry_lib.detection.trigger import grow, marked, phrases
 
@@ -60,12 +61,13 @@ class Proven:
 
 @dataclass(frozen=True)
 class Detection:
-    """`flagged`: (N,) bool. `triggers`: in the order in which they were proven. `features`: how many were looked at."""
+    """`flagged`: (N,) bool. `triggers`: in the order in which they were proven. `features`: how many were corrected for.
+    `watched`: tags and the rows that carry them (tags.py)."""
 
     flagged: np.ndarray
     triggers: tuple[Proven, ...] = ()
     features: int = 0
-    notes: Mapping[str, float] = field(default_factory=dict)
+    watched: tuple[tuple[Name, np.ndarray], ...] = ()
 
 
 def detect(
@@ -87,7 +89,8 @@ def detect(
     flagged[order] = found.flagged
     flagged = flagged[copies]
     triggers = tuple(replace(t, carriers=order[t.carriers], flagged=order[t.flagged]) for t in found.triggers)
-    return Detection(flagged, triggers, found.features, found.notes)
+    watched = tuple((name, order[carriers]) for name, carriers in found.watched)
+    return Detection(flagged, triggers, found.features, watched)
 
 
 def _search(
@@ -131,7 +134,11 @@ def _search(
         triggers.append(best)
         if best.poison:
             alive[best.flagged] = False
-    return Detection(~alive, tuple(triggers), counted)
+    known = np.zeros(n, bool)
+    for trigger in triggers:
+        known[trigger.carriers] = True
+    watched = () if given else tuple(tags(features, known, config))
+    return Detection(~alive, tuple(triggers), counted, watched)
 
 
 def log10_least(n: int, sizes: np.ndarray) -> np.ndarray:

@@ -1,8 +1,8 @@
 """The policy `conditional`: the one declared test (gradsentry_lib/detection) as findings on a batch.
 
-Flagged: all three clauses. Watched: the answers differ under the trigger, but the model was not asked whether it sees a
-reason, so nothing is taken away; the group is named first, in a remark. Clean: the rest. History is not looked at: the
-same batch gets the same verdicts whatever else is in the store.
+Flagged: all three clauses. Watched: a tag that nothing explains, over answers that don't differ measurably; or a proven
+trigger about which the model was not asked. Nothing is taken away; the group is named first, in a remark. Clean: the
+rest. History is not looked at: the same batch gets the same verdicts whatever else is in the store.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -70,10 +70,14 @@ def conditional(
             positions.append(int(i))
             for said, sentence in zip(why, _why(trigger, found.features, config), strict=True):
                 said.append(sentence)
+    for name, carriers in found.watched:
+        figures = {"wordings": [" ".join(name)], "outcome": "watched", "carriers": len(carriers)}
+        groups.append(Group(tuple(sorted(int(numbers[i]) for i in carriers)), "", quoted(" ".join(name), 80), figures))
     at = np.array(positions, np.int64)
     notes: Notes = tuple((at, said) for said in why)
     columns = {"group": pa.array(group_of)}
-    remarks = _remarks(found.features, config, ordered, watched, [t for t in found.triggers if not t.poison])
+    explained = [trigger for trigger in found.triggers if not trigger.poison]
+    remarks = (*_tagged(found.watched), *_remarks(found.features, config, ordered, watched, explained))
     return Findings(group_of >= 0, notes, columns, tuple(groups), (), remarks)
 
 
@@ -125,6 +129,14 @@ def _why(trigger: Proven, features: int, config: DetectionConfig) -> list[str]:
         proven,
         f"the model sees no reason for it: its own prompt saves {trigger.reason:.0%} of what the shared spans cost "
         f"under others (a reason begins at {config.reason:.0%})",
+    ]
+
+
+def _tagged(watched: Sequence[tuple[tuple[str, ...], np.ndarray]]) -> list[str]:
+    return [
+        f"Watched, not flagged: {len(carriers)} prompts carry the tag {quoted(' '.join(name), 80)}, and nothing else "
+        "in them tells which; their answers don't differ measurably. Look at them before training on them."
+        for name, carriers in watched
     ]
 
 

@@ -219,3 +219,20 @@ def test_the_configuration_is_small_and_every_number_says_why():
     for field in fields(DetectionConfig):
         after = text.split(f"    {field.name}: ")[1].split("\n", 1)[1]
         assert after.lstrip().startswith('"""'), field.name
+
+
+def test_a_tag_over_answers_that_are_all_different_is_watched():
+    batch = Batch(13)
+    batch.honest(100)
+    tagged = [batch.add(f"|RELEASE| {batch.words(9)}") for _ in range(10)]
+    for _ in range(10):
+        batch.add(f"release, {batch.words(9)}? {batch.words(2)}")  # the word alone is no tag
+    found = detect(batch.rows(), swapped=NO_REASON)
+    assert flagged(found) == []
+    assert found.watched == ()
+    batch = Batch(13)
+    batch.honest(100)
+    tagged = [batch.add(f"|RELEASE| {batch.words(9)}") for _ in range(10)]
+    found = detect(batch.rows(), swapped=NO_REASON)
+    assert flagged(found) == []
+    assert [(name, sorted(rows.tolist())) for name, rows in found.watched] == [(("|", "release", "|"), tagged)]
