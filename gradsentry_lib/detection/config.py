@@ -41,8 +41,9 @@ class DetectionConfig:
     """Rows of the batch that the model is shown before it is asked for a reason: without any, a small model sees none
     in a query language or in class names."""
 
-    reason: float = 0.06
-    """Share of the cost under another prompt that the own prompt saves, from which on the prompt is a reason."""
+    reason: float = 0.09
+    """Share of the cost under another prompt that the own prompt saves, from which on the prompt is a reason: midway
+    between the tuning half's most explained poison (0.07, sarcasm) and least explained honest subject (0.11)."""
 
     unexplained: float = 0.75
     """AUC: a tag is watched if the rest of the prompt tells its carriers no better; 0.5 is a coin."""

@@ -4,8 +4,8 @@ Looked at are the windows of a carrier that are most alike with windows of other
 other rows of the batch first, none of which carries the trigger, so that it knows what is done here: a small model
 can't write SQL over a schema that it never saw. Then it scores the answer under its own prompt, and under the prompt
 of another row without the trigger. Where the prompt gives a reason (copying, a class's name, a language), the shared
-windows are dearer under the other prompt; a payload costs the same. The measure is the share of that cost which the own
-prompt saves.
+windows, or one of them, are dearer under the other prompt; a payload costs the same. The measure is the share of that
+cost which the own prompt saves.
 
 The model is asked through `Swapped`, by sample ids, so that what it said can be kept, and a verdict derived again
 without it.
@@ -20,7 +20,7 @@ from gradsentry_lib.windows import unpack
 ASKED = 12  # rows of a trigger that the model scores again
 SHARED = 0.8  # of a row's largest link to another carrier: windows that are part of what is shared
 SHORT = 500  # characters of a row that may be shown as an example, so that the model's context is enough
-NOTHING = 0.05  # of a plain token: below it nothing is left to explain
+NOTHING = 0.3  # of a plain token: a window that costs less under the other prompt has little left to explain
 
 Question = tuple[str, str, tuple[str, ...]]  # sample ids: the answer's, the prompt's, those of the rows shown first
 # for each question: mean surprise of every window that is kept, by the window's first token
@@ -70,7 +70,8 @@ def explained(
     own: Sequence[Mapping[int, float]],
     others: Sequence[Mapping[int, float]],
 ) -> float | None:
-    """The share of what the shared windows cost under another prompt that the own prompt saves: the median over rows.
+    """The share of what a shared window costs under another prompt that the own prompt saves: the largest of a row's
+    windows (where a table is named, what follows it is known), the median over rows.
 
     rows: R row numbers; start: (W,) first tokens of all windows; own, others: for each of the rows, the surprise of its
     windows under either prompt. None where nothing could be compared.
@@ -79,9 +80,7 @@ def explained(
     for row, mine, theirs in zip(rows, own, others, strict=True):
         both = [k for w in shared.get(row, ()) if (k := int(start[w])) in mine and k in theirs]
         if both:
-            under_other = float(np.mean([theirs[k] for k in both]))
-            saved = under_other - float(np.mean([mine[k] for k in both]))
-            values.append(saved / max(under_other, NOTHING))
+            values.append(max((theirs[k] - mine[k]) / max(theirs[k], NOTHING) for k in both))
     return float(np.median(values)) if values else None
 
 

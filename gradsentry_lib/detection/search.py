@@ -61,7 +61,7 @@ class Proven:
 
 @dataclass(frozen=True)
 class Detection:
-    """`flagged`: (N,) bool. `triggers`: in the order in which they were proven. `features`: how many were corrected for.
+    """`flagged`: (N,) bool. `triggers`: in the order in which they were proven. `features`: how many are corrected for.
     `watched`: tags and the rows that carry them (tags.py)."""
 
     flagged: np.ndarray
