@@ -137,7 +137,9 @@ def main() -> int:
         lines = []
         for case in chosen(options):
             lines.append(measure(case, Reasons(case, options.cache, asked), DetectionConfig()))
-            Console(stderr=True).print(f"{case.name}: {lines[-1].seconds:.0f} s", markup=False)
+            done = lines[-1]
+            said = f"{done.name}: found {done.found} of {done.poisoned}, false {done.false}, {done.seconds:.0f} s"
+            print(f"{said}; auto {done.auto_found}, {done.auto_false}; {done.triggers!r}", file=sys.stderr, flush=True)
     except GradSentryError as error:
         Console(stderr=True).print(str(error), style="red", markup=False)
         return error.exit_code
