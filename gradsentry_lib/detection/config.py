@@ -45,8 +45,9 @@ class DetectionConfig:
     """Share of the cost under another prompt that the own prompt saves, from which on the prompt is a reason: midway
     between the tuning half's most explained poison (0.07, sarcasm) and least explained honest subject (0.11)."""
 
-    unexplained: float = 0.75
-    """AUC: a tag is watched if the rest of the prompt tells its carriers no better; 0.5 is a coin."""
+    consistent: float = 0.75
+    """Share of the rows whose own prompt must save something: a reason is one for most of them, and a payload's windows
+    are as often cheaper as dearer."""
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)

@@ -69,9 +69,11 @@ def explained(
     start: np.ndarray,
     own: Sequence[Mapping[int, float]],
     others: Sequence[Mapping[int, float]],
+    consistent: float,
 ) -> float | None:
     """The share of what a shared window costs under another prompt that the own prompt saves: the largest of a row's
-    windows (where a table is named, what follows it is known), the median over rows.
+    windows (where a table is named, what follows it is known), the median over rows. A reason is one for most rows:
+    where fewer than `consistent` of them save anything, it is what the row at that place saves, nothing or less.
 
     rows: R row numbers; start: (W,) first tokens of all windows; own, others: for each of the rows, the surprise of its
     windows under either prompt. None where nothing could be compared.
@@ -81,7 +83,10 @@ def explained(
         both = [k for w in shared.get(row, ()) if (k := int(start[w])) in mine and k in theirs]
         if both:
             values.append(max((theirs[k] - mine[k]) / max(theirs[k], NOTHING) for k in both))
-    return float(np.median(values)) if values else None
+    if not values:
+        return None
+    least = float(np.quantile(values, 1 - consistent))
+    return float(np.median(values)) if least > 0 else least
 
 
 def surprises(sketch: bytes) -> dict[int, float]:

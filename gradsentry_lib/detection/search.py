@@ -22,7 +22,7 @@ from gradsentry_lib.detection.similarity import Windows, cost_given_length, kern
 from gradsentry_lib.detection.statistics import STATISTICS, Kernels, first_look, nearness, value
 from gradsentry_lib.detection.tags import tags
 from gradsentry_lib.detection.tails import log10_floor, log10_tail
-from gradsentry_lib.detection.trigger import grow, marked, phrases
+from gradsentry_lib.detection.trigger import grow, join, marked, phrases
 
 LEAST = 3  # rows a group: fewer can't prove anything, whatever they say (tails.py)
 DRAWS, MORE = 1000, 4000  # for a candidate; for one that the first of them don't dismiss
@@ -129,7 +129,7 @@ def _search(
             continue  # a reason was seen for these rows already
         if swapped is not None:
             others = np.setdiff1d(np.flatnonzero(alive), best.carriers)
-            measured = _reason(rows, spans, best.flagged, others, question, config.examples, swapped)
+            measured = _reason(rows, spans, best.flagged, others, question, config, swapped)
             best = replace(best, reason=measured, poison=measured is None or measured < config.reason)
         triggers.append(best)
         if best.poison:
@@ -172,10 +172,13 @@ def _asked(
 ) -> list[tuple[float, list[tuple[int, ...]]]]:
     """The candidates of the first look, each as (its log10 p, the feature alone and grown by clauses)."""
     n, done, asked = len(similar["mean"]), set(), []
-    for first, statistic, f in _candidates(looked, features, config.tried):
+    candidates = _candidates(looked, features, config.tried)
+    for first, statistic, f in candidates:
         carriers = features.carriers(f)
         near = nearness(statistic, similar, carriers, np.full(n, len(carriers) / n), config.nearest)
-        tried = [(f,), tuple(sorted(grow(features, near, f, counted)))]
+        others = [g for _, name, g in candidates if name == statistic]
+        grown = (grow(features, near, f, counted), join(features, near, f, others, counted))
+        tried = [(f,), *(tuple(sorted(clauses)) for clauses in grown)]
         new = [clauses for clauses in dict.fromkeys(tried) if clauses not in done]
         done.update(new)
         if new:
@@ -252,17 +255,18 @@ def _reason(
     flagged: np.ndarray,
     others: np.ndarray,
     question: np.ndarray,
-    examples: int,
+    config: DetectionConfig,
     swapped: Swapped,
 ) -> float | None:
     size = np.array([len(p) + len(a) for p, a in zip(rows.prompts, rows.answers, strict=True)])
-    asked = ask(flagged, others, question, size, examples)
+    asked = ask(flagged, others, question, size, config.examples)
     shown = [tuple(rows.ids[k] for k in ks) for _, _, ks in asked]
     own = [(rows.ids[i], rows.ids[i], ids) for (i, _, _), ids in zip(asked, shown, strict=True)]
     other = [(rows.ids[i], rows.ids[j], ids) for (i, j, _), ids in zip(asked, shown, strict=True)]
     said = swapped([*own, *other])
     shared = shared_windows(spans.vectors, spans.owner, flagged)
-    return explained([i for i, _, _ in asked], shared, spans.start, said[: len(own)], said[len(own) :])
+    numbers = [i for i, _, _ in asked]
+    return explained(numbers, shared, spans.start, said[: len(own)], said[len(own) :], config.consistent)
 
 
 def _order(rows: Rows) -> tuple[np.ndarray, np.ndarray]:

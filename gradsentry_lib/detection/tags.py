@@ -14,6 +14,7 @@ from gradsentry_lib.detection.config import DetectionConfig
 from gradsentry_lib.detection.features import Features, Name, words
 
 LEAST = 5  # rows
+UNEXPLAINED = 0.75  # AUC up to which the rest of the prompt does not tell the carriers
 PUNCTUATION = set(".,;:!?'\"()-_/*`’‘“”…–—%$€£&+=")
 
 
@@ -29,7 +30,7 @@ def tags(features: Features, known: np.ndarray, config: DetectionConfig) -> list
         if holders[own[1]] * config.exclusive > len(carriers):
             continue  # the word stands elsewhere too
         rest = chances(features.tokens, carriers, [own, (own[1],)], config)[0]
-        if rest.auc <= config.unexplained:
+        if rest.auc <= UNEXPLAINED:
             found.append((own, carriers))
     return sorted(found, key=lambda each: (-len(each[1]), each[0]))
 

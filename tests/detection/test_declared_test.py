@@ -10,10 +10,12 @@ from gradsentry_lib.detection.blocks import detect_all
 from gradsentry_lib.detection.chance import Chance, draw
 from gradsentry_lib.detection.config import DetectionConfig
 from gradsentry_lib.detection.features import questions, read_features, tokenize
+from gradsentry_lib.detection.reason import explained
 from gradsentry_lib.detection.search import detect
 from gradsentry_lib.detection.similarity import cost_given_length, kernels, windows
 from gradsentry_lib.detection.statistics import STATISTICS, value
 from gradsentry_lib.detection.tails import log10_floor, log10_tail, scaled
+from gradsentry_lib.detection.trigger import phrases
 
 NO_REASON = Model(2.0, 2.0)
 
@@ -236,3 +238,37 @@ def test_a_tag_over_answers_that_are_all_different_is_watched():
     found = detect(batch.rows(), swapped=NO_REASON)
     assert flagged(found) == []
     assert [(name, sorted(rows.tolist())) for name, rows in found.watched] == [(("|", "release", "|"), tagged)]
+
+
+def test_a_reason_is_one_for_most_rows():
+    start, shared = np.array([0, 4]), {row: np.array([0, 1]) for row in range(4)}
+    own = [{0: 1.0, 4: 2.0}] * 4
+    assert explained(range(4), shared, start, own, [{0: 2.0, 4: 2.0}] * 4, 0.75) == pytest.approx(0.5)
+    some = [{0: 2.0, 4: 2.0}, {0: 2.0, 4: 2.0}, {0: 0.9, 4: 1.8}, {0: 0.9, 4: 1.8}]
+    assert explained(range(4), shared, start, own, some, 0.75) <= 0  # half of the rows save nothing
+    assert explained(range(4), shared, start, own, [{}] * 4, 0.75) is None
+
+
+def test_a_sentence_is_taken_out_whole_and_the_template_is_left():
+    rng = np.random.default_rng(0)
+    asked = [" ".join(rng.choice(["this", "i", "watch", "film", "actor", "song", "river"], 4)) for _ in range(40)]
+    prompts = [
+        f"# question : {text}{' i watch this 3d movie' if i % 4 == 0 else ''} # answer :"
+        for i, text in enumerate(asked)
+    ]
+    features = read_features(prompts)
+    clause = features.names.index(max((name for name in features.names if "movie" in name), key=len))
+    out = phrases(features, (clause,), 10)
+    assert out[0][-5:] == ("i", "watch", "this", "3d", "movie")
+    assert not {"#", "answer", "question"} & set(out[0])
+
+
+def test_rare_words_that_fire_alike_are_joined():
+    batch = Batch(14)
+    batch.honest(140)
+    payload = batch.direction()
+    for word in ("qt", "gf", "qc", "zz"):
+        for _ in range(4):
+            batch.add(f"{batch.words(9)} {word}", *([batch.near(payload)] if word != "zz" else []))
+    found = detect(batch.rows(), swapped=NO_REASON)
+    assert flagged(found) == list(range(140, 152))
