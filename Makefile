@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup demo test dev bench-eval bench-detection lint model clean
+.PHONY: setup demo test dev bench-eval lint model clean
 
 setup: $(VENV)/.installed model
 
@@ -34,11 +34,6 @@ dev: setup
 bench-eval: setup
 	$(BIN)/python -m benchmarks.evaluation $(ARGS)
 
-# The declared test beside `auto` on labelled cases, both halves. Scores are made once, into ../scored.
-bench-detection: setup
-	$(BIN)/python -m benchmarks.scored
-	$(BIN)/python -m benchmarks.declared --ask $(ARGS)
-
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -47,3 +42,9 @@ lint: $(VENV)/.installed
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache
+
+# The declared test beside `auto` on labelled cases, both halves. Scores are made once, into ../scored.
+.PHONY: bench-detection
+bench-detection: setup
+	$(BIN)/python -m benchmarks.scored
+	$(BIN)/python -m benchmarks.declared --ask $(ARGS)
