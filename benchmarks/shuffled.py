@@ -33,7 +33,8 @@ def main() -> int:
                 batches += 1
                 wrong += bool(found.flagged.any())
                 if found.flagged.any():
-                    print(f"{case.name}: {found.flagged.sum()} rows, {[t.names for t in found.triggers]}", flush=True)
+                    told = [(t.names, round(t.log10_p, 1), t.statistic, len(t.flagged)) for t in found.triggers]
+                    print(f"{case.name}: {told}", flush=True)
     except GradSentryError as error:
         Console(stderr=True).print(str(error), style="red", markup=False)
         return error.exit_code

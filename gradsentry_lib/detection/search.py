@@ -1,15 +1,16 @@
 """The test, in order: first look at every feature, second look at the few that stand out, rows, reason.
 
 Rows are put in the order of their sample ids and exact duplicates are folded before anything is drawn, so neither the
-order of the rows nor their number of copies moves a verdict. A proven trigger's rows are taken out before the next one
-is looked at: honest rows that share a word with poison don't look like poison once it is gone.
+order of the rows nor their number of copies moves a verdict. A proven trigger's rows are taken out before the next
+one is looked at: honest rows that share a word with poison don't look like poison once it is gone.
 
 Cost for N rows, F features and C candidates: similarity (W x W, W windows), N numbers for each carrier of each feature
 in the first look, and for each candidate a few regressions and some thousand draws.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
@@ -43,9 +44,9 @@ class Rows:
 
 @dataclass(frozen=True)
 class Proven:
-    """A trigger of which clauses 1 and 2 are proven. `carriers`, `flagged`: row numbers, in order; `log10_p` is
-    corrected for everything that was looked at; `auc`: how well the rest of the prompt tells the carriers; `reason`:
-    what clause 3 measured, None where it was not asked or nothing could be compared."""
+    """A trigger of which clauses 1 and 2 are proven. `carriers`, `flagged`: row
+    numbers, in order; `log10_p` is corrected for everything that was looked at; `auc`: how well the rest of the prompt
+    tells the carriers; `reason`: what clause 3 measured, None where it was not asked or nothing could be compared."""
 
     names: tuple[Name, ...]
     statistic: str
@@ -112,17 +113,16 @@ def _search(
     counted, asked = of, [(0.0, _numbers(features, names)) for names in given]
     if not given:
         looked = first_look(similar, features, config.nearest, rng)
-        provable = log10_least(n, features.sizes) + np.log10(max(len(features.names), 1)) <= np.log10(config.level)
+        least = log10_least(n, features.sizes)
+        looked = {name: np.maximum(values, least) for name, values in looked.items()}  # what so few rows can show
+        provable = least + np.log10(max(len(features.names), 1)) <= np.log10(config.level)
         counted = int(provable.sum())
         asked = _asked(looked, features, similar, counted, config)
     alive = np.ones(n, bool)
+    look = partial(_second_look, features, similar, question, counted, config, rng)
     triggers: list[Proven] = []
     for first, tried in asked:
-        best: Proven | None = None
-        for clauses in tried:
-            new = _second_look(clauses, first, features, similar, question, alive, counted, config, rng)
-            if new is not None and (best is None or len(new.flagged) > len(best.flagged)):
-                best = new
+        best = _best(look, first, tried, alive)
         if best is None or len(best.flagged) < LEAST:
             continue
         if any(not t.poison and _alike(best.flagged, t.flagged) for t in triggers):
@@ -137,7 +137,7 @@ def _search(
     known = np.zeros(n, bool)
     for trigger in triggers:
         known[trigger.carriers] = True
-    watched = () if given else tuple(tags(features, known, config))
+    watched = () if given else tuple(tags(features.tokens, known, config))
     return Detection(~alive, tuple(triggers), counted, watched)
 
 
@@ -165,6 +165,21 @@ def _candidates(looked: Mapping[str, np.ndarray], features: Features, tried: int
             taken.append(carriers)
             found.append((float(looked[name][f]), name, int(f)))
     return sorted(found)
+
+
+def _best(
+    look: Callable[[tuple[int, ...], float, np.ndarray], Proven | None],
+    first: float,
+    tried: Sequence[tuple[int, ...]],
+    alive: np.ndarray,
+) -> Proven | None:
+    """Of a feature alone and grown, the proven trigger that marks most rows."""
+    best: Proven | None = None
+    for clauses in tried:
+        new = look(clauses, first, alive)
+        if new is not None and (best is None or len(new.flagged) > len(best.flagged)):
+            best = new
+    return best
 
 
 def _asked(
@@ -198,15 +213,15 @@ def _numbers(features: Features, names: Sequence[Name]) -> list[tuple[int, ...]]
 
 
 def _second_look(
-    clauses: tuple[int, ...],
-    first: float,
     features: Features,
     similar: Kernels,
     question: np.ndarray,
-    alive: np.ndarray,
     counted: int,
     config: DetectionConfig,
     rng: np.random.Generator,
+    clauses: tuple[int, ...],
+    first: float,
+    alive: np.ndarray,
 ) -> Proven | None:
     """The trigger against rows that could as well have carried it; None where it is not proven."""
     rows = np.flatnonzero(alive)

