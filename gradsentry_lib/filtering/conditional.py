@@ -1,7 +1,7 @@
 """The policy `conditional`: the one declared test (gradsentry_lib/detection) as findings on a batch.
 
-Flagged: all three clauses. Watched: a tag that always stands in one place, over answers that don't differ measurably; or
-a proven trigger about which the model was not asked. Nothing is taken away; the group is named first, in a remark.
+Flagged: all three clauses. Watched: a tag that always stands in one place, over answers that don't differ measurably;
+or a proven trigger about which the model was not asked. Nothing is taken away; the group is named first, in a remark.
 Clean: the rest. History is not looked at: the same batch gets the same verdicts whatever else is in the store.
 """
 
