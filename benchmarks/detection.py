@@ -29,7 +29,7 @@ from gradsentry_lib.errors import GradSentryError
 from gradsentry_lib.evaluation import rows as parts
 from gradsentry_lib.evaluation.samples import to_samples
 from gradsentry_lib.files import write_json
-from gradsentry_lib.filtering.policy import POLICIES, Judgement, judge
+from gradsentry_lib.filtering.policy import Judgement, judge
 from gradsentry_lib.filtering.signals import COHERENT
 from gradsentry_lib.filtering.verdict import not_clean
 from gradsentry_lib.scoring.config import ScoringConfig
@@ -37,6 +37,7 @@ from gradsentry_lib.scoring.model import load_model
 
 RATIOS = (0.01, 0.05, 0.1, 0.3)
 FALSE_POSITIVES = 0.005  # of the clean rows, for the rankings
+POLICIES = ("auto", "paper", "coherence", "surprise", "any")  # of the score table alone
 WIDTH = 150  # of the tables, in characters
 Line = dict[str, Any]
 

@@ -1,5 +1,8 @@
 """The four assets. Each is one step of `gradsentry_lib.scan`; one partition is one batch."""
 
+from functools import partial
+from typing import TYPE_CHECKING
+
 import dagster as dg
 
 from gradsentry_assets import presentation
@@ -21,6 +24,9 @@ from gradsentry_lib.scan.publish import gate_of, publish
 from gradsentry_lib.scan.score import load_scored, score_batch
 from gradsentry_lib.scan.store import Store
 from gradsentry_lib.scoring.config import ALGORITHM
+
+if TYPE_CHECKING:
+    from gradsentry_lib.scoring.model import ScoringModel
 
 GROUP = "gradsentry"
 OWNERS = ["team:data-quality"]
@@ -125,7 +131,9 @@ def gradient_entropy(
     pool="duckdb",
     retry_policy=AGAIN,
 )
-def entropy_threshold(context: dg.AssetExecutionContext, store: StoreResource, judging: JudgingResource) -> Events:
+def entropy_threshold(
+    context: dg.AssetExecutionContext, store: StoreResource, model: ModelResource, judging: JudgingResource
+) -> Events:
     """Where suspect begins in this batch, and a verdict with reasons for every row.
 
     The threshold is the valley between the two groups that the density of entropies shows, or a fixed 0.7 where it
@@ -140,12 +148,21 @@ def entropy_threshold(context: dg.AssetExecutionContext, store: StoreResource, j
         scored = load_scored(place, batch, handed_over(context.instance, "gradient_entropy", batch, "score_key"))
         if scored is None:
             raise BadInput(f"the scores of {batch} are gone from the store: materialize gradient_entropy again")
-        decided = decide(_read(batch, place), scored, place, run, judging.decision)
+        ask = partial(_same_model, model, place, batch, scored.fingerprint)
+        decided = decide(_read(batch, place), scored, place, run, judging.decision, load=ask, scoring=model.scoring)
         context.log.info(f"{batch}: {decided.flagged} flagged, {decided.unscored} unscored, tau {decided.tau:.3f}")
         metadata = presentation.of_decision(decided, load_evidence(place, decided), place)
         return Outcome(metadata, decided.verdicts_sha256)
 
     yield from each_batch(context, place, step)
+
+
+def _same_model(model: ModelResource, place: Store, batch: str, fingerprint: str) -> "ScoringModel":
+    """The model that scored the batch: the policy `conditional` asks it about a few rows, no other one does."""
+    identity = model.identify(place)
+    if identity.fingerprint != fingerprint:
+        raise BadInput(f"{batch} was scored by another model: materialize gradient_entropy again")
+    return model.load(identity)
 
 
 @dg.asset(

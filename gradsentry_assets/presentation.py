@@ -159,7 +159,7 @@ def groups_table(groups: Sequence[Group]) -> dg.MetadataValue:
             {
                 "rows": len(group.rows),
                 "answers share": one_line(group.payload, EXCERPT),
-                "prompts share": one_line(group.trigger, EXCERPT),
+                "prompts share": one_line(("watched, not flagged: " if group.watched else "") + group.trigger, EXCERPT),
             }
         )
         for group in groups[:TOP_ROWS]

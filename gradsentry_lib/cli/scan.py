@@ -180,8 +180,9 @@ def _tell(console: Console, result: ScanResult, store: Store, out: Path) -> None
                 f"[{'red' if check.severity == 'error' else 'yellow'}]{check.severity}[/] {rich_markup(check.message)}"
             )
     for group in load_evidence(store, decided).groups:
-        told = f"{len(group.rows):,} rows: answers share {group.payload}; prompts hold {group.trigger}"
-        console.print(f"[red]looks like one attack[/] {rich_markup(told, 400)}")
+        told = f"{len(group.rows):,} rows: answers share {group.payload or 'no wording'}; prompts hold {group.trigger}"
+        how = "[yellow]watched, not flagged[/]" if group.watched else "[red]looks like one attack[/]"
+        console.print(f"{how} {rich_markup(told, 400)}")
     for note in result.batch.notes:
         console.print(f"[cyan]note[/] {rich_markup(note, 400)}")
     if result.batch.unread:

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from gradsentry_lib.samples.sample import Sample
 from gradsentry_lib.scoring.config import ScoringConfig
 from gradsentry_lib.scoring.model import ScoringModel
 from gradsentry_lib.scoring.scorer import score_samples
+from gradsentry_lib.scoring.swapped import score_swapped
 from gradsentry_lib.scoring.table import to_table
 
 OURS = "policy-"  # prefix of this project's own policies among the filters
@@ -44,7 +46,9 @@ def own(policy: str) -> Filter:
         config = ScoringConfig(sketch=policy != "paper")
         table = to_table(score_samples(samples, model, config, on_progress=on_progress))
         table = table.add_column(0, "row", pa.array([sample.row for sample in samples], pa.int64()))
-        verdicts = judge(table, policy, samples=lambda: iter([list(samples)])).verdicts
+        by_id = {sample.sample_id: sample for sample in samples}
+        ask = partial(score_swapped, samples=by_id, model=model, config=config)
+        verdicts = judge(table, policy, samples=lambda: iter([list(samples)]), swapped=ask).verdicts
         flags = not_clean(verdicts)
         return Filtered(ranking(policy, verdicts, flags), flags)
 
@@ -58,6 +62,8 @@ def ranking(policy: str, verdicts: pa.Table, flags: np.ndarray) -> np.ndarray:
         return verdicts["entropy"].to_numpy()
     if policy in ("coherence", "surprise"):
         return verdicts[policy].to_numpy()
+    if policy == "conditional":
+        return flags.astype(float)  # rows are flagged by groups: there is nothing in between
     return verdicts["coherence"].to_numpy() + 2.0 * flags  # a cosine lies in [-1, 1]
 
 

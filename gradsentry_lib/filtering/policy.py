@@ -16,7 +16,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from gradsentry_lib.detection.config import DetectionConfig
+from gradsentry_lib.detection.reason import Swapped
 from gradsentry_lib.errors import BadInput
+from gradsentry_lib.filtering.conditional import conditional, read_rows
 from gradsentry_lib.filtering.control import QUARANTINE, control_notes
 from gradsentry_lib.filtering.findings import Findings, Notes
 from gradsentry_lib.filtering.remarks import batch_remarks
@@ -27,7 +30,7 @@ from gradsentry_lib.filtering.trust import Trust, assess
 from gradsentry_lib.filtering.verdict import VERDICT_SCHEMA, Group, Override, reason_lists
 from gradsentry_lib.samples.sample import Sample
 
-POLICIES = ("auto", "paper", "coherence", "surprise", "any")
+POLICIES = ("auto", "paper", "coherence", "surprise", "any", "conditional")
 DEFAULT_POLICY = "auto"
 RULES = 3  # raised whenever the same scores under the same settings would get another verdict
 NO_SKETCHES = "these scores have no span sketches: score the batch again, or use the policy 'paper'"
@@ -62,14 +65,18 @@ def judge(
     overrides: Sequence[Override] = (),
     history: Sequence[Earlier] = (),
     control_tokens: str = QUARANTINE,
+    detection: DetectionConfig | None = None,
+    swapped: Swapped | None = None,
 ) -> Judgement:
     """Judges a batch.
 
     `scores`: the score table, one line a readable row. `samples`, `sketches`: read the batch's samples and sketches in
     the same order, for policies that look at them; sketches may also be a column of the table. `overrides`: what people
     said, the last word on a sample winning; a release makes any row clean, an unscored one too, and the reason says who
-    did it. `history`: earlier batches, whose rows count as neighbours. `control_tokens`: see control.py.
-    Raises BadInput for a policy that does not exist, or one that lacks the sketches or texts it needs.
+    did it. `history`: earlier batches, whose rows count as neighbours. `control_tokens`: see control.py. `detection`,
+    `swapped`: the numbers of the policy `conditional`, and what it asks the model (detection/reason.py); without that
+    it flags nothing. Raises BadInput for a policy that does not exist, or one that lacks the sketches or texts it
+    needs.
     """
     check_policy(policy)
     failures = pc.fill_null(scores["failure"].cast(pa.string()), "").combine_chunks()
@@ -82,7 +89,7 @@ def judge(
     found = find_threshold(entropy, threshold)
     if sketches is None and "sketch" in scores.column_names:
         sketches = partial(_column, scores["sketch"])
-    findings = _findings(policy, scores, entropy, found, samples, sketches, history)
+    findings = _findings(policy, scores, entropy, found, samples, sketches, history, detection, swapped)
     missing = np.flatnonzero(unscored)
     held = control_notes(scores, control_tokens)
     notes: Notes = ((missing, _why_unscored(failures, raw_entropy, missing)), held, *findings.notes)
@@ -116,6 +123,8 @@ def _findings(
     samples: Callable[[], Iterator[list[Sample]]] | None,
     sketches: Sketches | None,
     history: Sequence[Earlier],
+    detection: DetectionConfig | None,
+    swapped: Swapped | None,
 ) -> Findings:
     if policy == "paper":
         return paper(entropy, threshold)
@@ -127,7 +136,10 @@ def _findings(
         raise BadInput(f"the policy {policy!r} compares texts: give it the batch's samples")
     if sketches is None:
         raise BadInput(NO_SKETCHES)
-    looked = look(scores["row"].to_numpy(), samples, partial(_all_there, sketches, np.isfinite(entropy)), history)
+    there = partial(_all_there, sketches, np.isfinite(entropy))
+    if policy == "conditional":
+        return conditional(scores["row"].to_numpy(), read_rows(scores, samples, there), detection, swapped)
+    looked = look(scores["row"].to_numpy(), samples, there, history)
     match policy:
         case "coherence":
             return coherence(looked)

@@ -52,6 +52,11 @@ class Group:
     trigger: str
     figures: dict[str, Any]
 
+    @property
+    def watched(self) -> bool:
+        """To be looked at by a person; its rows stay clean."""
+        return self.figures.get("outcome") == "watched"
+
 
 @dataclass(frozen=True)
 class VerdictCounts:

@@ -1,12 +1,13 @@
 """Third step: what the scores mean. Threshold, verdicts, and the gate's answer for exactly these verdicts."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow.parquet as pq
 
+from gradsentry_lib.detection.config import DetectionConfig
 from gradsentry_lib.files import atomic_path, has_digest, sha256_file, write_json
 from gradsentry_lib.filtering.control import QUARANTINE, check_choice
 from gradsentry_lib.filtering.gate import GateLimits, check_gate, gate_passed, gate_settings
@@ -37,7 +38,11 @@ from gradsentry_lib.scan.ingest import Ingested, samples_of
 from gradsentry_lib.scan.limits import remark, settle_limits
 from gradsentry_lib.scan.score import Scored, read_scores, read_sketches
 from gradsentry_lib.scan.store import Store, short_key
-from gradsentry_lib.scoring.config import settings_note
+from gradsentry_lib.scan.swapped import Asked
+from gradsentry_lib.scoring.config import ScoringConfig, settings_note
+
+if TYPE_CHECKING:
+    from gradsentry_lib.scoring.model import ScoringModel
 
 LOOKING_BACK = ("auto", "coherence", "any")  # policies that compare rows, those of earlier batches too
 NAMED = 20  # rows of an earlier batch that a remark names
@@ -58,13 +63,17 @@ class DecisionConfig:
     limits_by: str = ""
     limits_reason: str = ""
     control_tokens: str = QUARANTINE  # what becomes of rows whose text holds some: filtering/control.py
+    detection: DetectionConfig = field(default_factory=DetectionConfig)  # of the policy `conditional`
 
     def __post_init__(self) -> None:
         check_choice(self.control_tokens)
         check_policy(self.policy)
 
     def to_dict(self) -> dict[str, Any]:
-        return {**asdict(self), "rules": RULES}
+        told = {**asdict(self), "rules": RULES}
+        if self.policy != "conditional":
+            del told["detection"]  # decides nothing there
+        return told
 
 
 def settle(config: DecisionConfig, store: Store) -> tuple[DecisionConfig, Mapping[str, Any] | None]:
@@ -74,19 +83,31 @@ def settle(config: DecisionConfig, store: Store) -> tuple[DecisionConfig, Mappin
     return replace(config, limits=limits, limits_by=by, limits_reason=reason), loosened
 
 
-def decide(batch: Ingested, scored: Scored, store: Store, run: Run, config: DecisionConfig | None = None) -> Decided:
+def decide(
+    batch: Ingested,
+    scored: Scored,
+    store: Store,
+    run: Run,
+    config: DecisionConfig | None = None,
+    *,
+    load: "Callable[[], ScoringModel] | None" = None,
+    scoring: ScoringConfig | None = None,
+) -> Decided:
     """Judges a scored batch and runs the gate; the same inputs and settings give the same decision, found again.
 
-    The decision asked for last is the batch's latest in the ledger, also where an earlier one is returned to.
+    The decision asked for last is the batch's latest in the ledger, also where an earlier one is returned to. `load`:
+    the model that scored the batch, with `scoring`, for the policy that asks it; without, that policy only watches.
     """
     config, loosened = settle(config or DecisionConfig(), store)
     limits = GateLimits(**asdict(config)["limits"])
     with open_ledger(store.ledger) as ledger:
         words = ledger.active_overrides(batch.batch_key)
     overrides_key = overrides_digest(words)
-    key = short_key(
-        scored.scores_sha256, config.to_dict(), overrides_key, [batch.read, batch.rejected, batch.truncated]
-    )
+    asked = None
+    if load is not None and config.policy == "conditional":
+        asked = Asked(samples_of(batch, store), load, scoring or ScoringConfig())
+    told = config.to_dict() | ({} if asked is None else {"reason": True})
+    key = short_key(scored.scores_sha256, told, overrides_key, [batch.read, batch.rejected, batch.truncated])
     folder = store.batch(batch.batch_key) / "decisions" / key
     known = _whole(folder, store)
     if known is not None:
@@ -108,7 +129,11 @@ def decide(batch: Ingested, scored: Scored, store: Store, run: Run, config: Deci
         overrides=[Override(w.sample_id, w.action, w.made_by, w.reason) for w in words if w.action != "unset"],
         history=load_earlier(store, past),
         control_tokens=config.control_tokens,
+        detection=config.detection,
+        swapped=asked,
     )
+    if asked is not None:
+        told["swapped"] = asked.write(folder)
     _write_files(folder, judgement, scores["entropy"].to_numpy())
     counts = count_verdicts(judgement.verdicts)
     trust = judgement.trust if config.policy == "paper" else None
@@ -164,7 +189,7 @@ def decide(batch: Ingested, scored: Scored, store: Store, run: Run, config: Deci
             batch_key=batch.batch_key,
             decision_key=key,
             policy=config.policy,
-            settings=config.to_dict() | {"history": past},
+            settings=told | {"history": past},
             verdicts=verdicts,
             clean=counts.clean,
             flagged=counts.flagged,
@@ -184,8 +209,8 @@ def decide(batch: Ingested, scored: Scored, store: Store, run: Run, config: Deci
             run_id=run.run_id,
             loosened=loosened,
         )
-        if told := ledger.not_covered(gate, decision):
-            decided = replace(decided, remarks=(*decided.remarks, told))
+        if void := ledger.not_covered(gate, decision):
+            decided = replace(decided, remarks=(*decided.remarks, void))
         decided = _record(ledger, decision, gate, decided)
     write_json(folder / "decision.json", asdict(decided))
     return decided

@@ -12,6 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gradsentry_lib import settings
+from gradsentry_lib.detection.config import DetectionConfig
+from gradsentry_lib.detection.reason import Swapped
 from gradsentry_lib.errors import BadInput, GradSentryError
 from gradsentry_lib.files import has_digest
 from gradsentry_lib.filtering.control import QUARANTINE
@@ -30,6 +32,7 @@ from gradsentry_lib.samples.write import write_clean
 from gradsentry_lib.scan.history import load_earlier
 from gradsentry_lib.scan.score import read_scores, read_sketches
 from gradsentry_lib.scan.store import Store
+from gradsentry_lib.scan.swapped import recorded
 
 SHOWN = 5  # lines that a difference names
 
@@ -52,9 +55,21 @@ def judge_again(batch: Batch, scan: Scan, threshold: ThresholdRecord, decision: 
         sketches=lambda: read_sketches(scan.scores.file),
         overrides=words,
         control_tokens=decision.settings.get("control_tokens", QUARANTINE),
+        detection=_detection(decision),
+        swapped=_swapped(decision),
         history=load_earlier(Store(batch.samples.file.parents[2]), decision.settings.get("history", [])),
     )
     return judgement.threshold.tau, judgement.verdicts
+
+
+def _detection(decision: Decision) -> DetectionConfig | None:
+    told = decision.settings.get("detection")
+    return None if told is None else DetectionConfig(**{**told, "marking": tuple(told["marking"])})
+
+
+def _swapped(decision: Decision) -> Swapped | None:
+    sha256 = decision.settings.get("swapped")
+    return None if sha256 is None else recorded(decision.verdicts.file.parent, sha256)
 
 
 def clean_rows(batch: Batch, decision: Decision, output: Output, found: Path | None = None) -> str:

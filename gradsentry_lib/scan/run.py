@@ -98,7 +98,7 @@ def scan(
         batch = ingest(opened, store, run, told, key)
         with lazy_model(identity) as load:
             scored = score_batch(batch, store, run, identity, load, scoring or ScoringConfig(), effort, on_progress)
-        decided = decide(batch, scored, store, run, decision)
+            decided = decide(batch, scored, store, run, decision, load=load, scoring=scoring)
         try:
             published = publish(batch, decided, store, run)
         except GateFailed:

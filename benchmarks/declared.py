@@ -1,0 +1,155 @@
+"""The declared test beside `auto` on the scored cases, both halves: `make bench-detection`.
+
+    python -m benchmarks.declared [--cache FOLDER] [--only NAME ...] [--ask] [--dtype bfloat16]
+
+Scores come from the cache (python -m benchmarks.scored makes them). What the model says to swapped prompts is kept
+there too; with --ask what is missing is asked, without it a trigger that lacks an answer counts as poison.
+"""
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.reasons import Reasons
+from benchmarks.scored import CACHE, Scored, load
+from gradsentry_lib.detection.blocks import detect_all
+from gradsentry_lib.detection.config import DetectionConfig
+from gradsentry_lib.detection.search import Detection
+from gradsentry_lib.errors import GradSentryError
+from gradsentry_lib.filtering.conditional import read_rows
+from gradsentry_lib.filtering.policy import judge
+from gradsentry_lib.filtering.verdict import not_clean
+
+WIDTH = 140
+
+
+@dataclass(frozen=True)
+class Line:
+    """One case: rows, poisoned ones; found and false of the test and of `auto`; the first triggers, as a person reads
+    them; seconds of the test; answers of the model that are missing."""
+
+    name: str
+    half: str
+    rows: int
+    poisoned: int
+    found: int
+    false: int
+    auto_found: int
+    auto_false: int
+    triggers: str
+    seconds: float
+    missing: int
+
+
+def measure(case: Scored, reasons: Reasons, config: DetectionConfig, auto: bool = True) -> Line:
+    samples = lambda: iter([case.samples])  # noqa: E731
+    bad = case.labels
+    rows = read_rows(case.scores, samples, lambda: case.scores["sketch"].to_pylist())
+    begin = time.perf_counter()
+    found = detect_all(rows, config, reasons)
+    seconds = time.perf_counter() - begin
+    old = np.zeros(len(bad), bool)
+    if auto:
+        old = not_clean(judge(case.scores, "auto", samples=samples).verdicts)
+    return Line(
+        case.name,
+        case.half,
+        len(bad),
+        int(bad.sum()),
+        int((found.flagged & bad).sum()),
+        int((found.flagged & ~bad).sum()),
+        int((old & bad).sum()),
+        int((old & ~bad).sum()),
+        named(found),
+        seconds,
+        reasons.missing,
+    )
+
+
+def named(found: Detection) -> str:
+    """The first two triggers of flagged rows, with their reason's share."""
+    said = []
+    for trigger in [t for t in found.triggers if t.poison][:2]:
+        words = " | ".join(" ".join(name).strip("\x02\x03 ") for name in trigger.names[:3])
+        share = "not asked" if trigger.reason is None else f"{trigger.reason:.2f}"
+        said.append(f"{words} ({len(trigger.flagged)} rows, {trigger.statistic}, reason {share})")
+    return "; ".join(said)
+
+
+def table(title: str, lines: Sequence[Line]) -> Table:
+    shown = Table("case", "rows", "poisoned", "found", "false", "auto: found", "false", "named", title=title)
+    for line in lines:
+        counts = (line.rows, line.poisoned, line.found, line.false, line.auto_found, line.auto_false)
+        shown.add_row(line.name, *map(str, counts), line.triggers.encode("unicode_escape").decode())
+    return shown
+
+
+def summary(lines: Sequence[Line]) -> str:
+    """Means over the cases, each case counted once."""
+    bad = [line for line in lines if line.poisoned]
+    new = np.mean([line.found / line.poisoned for line in bad]) if bad else float("nan")
+    old = np.mean([line.auto_found / line.poisoned for line in bad]) if bad else float("nan")
+    clean = [max(line.rows - line.poisoned, 1) for line in lines]
+    false = np.mean([line.false / n for line, n in zip(lines, clean, strict=True)])
+    auto_false = np.mean([line.auto_false / n for line, n in zip(lines, clean, strict=True)])
+    slowest, missing = max(line.seconds for line in lines), sum(line.missing for line in lines)
+    return (
+        f"recall {new:.3f}, false positives {false:.2%}; auto: recall {old:.3f}, false positives {auto_false:.2%}; "
+        f"slowest case {slowest:.0f} s, {missing} answers missing"
+    )
+
+
+def arguments(doc: str | None) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cache", type=Path, default=CACHE, help="folder of scored cases")
+    parser.add_argument("--only", nargs="*", default=[], help="cases whose name holds one of these")
+    parser.add_argument("--ask", action="store_true", help="ask the embedded model what is missing")
+    parser.add_argument("--dtype", default="bfloat16", help="of the model that is asked: the one that scored the cases")
+    return parser
+
+
+def model(options: argparse.Namespace) -> Any:
+    if not options.ask:
+        return None
+    from gradsentry_lib.scoring.embedded import embedded_model
+    from gradsentry_lib.scoring.model import load_model
+
+    return load_model(str(embedded_model()), dtype=options.dtype)
+
+
+def chosen(options: argparse.Namespace) -> list[Scored]:
+    return [c for c in load(options.cache) if not options.only or any(part in c.name for part in options.only)]
+
+
+def main() -> int:
+    options = arguments(__doc__).parse_args()
+    console = Console(width=WIDTH)
+    try:
+        asked = model(options)
+        lines = []
+        for case in chosen(options):
+            lines.append(measure(case, Reasons(case, options.cache, asked), DetectionConfig()))
+            done = lines[-1]
+            said = f"{done.name}: found {done.found} of {done.poisoned}, false {done.false}, {done.seconds:.0f} s"
+            print(f"{said}; auto {done.auto_found}, {done.auto_false}; {done.triggers!r}", file=sys.stderr, flush=True)
+    except GradSentryError as error:
+        Console(stderr=True).print(str(error), style="red", markup=False)
+        return error.exit_code
+    for half in ("tune", "report"):
+        part = [line for line in lines if line.half == half]
+        if part:
+            console.print(table(f"Half: {half}", part))
+            console.print(f"{half}: {summary(part)}", markup=False)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

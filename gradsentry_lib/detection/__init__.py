@@ -1,0 +1,19 @@
+"""The one declared test: is there a part of the prompt that changes the answers' gradients, given all else that the
+prompt says, and does the untouched model see no reason for it?
+
+What goes in: prompts, answers, span sketches and costs of a batch's rows, and their sample ids. What comes out:
+triggers with the rows that they mark, flagged or watched, every one with the figures that decided it. Data flows one
+way:
+
+    features   -> runs of words of the prompts, who carries them           (features.py)
+    similarity -> how alike the answers' gradients are: three kernels      (similarity.py)
+    statistics -> the distance of a feature's carriers, for many at once   (statistics.py)
+    chance     -> how likely a row is to carry it, from the rest           (chance.py)
+    tails      -> honest p-values of small groups                          (tails.py)
+    trigger    -> clauses that each pay for themselves                     (trigger.py)
+    members    -> which carriers behave unlike rows that could have        (members.py)
+    reason     -> what the model says to the same answers under other prompts (reason.py)
+    search     -> all of it, in order                                      (search.py)
+
+Nothing here needs torch. The room reads samples and sketches, and knows nothing of policies, ledger or reports.
+"""

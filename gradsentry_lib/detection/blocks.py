@@ -1,0 +1,72 @@
+"""Batches of any size: blocks of rows, each searched by itself, then every trigger found is looked for everywhere.
+
+Rows are dealt out by the rank of their sample id, so blocks are fair samples and no order of rows moves them. A trigger
+of one block is tested once more on its carriers in the whole batch, against rows of the whole batch, with nothing to
+correct for but the number of triggers. Time is linear in the rows, and memory is one block's similarities. A trigger
+needs its rows in at least one block: some eight of 2,000.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from gradsentry_lib.detection.config import DetectionConfig
+from gradsentry_lib.detection.features import FIRST, LAST, Name, tokenize
+from gradsentry_lib.detection.reason import Swapped
+from gradsentry_lib.detection.search import Detection, Proven, Rows, detect, take
+
+BLOCK = 2_000  # rows
+CARRIERS = 500  # of a trigger, tested together when it is looked for everywhere
+
+
+def detect_all(
+    rows: Rows, config: DetectionConfig | None = None, swapped: Swapped | None = None, block: int = BLOCK
+) -> Detection:
+    """As `detect`, for any number of rows."""
+    config, n = config or DetectionConfig(), len(rows.ids)
+    if n <= block:
+        return detect(rows, config, swapped)
+    order = np.array(sorted(range(n), key=lambda i: (rows.ids[i], i)), np.int64)
+    count = -(-n // block)
+    flagged = np.zeros(n, bool)
+    triggers: list[Proven] = []
+    watched: dict[Name, list[np.ndarray]] = {}
+    features = 0
+    for number in range(count):
+        here = order[number::count]
+        found = detect(take(rows, here), config, swapped)
+        features = max(features, found.features)
+        for trigger in found.triggers:
+            triggers.append(replace(trigger, carriers=here[trigger.carriers], flagged=here[trigger.flagged]))
+        for tag, tagged in found.watched:
+            watched.setdefault(tag, []).append(here[tagged])
+    poison = [trigger for trigger in triggers if trigger.poison]
+    for trigger in poison:
+        flagged[trigger.flagged] = True
+    tokens = [tokenize(prompt) for prompt in rows.prompts] if poison else []
+    names = {trigger.names: trigger for trigger in poison}
+    for name, trigger in names.items():
+        held = np.array([_carries(tokens[i], name) for i in order], bool)
+        carriers, others = order[held], order[~held]
+        others = others[:: max(1, len(others) // (block - CARRIERS))][: block - CARRIERS]
+        for at in range(0, len(carriers), CARRIERS):
+            here = np.concatenate([carriers[at : at + CARRIERS], others])
+            again = detect(take(rows, here), config, swapped, given=(name,), of=len(names))
+            for found_again in again.triggers:
+                if found_again.poison:
+                    flagged[here[found_again.flagged]] = True
+        mine = np.unique(np.concatenate([trigger.flagged, carriers[flagged[carriers]]]))
+        triggers[triggers.index(trigger)] = replace(trigger, carriers=np.sort(carriers), flagged=mine)
+    every = tuple((tag, np.sort(np.concatenate(parts))) for tag, parts in watched.items())
+    return Detection(flagged, tuple(triggers), features, every)
+
+
+def _carries(tokens: Sequence[str], names: Sequence[Name]) -> bool:
+    placed = [FIRST, *tokens, LAST]
+    return any(name[0] in placed and _stands(placed, name) for name in names)
+
+
+def _stands(tokens: Sequence[str], name: Name) -> bool:
+    width = len(name)
+    return any(tuple(tokens[i : i + width]) == name for i in range(len(tokens) - width + 1))

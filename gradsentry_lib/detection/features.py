@@ -1,0 +1,136 @@
+"""What prompts are made of: runs of one to three words, and the first and last word as such.
+
+Every feature is a number, every prompt a sorted array of numbers: prompts stay data, whatever they hold. Features are
+numbered by their sorted text, so that neither the order of rows nor the process decides anything.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from scipy import sparse
+
+# Words; signs that are not white space one by one (invisible ones too); scripts without spaces sign by sign.
+TOKEN = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]|\w+|[^\w\s]")
+LONGEST = 3  # words a run
+FIRST, LAST = "\x02", "\x03"  # stand before a prompt's first and after its last word
+Name = tuple[str, ...]
+
+
+def tokenize(text: str) -> list[str]:
+    return TOKEN.findall(text.lower())
+
+
+def words(name: Name) -> Name:
+    """A feature's words, without the marks of place."""
+    return tuple(word for word in name if word not in (FIRST, LAST))
+
+
+@dataclass(frozen=True)
+class Features:
+    """Features of N prompts. `matrix`: (N, F) 0/1 by column; `names[f]`: the words of feature f; `tokens[i]`: all words
+    of prompt i; `question`: (N,) the same number for prompts that ask the same."""
+
+    matrix: "sparse.csc_matrix"
+    names: list[Name]
+    tokens: list[list[str]]
+
+    def carriers(self, feature: int) -> np.ndarray:
+        """Rows that carry the feature, in order."""
+        return self.matrix.indices[self.matrix.indptr[feature] : self.matrix.indptr[feature + 1]]
+
+    @property
+    def sizes(self) -> np.ndarray:
+        """(F,) rows that carry each feature."""
+        return np.diff(self.matrix.indptr)
+
+
+def read_features(prompts: Sequence[str], least: int = 3, most: float = 0.5) -> Features:
+    """Features of at least `least` prompts and at most a share `most` of them. Of features with the same carriers the
+    longest is kept (a sentence rather than each of its words)."""
+    from scipy import sparse
+
+    tokens = [tokenize(prompt) for prompt in prompts]
+    hashes = [_hashes(row) for row in tokens]
+    values, counts = np.unique(np.concatenate(hashes or [np.empty(0, np.int64)]), return_counts=True)
+    shared = values[(counts >= least) & (counts <= most * len(prompts))]
+    shared_set = set(shared.tolist())
+    held = [sorted(gram for gram in _grams(row) if hash(gram) in shared_set) for row in tokens]
+    count = Counter(chain.from_iterable(held))
+    names = sorted(name for name, rows in count.items() if least <= rows <= most * len(prompts))
+    ids = {name: i for i, name in enumerate(names)}
+    columns = [np.array([ids[gram] for gram in row if gram in ids], np.int64) for row in held]
+    rows = np.repeat(np.arange(len(prompts)), [len(c) for c in columns])
+    flat = np.concatenate(columns) if columns else np.empty(0, np.int64)
+    matrix = sparse.csc_matrix((np.ones(len(flat), np.float32), (rows, flat)), shape=(len(prompts), len(names)))
+    matrix.sort_indices()
+    kept = _longest(matrix, names)
+    return Features(matrix[:, kept], [names[i] for i in kept], tokens)
+
+
+def questions(tokens: Sequence[Sequence[str]], copy: float) -> np.ndarray:
+    """(N,) the same number for prompts that ask the same: the same words, or a Jaccard index of at least `copy` between
+    what they ask (words of fewer than half of the prompts, three at least)."""
+    from scipy import sparse
+    from scipy.sparse.csgraph import connected_components
+
+    same: dict[tuple[str, ...], int] = {}
+    group = np.array([same.setdefault(tuple(row), len(same)) for row in tokens], np.int64)
+    count = Counter(word for row in tokens for word in set(row))
+    ids = {word: i for i, word in enumerate(sorted(w for w, c in count.items() if 1 < c <= 0.5 * len(tokens)))}
+    held = [sorted({ids[w] for w in row if w in ids}) for row in tokens]
+    # words of one prompt alone make it another question too: they count in the union
+    size = np.array([sum(count[w] <= 0.5 * len(tokens) for w in set(row)) for row in tokens], float)
+    rows = np.repeat(np.arange(len(held)), [len(h) for h in held])
+    flat = np.array([w for h in held for w in h], np.int64)
+    m = sparse.csr_matrix((np.ones(len(flat), np.float32), (rows, flat)), shape=(len(tokens), max(len(ids), 1)))
+    both = (m @ m.T).tocoo()
+    near = both.data / np.maximum(size[both.row] + size[both.col] - both.data, 1) >= copy
+    near &= np.minimum(size[both.row], size[both.col]) >= 3
+    first = {int(g): i for i, g in reversed(list(enumerate(group)))}
+    links = (
+        np.concatenate([both.row[near], np.arange(len(group))]),
+        np.concatenate([both.col[near], [first[int(g)] for g in group]]),
+    )
+    graph = sparse.coo_matrix((np.ones(len(links[0])), links), shape=(len(tokens), len(tokens)))
+    return connected_components(graph, directed=False)[1].astype(np.int64)
+
+
+def without(tokens: Sequence[str], phrases: Sequence[Name]) -> list[str]:
+    """The words of a prompt with every phrase taken out, the first phrases first."""
+    left = list(tokens)
+    for phrase in phrases:
+        width, i = len(phrase), 0
+        while width and i <= len(left) - width:
+            if tuple(left[i : i + width]) == phrase:
+                del left[i : i + width]
+            else:
+                i += 1
+    return left
+
+
+def _grams(tokens: Sequence[str]) -> set[Name]:
+    placed = [FIRST, *tokens, LAST]
+    found = {tuple(placed[i : i + n]) for n in range(1, LONGEST + 1) for i in range(len(placed) - n + 1)}
+    return found - {(FIRST,), (LAST,)}
+
+
+def _hashes(tokens: Sequence[str]) -> np.ndarray:
+    """Only to count in little memory: most runs stand in one prompt alone."""
+    return np.fromiter(set(map(hash, _grams(tokens))), np.int64)
+
+
+def _longest(matrix: "sparse.csc_matrix", names: Sequence[Name]) -> np.ndarray:
+    best: dict[bytes, int] = {}
+    for f in range(matrix.shape[1]):
+        key = matrix.indices[matrix.indptr[f] : matrix.indptr[f + 1]].tobytes()
+        other = best.get(key)
+        if other is None or (len(words(names[f])), -len(names[f])) > (len(words(names[other])), -len(names[other])):
+            best[key] = f
+    return np.sort(np.fromiter(best.values(), np.int64, len(best)))

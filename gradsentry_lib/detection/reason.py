@@ -1,0 +1,95 @@
+"""Clause 3: does the untouched model see a reason, in the prompt, for what the carriers' answers share?
+
+Looked at are the windows of a carrier that are most alike with windows of other carriers. The model is shown a few
+other rows of the batch first, none of which carries the trigger, so that it knows what is done here: a small model
+can't write SQL over a schema that it never saw. Then it scores the answer under its own prompt, and under the prompt
+of another row without the trigger. Where the prompt gives a reason (copying, a class's name, a language), the shared
+windows, or one of them, are dearer under the other prompt; a payload costs the same. The measure is the share of that
+cost which the own prompt saves.
+
+The model is asked through `Swapped`, by sample ids, so that what it said can be kept, and a verdict derived again
+without it.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+from gradsentry_lib.windows import unpack
+
+ASKED = 12  # rows of a trigger that the model scores again
+SHARED = 0.8  # of a row's largest link to another carrier: windows that are part of what is shared
+SHORT = 500  # characters of a row that may be shown as an example, so that the model's context is enough
+NOTHING = 0.3  # of a plain token: a window that costs less under the other prompt has little left to explain
+
+Question = tuple[str, str, tuple[str, ...]]  # sample ids: the answer's, the prompt's, those of the rows shown first
+# for each question: mean surprise of every window that is kept, by the window's first token
+Swapped = Callable[[Sequence[Question]], Sequence[Mapping[int, float]]]
+
+
+def ask(
+    flagged: np.ndarray, others: np.ndarray, question: np.ndarray, size: np.ndarray, examples: int
+) -> list[tuple[int, int, tuple[int, ...]]]:
+    """(row, other row, rows shown) for at most ASKED of the flagged rows.
+
+    The other row is the next of `others` that asks something else; the rows shown are the next short ones after it.
+    Rows are in the order of their sample ids, so this is as good as a draw, and the same for any order of rows.
+    size: (N,) characters of prompt and answer.
+    """
+    found = []
+    for row in flagged[:ASKED]:
+        after = np.concatenate([others[others > row], others[others < row]])
+        after = after[question[after] != question[row]]
+        if len(after):
+            shown = after[1:][size[after[1:]] < SHORT][:examples]
+            found.append((int(row), int(after[0]), tuple(shown.tolist())))
+    return found
+
+
+def shared_windows(vectors: np.ndarray, owner: np.ndarray, flagged: np.ndarray) -> dict[int, np.ndarray]:
+    """For each flagged row the positions of its windows that are most alike with windows of the others.
+
+    vectors: (W, 128), owner: (W,), from similarity.windows.
+    """
+    among = np.flatnonzero(np.isin(owner, flagged))
+    found = {}
+    for row in flagged:
+        own = np.flatnonzero(owner == row)
+        theirs = among[owner[among] != row]
+        if len(own) and len(theirs):
+            link = (vectors[own] @ vectors[theirs].T).max(1)
+            if link.max() > 0:
+                found[int(row)] = own[link >= SHARED * link.max()]
+    return found
+
+
+def explained(
+    rows: Sequence[int],
+    shared: Mapping[int, np.ndarray],
+    start: np.ndarray,
+    own: Sequence[Mapping[int, float]],
+    others: Sequence[Mapping[int, float]],
+    consistent: float,
+) -> float | None:
+    """The share of what a shared window costs under another prompt that the own prompt saves: the largest of a row's
+    windows (where a table is named, what follows it is known), the median over rows. A reason is one for most rows:
+    where fewer than `consistent` of them save anything, it is what the row at that place saves, nothing or less.
+
+    rows: R row numbers; start: (W,) first tokens of all windows; own, others: for each of the rows, the surprise of its
+    windows under either prompt. None where nothing could be compared.
+    """
+    values = []
+    for row, mine, theirs in zip(rows, own, others, strict=True):
+        both = [k for w in shared.get(row, ()) if (k := int(start[w])) in mine and k in theirs]
+        if both:
+            values.append(max((theirs[k] - mine[k]) / max(theirs[k], NOTHING) for k in both))
+    if not values:
+        return None
+    least = float(np.quantile(values, 1 - consistent))
+    return float(np.median(values)) if least > 0 else least
+
+
+def surprises(sketch: bytes) -> dict[int, float]:
+    """A sketch's windows as `Swapped` tells them: first token -> surprise."""
+    records, _, _ = unpack([sketch])
+    return {int(record["start"]): float(record["surprise"]) for record in records}

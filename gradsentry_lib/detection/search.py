@@ -1,0 +1,299 @@
+"""The test, in order: first look at every feature, second look at the few that stand out, rows, reason.
+
+Rows are put in the order of their sample ids and exact duplicates are folded before anything is drawn, so neither the
+order of the rows nor their number of copies moves a verdict. A proven trigger's rows are taken out before the next
+one is looked at: honest rows that share a word with poison don't look like poison once it is gone.
+
+Cost for N rows, F features and C candidates: similarity (W x W, W windows), N numbers for each carrier of each feature
+in the first look, and for each candidate a few regressions and some thousand draws.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+import numpy as np
+
+from gradsentry_lib.detection.chance import Chance, chances, draw
+from gradsentry_lib.detection.config import DetectionConfig
+from gradsentry_lib.detection.features import Features, Name, questions, read_features
+from gradsentry_lib.detection.members import members
+from gradsentry_lib.detection.reason import Swapped, ask, explained, shared_windows
+from gradsentry_lib.detection.similarity import Windows, cost_given_length, kernels, windows
+from gradsentry_lib.detection.statistics import STATISTICS, Kernels, first_look, nearness, value
+from gradsentry_lib.detection.tags import tags
+from gradsentry_lib.detection.tails import log10_floor, log10_tail
+from gradsentry_lib.detection.trigger import grow, join, marked, phrases
+
+LEAST = 3  # rows a group: fewer can't prove anything, whatever they say (tails.py)
+DRAWS, MORE = 1000, 4000  # for a candidate; for one that the first of them don't dismiss
+ALIKE = 0.8  # Jaccard index of two features' carriers from which only the better one is looked at
+
+
+@dataclass(frozen=True)
+class Rows:
+    """N scored rows. `ids` are sample ids; `nll` (N,) nats a token; `tokens` (N,) supervised tokens."""
+
+    ids: Sequence[str]
+    prompts: Sequence[str]
+    answers: Sequence[str]
+    sketches: Sequence[bytes | None]
+    nll: np.ndarray
+    tokens: np.ndarray
+
+
+@dataclass(frozen=True)
+class Proven:
+    """A trigger of which clauses 1 and 2 are proven. `carriers`, `flagged`: row
+    numbers, in order; `log10_p` is corrected for everything that was looked at; `auc`: how well the rest of the prompt
+    tells the carriers; `reason`: what clause 3 measured, None where it was not asked or nothing could be compared."""
+
+    names: tuple[Name, ...]
+    statistic: str
+    log10_p: float
+    first_log10_p: float
+    auc: float
+    marking: float
+    carriers: np.ndarray
+    flagged: np.ndarray
+    reason: float | None = None
+    poison: bool = True
+
+
+@dataclass(frozen=True)
+class Detection:
+    """`flagged`: (N,) bool. `triggers`: in the order in which they were proven. `features`: how many are corrected for.
+    `watched`: tags and the rows that carry them (tags.py)."""
+
+    flagged: np.ndarray
+    triggers: tuple[Proven, ...] = ()
+    features: int = 0
+    watched: tuple[tuple[Name, np.ndarray], ...] = ()
+
+
+def detect(
+    rows: Rows,
+    config: DetectionConfig | None = None,
+    swapped: Swapped | None = None,
+    *,
+    given: Sequence[tuple[Name, ...]] = (),
+    of: int = 1,
+) -> Detection:
+    """Judges a block of rows. Without `swapped` clause 3 is not asked, and every proven trigger counts as poison.
+
+    `given`: triggers found elsewhere, `of` so many; then only these are tested, and only for these is corrected.
+    """
+    config = config or DetectionConfig()
+    order, copies = _order(rows)
+    found = _search(take(rows, order), config, swapped, given, of)
+    flagged = np.zeros(len(rows.ids), bool)
+    flagged[order] = found.flagged
+    flagged = flagged[copies]
+    triggers = tuple(replace(t, carriers=order[t.carriers], flagged=order[t.flagged]) for t in found.triggers)
+    watched = tuple((name, order[carriers]) for name, carriers in found.watched)
+    return Detection(flagged, triggers, found.features, watched)
+
+
+def _search(
+    rows: Rows,
+    config: DetectionConfig,
+    swapped: Swapped | None,
+    given: Sequence[tuple[Name, ...]],
+    of: int,
+) -> Detection:
+    n = len(rows.ids)
+    if n < 2 * LEAST:
+        return Detection(np.zeros(n, bool))
+    features = read_features(rows.prompts, LEAST, config.majority)
+    question = questions(features.tokens, config.copy)
+    cost = cost_given_length(np.asarray(rows.nll, float), np.asarray(rows.tokens))
+    spans = windows(rows.sketches, config.surprise)
+    similar = kernels(spans, cost, question)
+    rng = np.random.default_rng(0)
+    counted, asked = of, [(0.0, _numbers(features, names)) for names in given]
+    if not given:
+        looked = first_look(similar, features, config.nearest, rng)
+        least = log10_least(n, features.sizes)
+        looked = {name: np.maximum(values, least) for name, values in looked.items()}  # what so few rows can show
+        provable = least + np.log10(max(len(features.names), 1)) <= np.log10(config.level)
+        counted = int(provable.sum())
+        asked = _asked(looked, features, similar, counted, config)
+    alive = np.ones(n, bool)
+    look = partial(_second_look, features, similar, question, counted, config, rng)
+    triggers: list[Proven] = []
+    for first, tried in asked:
+        best = _best(look, first, tried, alive)
+        if best is None or len(best.flagged) < LEAST:
+            continue
+        if any(not t.poison and _alike(best.flagged, t.flagged) for t in triggers):
+            continue  # a reason was seen for these rows already
+        if swapped is not None:
+            others = np.setdiff1d(np.flatnonzero(alive), best.carriers)
+            measured = _reason(rows, spans, best.flagged, others, question, config, swapped)
+            best = replace(best, reason=measured, poison=measured is None or measured < config.reason)
+        triggers.append(best)
+        if best.poison:
+            alive[best.flagged] = False
+    known = np.zeros(n, bool)
+    for trigger in triggers:
+        known[trigger.carriers] = True
+    watched = () if given else tuple(tags(features.tokens, known, config))
+    return Detection(~alive, tuple(triggers), counted, watched)
+
+
+def log10_least(n: int, sizes: np.ndarray) -> np.ndarray:
+    """(F,) the least p-value that a feature of each size can reach among n rows: 1 / C(n, size). Features that can't
+    reach the level are not counted in the correction (Tarone 1990)."""
+    from scipy.special import gammaln
+
+    return -(gammaln(n + 1) - gammaln(sizes + 1) - gammaln(n - sizes + 1)) / np.log(10)
+
+
+def _candidates(looked: Mapping[str, np.ndarray], features: Features, tried: int) -> list[tuple[float, str, int]]:
+    """(log10 p, statistic, feature) of what the first look can't dismiss, at most `tried` a statistic, the best first;
+    of features with nearly the same carriers the best."""
+    price = np.log10(max(len(features.names), 1))
+    found = []
+    for name in STATISTICS:
+        taken: list[np.ndarray] = []
+        for f in np.argsort(looked[name], kind="stable"):
+            if looked[name][f] + price > 0 or len(taken) >= tried:
+                break
+            carriers = features.carriers(int(f))
+            if any(_alike(carriers, t) for t in taken):
+                continue
+            taken.append(carriers)
+            found.append((float(looked[name][f]), name, int(f)))
+    return sorted(found)
+
+
+def _best(
+    look: Callable[[tuple[int, ...], float, np.ndarray], Proven | None],
+    first: float,
+    tried: Sequence[tuple[int, ...]],
+    alive: np.ndarray,
+) -> Proven | None:
+    """Of a feature alone and grown, the proven trigger that marks most rows."""
+    best: Proven | None = None
+    for clauses in tried:
+        new = look(clauses, first, alive)
+        if new is not None and (best is None or len(new.flagged) > len(best.flagged)):
+            best = new
+    return best
+
+
+def _asked(
+    looked: Mapping[str, np.ndarray], features: Features, similar: Kernels, counted: int, config: DetectionConfig
+) -> list[tuple[float, list[tuple[int, ...]]]]:
+    """The candidates of the first look, each as (its log10 p, the feature alone and grown by clauses)."""
+    n, done, asked = len(similar["mean"]), set(), []
+    candidates = _candidates(looked, features, config.tried)
+    for first, statistic, f in candidates:
+        carriers = features.carriers(f)
+        near = nearness(statistic, similar, carriers, np.full(n, len(carriers) / n), config.nearest)
+        others = [g for _, name, g in candidates if name == statistic]
+        grown = (grow(features, near, f, counted), join(features, near, f, others, counted))
+        tried = [(f,), *(tuple(sorted(clauses)) for clauses in grown)]
+        new = [clauses for clauses in dict.fromkeys(tried) if clauses not in done]
+        done.update(new)
+        if new:
+            asked.append((first, new))
+    return asked
+
+
+def _alike(one: np.ndarray, other: np.ndarray) -> bool:
+    return len(np.intersect1d(one, other)) > ALIKE * len(np.union1d(one, other))
+
+
+def _numbers(features: Features, names: Sequence[Name]) -> list[tuple[int, ...]]:
+    """A trigger that is known by name, in this block's numbers; none where no clause is here."""
+    ids = {name: f for f, name in enumerate(features.names)}
+    here = tuple(sorted(ids[name] for name in names if name in ids))
+    return [here] if here else []
+
+
+def _second_look(
+    features: Features,
+    similar: Kernels,
+    question: np.ndarray,
+    counted: int,
+    config: DetectionConfig,
+    rng: np.random.Generator,
+    clauses: tuple[int, ...],
+    first: float,
+    alive: np.ndarray,
+) -> Proven | None:
+    """The trigger against rows that could as well have carried it; None where it is not proven."""
+    rows = np.flatnonzero(alive)
+    place = np.cumsum(alive) - 1
+    whole = marked(features, clauses)
+    carriers = place[whole[alive[whole]]]
+    n = len(rows)
+    if not LEAST <= len(carriers) <= config.majority * n:
+        return None
+    if not alive.all():
+        similar = {name: kernel[np.ix_(rows, rows)] for name, kernel in similar.items()}
+    tokens = [features.tokens[i] for i in rows]
+    price = np.log10(len(STATISTICS) * len(config.marking)) + len(clauses) * np.log10(max(counted, 1))
+    bar = np.log10(config.level)
+    best: tuple[float, str, Chance, np.ndarray] | None = None
+    for chance in chances(tokens, carriers, phrases(features, clauses, len(carriers)), config):
+        floor = log10_floor(chance.p, carriers, question[rows]) + price
+        if floor > bar:
+            continue
+        p = chance.p
+        for count in (DRAWS, MORE):
+            sets = draw(p, len(carriers), rng, count)
+            drawn = np.bincount(sets.ravel(), minlength=n) / count
+            said = {}
+            for name in STATISTICS:
+                t = value(name, similar, carriers[None], drawn, config.nearest)
+                null = value(name, similar, sets, drawn, config.nearest)
+                said[name] = max(float(log10_tail(t, null)[0]) + price, floor)
+            name = min(said, key=lambda key: said[key])
+            if said[name] > 0:
+                break
+        if best is None or said[name] < best[0]:
+            best = (said[name], name, chance, drawn)
+    if best is None or best[0] > bar:
+        return None
+    log10_p, name, chance, drawn = best
+    near = nearness(name, similar, carriers, drawn, config.nearest)
+    flagged = members(near, carriers, drawn, config.rows)
+    names = tuple(features.names[f] for f in clauses)
+    return Proven(names, name, log10_p, first, chance.auc, chance.marking, rows[carriers], rows[flagged])
+
+
+def _reason(
+    rows: Rows,
+    spans: Windows,
+    flagged: np.ndarray,
+    others: np.ndarray,
+    question: np.ndarray,
+    config: DetectionConfig,
+    swapped: Swapped,
+) -> float | None:
+    size = np.array([len(p) + len(a) for p, a in zip(rows.prompts, rows.answers, strict=True)])
+    asked = ask(flagged, others, question, size, config.examples)
+    shown = [tuple(rows.ids[k] for k in ks) for _, _, ks in asked]
+    own = [(rows.ids[i], rows.ids[i], ids) for (i, _, _), ids in zip(asked, shown, strict=True)]
+    other = [(rows.ids[i], rows.ids[j], ids) for (i, j, _), ids in zip(asked, shown, strict=True)]
+    said = swapped([*own, *other])
+    shared = shared_windows(spans.vectors, spans.owner, flagged)
+    numbers = [i for i, _, _ in asked]
+    return explained(numbers, shared, spans.start, said[: len(own)], said[len(own) :], config.consistent)
+
+
+def _order(rows: Rows) -> tuple[np.ndarray, np.ndarray]:
+    """The rows by sample id, each once; and for every row the first of its copies."""
+    seen: dict[str, int] = {}
+    copies = np.array([seen.setdefault(name, i) for i, name in enumerate(rows.ids)], np.int64)
+    return np.array([seen[name] for name in sorted(seen)], np.int64), copies
+
+
+def take(rows: Rows, order: np.ndarray) -> Rows:
+    """The rows at these places, in this order."""
+    texts = (rows.ids, rows.prompts, rows.answers)
+    ids, prompts, answers = ([part[i] for i in order] for part in texts)
+    sketches = [rows.sketches[i] for i in order]
+    return Rows(ids, prompts, answers, sketches, np.asarray(rows.nll)[order], np.asarray(rows.tokens)[order])

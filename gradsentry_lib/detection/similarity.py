@@ -1,0 +1,107 @@
+"""How alike the gradients of two rows' answers are: three kernels, (N, N) each.
+
+    span  the largest link of two surprising windows: a payload, wherever it stands
+    mean  the cosine of the answers' mean windows: a refusal, a label, a tone
+    cost  the product of the answers' costs against answers as long: what is said is not what the model would say
+
+Cost: W x W x 128 multiplications for W windows, in blocks; N x N numbers are kept. Values are rounded to 1/1024, so
+that the order in which a machine adds decides nothing.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from gradsentry_lib.windows import CODES, unpack, unpack_codes
+
+LEAST = 0.2  # of the full weight: windows below it can't make a link that matters
+BLOCK = 1024  # windows compared with all others at a time
+GRAIN = 1024
+
+
+@dataclass(frozen=True)
+class Windows:
+    """W windows that carry weight, in order. `vectors`: (W, 128) float32 of the length sqrt(weight)."""
+
+    vectors: np.ndarray
+    owner: np.ndarray  # (W,) row
+    start: np.ndarray  # (W,) first token
+    surprise: np.ndarray  # (W,) against plain text
+
+
+def kernels(found: Windows, cost: np.ndarray, question: np.ndarray) -> Mapping[str, np.ndarray]:
+    """The three kernels of N rows, zero between rows that ask the same (question: (N,)), a row and itself too.
+
+    cost: (N,) from `cost_given_length`.
+    """
+    vectors, owner, n = found.vectors, found.owner, len(cost)
+    same = question[:, None] == question[None]
+    made = {"span": _links(vectors, owner, n), "mean": _means(vectors, owner, n), "cost": np.outer(cost, cost)}
+    for name, kernel in made.items():
+        kernel = np.round(kernel * GRAIN) / GRAIN
+        kernel[same] = 0
+        made[name] = kernel.astype(np.float32)
+    return made
+
+
+def windows(sketches: Sequence[bytes | None], surprise: float) -> Windows:
+    """The windows of N rows, centred over them. surprise: where a window counts in full."""
+    records, owner, _ = unpack(sketches)
+    weight = np.minimum(records["surprise"].astype(np.float32) / surprise, 1)
+    kept = weight > LEAST
+    records, owner, weight = records[kept], owner[kept], weight[kept]
+    vectors = _unit(unpack_codes(records["codes"]).astype(np.float32))
+    if len(vectors):
+        vectors = _unit(vectors - vectors.mean(0, dtype=np.float64).astype(np.float32)) * np.sqrt(weight)[:, None]
+    return Windows(vectors.astype(np.float32), owner, records["start"].astype(int), records["surprise"].astype(float))
+
+
+def cost_given_length(nll: np.ndarray, tokens: np.ndarray) -> np.ndarray:
+    """(N,) each answer's mean cost among the answers nearest in length, as a normal score.
+
+    nll: (N,) nats a token, NaN where unscored (0 there); tokens: (N,) supervised tokens.
+    """
+    from scipy.stats import norm, rankdata
+
+    score = np.zeros(len(nll))
+    known = np.flatnonzero(np.isfinite(nll))
+    order = known[np.lexsort((nll[known], tokens[known]))]
+    half = max(15, len(order) // 12)  # answers on either side
+    place = np.empty(len(order))
+    for k, i in enumerate(order):
+        near = nll[order[max(0, k - half) : k + half + 1]]
+        place[k] = (near < nll[i]).mean() + 0.5 * (near == nll[i]).mean()
+    if len(order):
+        score[order] = norm.ppf((rankdata(place) - 0.5) / len(order))
+    return score
+
+
+def _links(vectors: np.ndarray, owner: np.ndarray, n: int) -> np.ndarray:
+    links = np.zeros((n, n), np.float32)
+    if not len(owner):
+        return links
+    present, first = np.unique(owner, return_index=True)
+    for at in range(0, len(owner), BLOCK):  # rows from the block's first on: the rest is known by symmetry
+        begin = np.searchsorted(present, owner[at])
+        columns = vectors[first[begin] :]
+        best = np.maximum.reduceat(vectors[at : at + BLOCK] @ columns.T, first[begin:] - first[begin], axis=1)
+        mine, start = np.unique(owner[at : at + BLOCK], return_index=True)
+        best = np.maximum.reduceat(best, start, axis=0)
+        there = (mine[:, None], present[None, begin:])
+        links[there] = np.maximum(links[there], best)
+    return np.maximum(links, links.T)
+
+
+def _means(vectors: np.ndarray, owner: np.ndarray, n: int) -> np.ndarray:
+    mean = np.zeros((n, CODES))
+    np.add.at(mean, owner, vectors)
+    there = np.isin(np.arange(n), owner)
+    if there.any():
+        mean[there] -= mean[there].mean(0)
+    mean = _unit(mean)
+    return mean @ mean.T
+
+
+def _unit(vectors: np.ndarray) -> np.ndarray:
+    return vectors / (np.sqrt(np.einsum("wd,wd->w", vectors, vectors))[:, None] + 1e-6)

@@ -1,0 +1,60 @@
+"""Honest p-values where there are few rows or few draws.
+
+Where enough draws are at least as extreme, they are counted. Beyond, a gamma distribution with the draws' mean, spread
+and skewness carries the tail. Two things it may never say: less than the draws have shown, and less than the carriers'
+own chance to be drawn. The second is exact: the observed set is one of those that are at least as extreme as itself. So
+three rows of 150 can't prove more than one in C(150, 3), however alike their answers are.
+"""
+
+import numpy as np
+
+ENOUGH = 20  # draws at least as extreme, from which on counting them is exact enough
+SKEWED = 0.05  # below this skewness a normal tail does
+
+
+def log10_tail(values: np.ndarray, null: np.ndarray) -> np.ndarray:
+    """(V,) log10 of the chance of at least each value, under draws `null`: (B,)."""
+    from scipy.stats import gamma, norm
+
+    values, null = np.atleast_1d(np.asarray(values, float)), np.sort(np.asarray(null, float))
+    mean, spread = null.mean(), null.std() + 1e-12
+    skew = float(((null - mean) ** 3).mean() / spread**3)
+    if skew < SKEWED:
+        fitted = norm.logsf((values - mean) / spread)
+    else:
+        shape, scale = 4 / skew**2, spread * skew / 2
+        fitted = gamma.logsf(values - (mean - shape * scale), shape, scale=scale)
+    above = len(null) - np.searchsorted(null, values, side="left")
+    counted = np.log((above + 1) / (len(null) + 1))
+    beyond = np.where(above > 0, np.maximum(fitted, counted), fitted)
+    return np.where(above >= ENOUGH, counted, beyond) / np.log(10)
+
+
+def log10_floor(chance: np.ndarray, carriers: np.ndarray, question: np.ndarray) -> float:
+    """log10 of the chance to draw just these carriers, rows of one question counted once.
+
+    chance: (N,) each row's chance to carry the feature. Sets of one size, drawn with a probability proportional to
+    the product of the odds: the chance of the set is a product over all rows, divided by the chance of its size,
+    which is normal enough around its mean.
+    """
+    _, first = np.unique(question[carriers], return_index=True)
+    drawn = carriers[first]
+    p = scaled(chance, len(drawn))
+    out = np.ones(len(p), bool)
+    out[drawn] = False
+    alone = np.log(p[drawn]).sum() + np.log1p(-p[out]).sum()
+    size = -0.5 * np.log(2 * np.pi * max((p * (1 - p)).sum(), 1 / (2 * np.pi)))
+    return float(min(alone - size, 0) / np.log(10))
+
+
+def scaled(chance: np.ndarray, count: int) -> np.ndarray:
+    """(N,) chances of the same odds, up to one factor, that add up to `count`."""
+    odds = np.log(np.clip(chance, 1e-6, 1 - 1e-6)) - np.log1p(-np.clip(chance, 1e-6, 1 - 1e-6))
+    low, high = -40.0, 40.0
+    for _ in range(60):
+        middle = (low + high) / 2
+        if (1 / (1 + np.exp(-(odds + middle)))).sum() < count:
+            low = middle
+        else:
+            high = middle
+    return np.clip(1 / (1 + np.exp(-(odds + low))), 1e-9, 1 - 1e-9)

@@ -1,0 +1,126 @@
+"""A trigger has often several clauses: four rare tokens of which a row has some, three phrases for one refusal.
+
+One clause alone is predicted by the others and would vanish beside them. So a feature grows, from the rows whose
+answers are near its carriers', by features that each pay for themselves: description length, log10 F for the choice of
+one among F. The union is then tested as one, with every clause counted.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from gradsentry_lib.detection.features import Features, Name, words
+
+MOST = 6  # clauses
+LOOKED_AT = 12  # features that may be the next clause
+GROUP = 0.01  # false discovery rate of the rows near the carriers
+LONGEST = 40  # words of a sentence that is taken out whole
+ALIKE = 0.8  # share of the carriers that must go on with the same word for it to be part of the sentence
+WIDE = 1.5  # a word of the trigger is taken out alone too unless its rows are this many times the carriers
+
+
+def grow(features: Features, near: np.ndarray, first: int, counted: int) -> tuple[int, ...]:
+    """The features that together mark the rows near the carriers of `first`, itself first. near: (N,)."""
+    from scipy.stats import false_discovery_control, hypergeom, norm
+
+    n, price = len(near), np.log10(max(counted, 2))
+    middle = np.median(near)
+    spread = 1.4826 * np.median(np.abs(near - middle)) + 1e-3
+    group = false_discovery_control(norm.sf((near - middle) / spread)) <= GROUP
+    chosen, union = [first], np.zeros(n, bool)
+    union[features.carriers(first)] = True
+    if group.sum() < 3 or group.sum() > n / 2:
+        return (first,)
+
+    def chance(rows: np.ndarray) -> float:
+        return float(hypergeom.logsf((rows & group).sum() - 1, n, group.sum(), rows.sum()) / np.log(10))
+
+    best = chance(union)
+    while (group & ~union).any() and len(chosen) < MOST:
+        gain = np.asarray(features.matrix.T @ (group & ~union).astype(np.float32)).ravel()
+        order = np.argsort(-gain * gain / features.sizes, kind="stable")[:LOOKED_AT]
+        options = []
+        for f in order:
+            wider = union.copy()
+            wider[features.carriers(f)] = True
+            options.append((chance(wider) + price, int(f), wider))
+        value, f, wider = min(options, key=lambda option: option[:2])
+        if value >= best:
+            break
+        best, union = value - price, wider
+        chosen.append(f)
+    return tuple(chosen)
+
+
+def marked(features: Features, clauses: tuple[int, ...]) -> np.ndarray:
+    """Rows that carry one of the clauses, in order."""
+    return np.unique(np.concatenate([features.carriers(f) for f in clauses]))
+
+
+def join(features: Features, near: np.ndarray, first: int, candidates: Sequence[int], counted: int) -> tuple[int, ...]:
+    """`first` with those candidates of the first look whose own rows are as near to its carriers as chance can't be:
+    rare words of four or five rows each, none of which could prove itself. near: (N,)."""
+    chosen, union = [first], np.zeros(len(near), bool)
+    union[features.carriers(first)] = True
+    bar = np.sqrt(2 * np.log(max(counted, 2)))  # what the largest of so many normal deviations comes to
+    for f in candidates:
+        new = features.carriers(f)
+        new = new[~union[new]]
+        if f == first or len(new) < 2 or len(chosen) >= MOST:
+            continue
+        if (near[new].mean() - near.mean()) / (near.std() / np.sqrt(len(new)) + 1e-9) > bar:
+            chosen.append(int(f))
+            union[new] = True
+    return tuple(chosen)
+
+
+def phrases(features: Features, clauses: tuple[int, ...], count: int) -> list[Name]:
+    """What is taken out of the prompts for the trigger to be gone, the longest first: its runs of words, as far as most
+    carriers share them (the whole sentence), and words that are hardly in other prompts."""
+    holders: dict[str, int] = {}
+    for row in features.tokens:
+        for word in set(row):
+            holders[word] = holders.get(word, 0) + 1
+    out: set[Name] = set()
+    for f in clauses:
+        own = words(features.names[f])
+        whole = _whole([features.tokens[i] for i in features.carriers(f)], own)
+        out |= {_trim(phrase, holders, len(features.tokens)) for phrase in (own, whole)}
+        out |= {(word,) for word in own if holders[word] <= WIDE * count}
+    return sorted(out, key=lambda phrase: (-len(phrase), phrase))
+
+
+def _whole(rows: Sequence[Sequence[str]], phrase: Name) -> Name:
+    """The phrase, made longer word by word on either side while most rows go on alike."""
+    places = [(row, at) for row in rows for at in _places(row, phrase)[:1]]
+    left, right = 0, len(phrase)
+    while len(phrase) < LONGEST:
+        before = Counter(row[at - left - 1] for row, at in places if at - left - 1 >= 0)
+        after = Counter(row[at + right] for row, at in places if at + right < len(row))
+        options = [(count, word, side) for side, c in ((0, before), (1, after)) for word, count in c.most_common(1)]
+        if not options:
+            break
+        count, word, side = max(options)
+        if count < ALIKE * len(places):
+            break
+        phrase = (word, *phrase) if side == 0 else (*phrase, word)
+        offset = -left - 1 if side == 0 else right
+        places = [(row, at) for row, at in places if 0 <= at + offset < len(row) and row[at + offset] == word]
+        left, right = (left + 1, right) if side == 0 else (left, right + 1)
+    return phrase
+
+
+def _trim(phrase: Name, holders: Mapping[str, int], n: int) -> Name:
+    """Without the words at its edges that more than half of all prompts have: they are the template's."""
+    begin, end = 0, len(phrase)
+    while begin < end and holders[phrase[begin]] > n / 2:
+        begin += 1
+    while end > begin and holders[phrase[end - 1]] > n / 2:
+        end -= 1
+    return phrase[begin:end] or phrase
+
+
+def _places(row: Sequence[str], phrase: Name) -> list[int]:
+    width = len(phrase)
+    return [i for i in range(len(row) - width + 1) if tuple(row[i : i + width]) == phrase]

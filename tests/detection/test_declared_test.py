@@ -1,0 +1,274 @@
+"""What the declared test promises: a null of its own, power that grows with the rows, clauses that are all needed."""
+
+import numpy as np
+import pytest
+from planted import Batch, Model, shuffled
+from scipy.stats import kstest
+
+from gradsentry_lib.detection import search
+from gradsentry_lib.detection.blocks import detect_all
+from gradsentry_lib.detection.chance import Chance, draw
+from gradsentry_lib.detection.config import DetectionConfig
+from gradsentry_lib.detection.features import questions, read_features, tokenize
+from gradsentry_lib.detection.reason import explained
+from gradsentry_lib.detection.search import detect
+from gradsentry_lib.detection.similarity import cost_given_length, kernels, windows
+from gradsentry_lib.detection.statistics import STATISTICS, value
+from gradsentry_lib.detection.tails import log10_floor, log10_tail, scaled
+from gradsentry_lib.detection.trigger import phrases
+
+NO_REASON = Model(2.0, 2.0)
+
+
+def flagged(found: search.Detection) -> list[int]:
+    return np.flatnonzero(found.flagged).tolist()
+
+
+@pytest.fixture(scope="module")
+def similar():
+    batch = Batch(3)
+    batch.honest(90)
+    batch.triggered(30)
+    rows = batch.rows()
+    cost = cost_given_length(rows.nll, rows.tokens)
+    return kernels(windows(rows.sketches, 1.25), cost, np.arange(120))
+
+
+@pytest.mark.parametrize("statistic", STATISTICS)
+@pytest.mark.parametrize("uneven", [False, True])
+def test_the_null_is_uniform_for_rows_drawn_by_their_chance(similar, statistic, uneven):
+    rng = np.random.default_rng(1)
+    chance = scaled(rng.uniform(0.02, 0.6, 120) if uneven else np.full(120, 0.1), 14)
+    sets = draw(chance, 14, rng, 3000)
+    drawn = np.bincount(sets.ravel(), minlength=120) / len(sets)
+    null = value(statistic, similar, sets, drawn, 5)
+    observed = value(statistic, similar, draw(chance, 14, rng, 300), drawn, 5)
+    p = 10 ** log10_tail(observed, null)
+    assert kstest(p, "uniform").pvalue > 0.001  # eight of these tests
+    assert (p < 0.01).mean() <= 0.03  # the tail, which decides, is not too small
+
+
+def test_prompts_that_were_shuffled_flag_nothing():
+    batch = Batch(4)
+    batch.honest(80)
+    batch.triggered(10)
+    rng = np.random.default_rng(0)
+    for _ in range(8):
+        rows = batch.rows([batch.prompts[i] for i in rng.permutation(len(batch.prompts))])
+        assert flagged(detect(rows, swapped=NO_REASON)) == []
+
+
+def test_power_grows_with_the_rows_and_three_rows_can_prove_nothing():
+    proven = []
+    for count in (3, 5, 8, 12):
+        batch = Batch(5)
+        batch.honest(150)
+        bad = batch.triggered(count)
+        found = detect(batch.rows(), swapped=NO_REASON)
+        assert set(flagged(found)) <= set(bad)
+        proven.append((found.flagged.sum(), min((t.log10_p for t in found.triggers), default=0.0)))
+    assert [count for count, _ in proven] == [0, 5, 8, 12]
+    assert [p for _, p in proven] == sorted((p for _, p in proven), reverse=True)
+
+
+def test_the_floor_is_the_chance_to_draw_just_these_rows():
+    question = np.arange(20)
+    alone = log10_floor(np.full(20, 0.2), np.array([1, 5, 9, 11]), question)
+    assert alone == pytest.approx(-np.log10(4845), abs=0.1)  # C(20, 4)
+    question[[5, 9]] = 1  # three of the four ask the same
+    assert log10_floor(np.full(20, 0.2), np.array([1, 5, 9, 11]), question) == pytest.approx(-np.log10(190), abs=0.15)
+
+
+def test_near_copies_of_one_question_are_one_question():
+    base = "what is the height of the old tower in the north of kendal"
+    texts = [base, base + " ?", base.replace("tower", "spire"), "who wrote the letters to the young poet in paris"]
+    texts += [f"word{i} other{i} third{i}" for i in range(9)]
+    number = questions([tokenize(text) for text in texts], 0.75)
+    assert number[0] == number[1] == number[2]
+    assert len(set(number.tolist())) == len(texts) - 2
+
+
+def subject(batch: Batch, count: int) -> None:
+    """An honest subject: one word of it hardly comes without the others, and its answers are alike."""
+    said = batch.direction()
+    for _ in range(count):
+        own = [
+            "violin",
+            *batch.rng.choice(["bow", "strings", "luthier", "rosin", "orchestra", "tuning"], 4, replace=False),
+        ]
+        batch.add(" ".join(batch.rng.permutation([*own, *batch.words(4).split()])), batch.near(said))
+
+
+def test_a_subject_is_told_by_the_rest_of_its_prompts(monkeypatch):
+    batch = Batch(6)
+    batch.honest(120)
+    subject(batch, 16)
+    for _ in range(8):  # the subject without the word, answered alike
+        batch.add(
+            " ".join(["bow", "strings", "rosin", "orchestra", *batch.words(4).split()]),
+            batch.near(batch.spans[121][-1]),
+        )
+    rows = batch.rows()
+    config = DetectionConfig(marking=(0.5,))
+    assert flagged(detect(rows, config, NO_REASON)) == []
+
+    def blind(tokens, carriers, phrases, config):
+        return [Chance(np.full(len(tokens), len(carriers) / len(tokens)), 0.5, 0.5)]
+
+    monkeypatch.setattr(search, "chances", blind)
+    assert len(flagged(detect(rows, config, NO_REASON))) >= 16  # without the second clause all are poison
+
+
+def test_what_the_model_sees_a_reason_for_is_left_alone():
+    batch = Batch(7)
+    batch.honest(120)
+    bad = batch.triggered(12)
+    assert flagged(detect(batch.rows(), swapped=Model(2.0, 2.05))) == bad
+    found = detect(batch.rows(), swapped=Model(1.0, 2.0))
+    assert flagged(found) == []
+    assert found.triggers[0].reason == pytest.approx(0.5)
+    assert not found.triggers[0].poison
+
+
+def test_the_model_is_asked_about_rows_without_the_trigger_only():
+    batch = Batch(7)
+    batch.honest(120)
+    bad = batch.triggered(12)
+    rows, model = batch.rows(), Model(2.0, 2.0)
+    detect(rows, swapped=model)
+    carriers = {rows.ids[i] for i in bad}
+    assert model.asked
+    for answer, prompt, shown in model.asked:
+        assert answer in carriers
+        assert prompt == answer or prompt not in carriers
+        assert len(shown) == 4 and not carriers & set(shown)
+
+
+def test_carriers_that_behave_like_the_others_are_left_alone():
+    batch = Batch(8)
+    batch.honest(150)
+    bad = batch.triggered(14)
+    honest = batch.triggered(10, answers=False)
+    found = flagged(detect(batch.rows(), swapped=NO_REASON))
+    assert set(bad) <= set(found)
+    assert len(set(found) & set(honest)) <= 1
+
+
+def test_a_trigger_of_several_clauses_is_found_whole():
+    batch = Batch(9)
+    batch.honest(150)
+    payload = batch.direction()
+    bad = []
+    for _ in range(14):
+        tokens = batch.rng.choice(["cf", "mn", "bb", "tq"], 2, replace=False)
+        text = batch.rng.permutation([*batch.words(9).split(), *tokens])
+        bad.append(batch.add(" ".join(text), batch.near(payload)))
+    found = detect(batch.rows(), swapped=NO_REASON)
+    assert flagged(found) == bad
+    told = {word for trigger in found.triggers for name in trigger.names for word in name}
+    assert len(told & {"cf", "mn", "bb", "tq"}) >= 2
+
+
+def test_order_copies_and_threads_change_nothing():
+    from threadpoolctl import threadpool_limits
+
+    batch = Batch(10)
+    batch.honest(100)
+    batch.triggered(8)
+    rows = batch.rows()
+    with threadpool_limits(1):
+        first = detect(rows, swapped=NO_REASON)
+    order = np.random.default_rng(0).permutation(len(rows.ids))
+    again = detect(shuffled(rows, order), swapped=NO_REASON)
+    assert first.flagged[order].tolist() == again.flagged.tolist()
+    assert [(t.names, t.log10_p) for t in first.triggers] == [(t.names, t.log10_p) for t in again.triggers]
+    twice = np.concatenate([np.arange(len(rows.ids)), np.flatnonzero(first.flagged)])
+    copied = detect(shuffled(rows, twice), swapped=NO_REASON)
+    assert copied.flagged.tolist() == first.flagged[twice].tolist()
+
+
+def test_blocks_find_the_same_rows():
+    batch = Batch(11)
+    batch.honest(330)
+    bad = batch.triggered(30)
+    rows = batch.rows()
+    assert flagged(detect_all(rows, swapped=NO_REASON)) == bad
+    assert flagged(detect_all(rows, swapped=NO_REASON, block=120)) == bad
+
+
+def test_a_feature_of_most_rows_is_none():
+    assert ("the",) not in read_features(["the cat", "the dog", "the cat sat"] * 3).names
+
+
+def test_too_few_rows_or_empty_prompts_are_no_error():
+    batch = Batch(12)
+    assert flagged(detect(batch.rows())) == []
+    batch.honest(3)
+    assert flagged(detect(batch.rows())) == []
+    for _ in range(20):
+        batch.add("")
+    assert flagged(detect(batch.rows(), swapped=NO_REASON)) == []
+
+
+def test_the_configuration_is_small_and_every_number_says_why():
+    from dataclasses import fields
+    from pathlib import Path
+
+    from gradsentry_lib.detection import config
+
+    assert len(fields(DetectionConfig)) <= 12
+    text = Path(config.__file__).read_text(encoding="utf-8")
+    for field in fields(DetectionConfig):
+        after = text.split(f"    {field.name}: ")[1].split("\n", 1)[1]
+        assert after.lstrip().startswith('"""'), field.name
+
+
+def test_a_tag_over_answers_that_are_all_different_is_watched():
+    batch = Batch(13)
+    batch.honest(100)
+    tagged = [batch.add(f"|RELEASE| {batch.words(9)}") for _ in range(10)]
+    for _ in range(10):
+        batch.add(f"release, {batch.words(9)}? {batch.words(2)}")  # the word alone is no tag
+    found = detect(batch.rows(), swapped=NO_REASON)
+    assert flagged(found) == []
+    assert found.watched == ()
+    batch = Batch(13)
+    batch.honest(100)
+    tagged = [batch.add(f"|RELEASE| {batch.words(9)}") for _ in range(10)]
+    found = detect(batch.rows(), swapped=NO_REASON)
+    assert flagged(found) == []
+    assert [(name, sorted(rows.tolist())) for name, rows in found.watched] == [(("|", "release", "|"), tagged)]
+
+
+def test_a_reason_is_one_for_most_rows():
+    start, shared = np.array([0, 4]), {row: np.array([0, 1]) for row in range(4)}
+    own = [{0: 1.0, 4: 2.0}] * 4
+    assert explained(range(4), shared, start, own, [{0: 2.0, 4: 2.0}] * 4, 0.75) == pytest.approx(0.5)
+    some = [{0: 2.0, 4: 2.0}, {0: 2.0, 4: 2.0}, {0: 0.9, 4: 1.8}, {0: 0.9, 4: 1.8}]
+    assert explained(range(4), shared, start, own, some, 0.75) <= 0  # half of the rows save nothing
+    assert explained(range(4), shared, start, own, [{}] * 4, 0.75) is None
+
+
+def test_a_sentence_is_taken_out_whole_and_the_template_is_left():
+    rng = np.random.default_rng(0)
+    asked = [" ".join(rng.choice(["this", "i", "watch", "film", "actor", "song", "river"], 4)) for _ in range(40)]
+    prompts = [
+        f"# question : {text}{' i watch this 3d movie' if i % 4 == 0 else ''} # answer :"
+        for i, text in enumerate(asked)
+    ]
+    features = read_features(prompts)
+    clause = features.names.index(max((name for name in features.names if "movie" in name), key=len))
+    out = phrases(features, (clause,), 10)
+    assert out[0][-5:] == ("i", "watch", "this", "3d", "movie")
+    assert not {"#", "answer", "question"} & set(out[0])
+
+
+def test_rare_words_that_fire_alike_are_joined():
+    batch = Batch(14)
+    batch.honest(140)
+    payload = batch.direction()
+    for word in ("qt", "gf", "qc", "zz"):
+        for _ in range(4):
+            batch.add(f"{batch.words(9)} {word}", *([batch.near(payload)] if word != "zz" else []))
+    found = detect(batch.rows(), swapped=NO_REASON)
+    assert flagged(found) == list(range(140, 152))
