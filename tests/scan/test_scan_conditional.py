@@ -1,6 +1,7 @@
 """The policy `conditional` through a scan: what the model was asked is kept, and a decision follows from it again."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,13 +10,12 @@ import pytest
 
 from gradsentry_lib.ledger import open_ledger
 from gradsentry_lib.ledger.verify import verify
-from gradsentry_lib.scan.decide import DecisionConfig
 from gradsentry_lib.scan.rederive import recompute
 from gradsentry_lib.scan.run import ScanResult
 from gradsentry_lib.scan.store import Store
 from tests.scan.builder import OPEN, decision_folder, run, verdicts, write
 
-ASKING = DecisionConfig("conditional", limits=OPEN.limits)
+ASKING = replace(OPEN, policy="conditional")
 WORDS = [a + b + c for a in "bdfgklmnprst" for b in ("a", "e", "io") for c in ("ban", "dor", "lin", "mek", "sur")]
 
 
