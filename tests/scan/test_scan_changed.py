@@ -81,8 +81,8 @@ def test_a_source_that_changes_after_it_was_scored_is_not_published(
     source = make(tmp_path / name, GOOD)
     real = scan_run.decide
 
-    def change(*told: Any) -> Any:
-        decided = real(*told)
+    def change(*told: Any, **options: Any) -> Any:
+        decided = real(*told, **options)
         make(source, CHANGED)
         return decided
 
@@ -90,7 +90,9 @@ def test_a_source_that_changes_after_it_was_scored_is_not_published(
     with pytest.raises(SourceChanged, match=rf"{name} has changed since it was read .*nothing was published") as caught:
         run(source, model, store)
     assert caught.value.exit_code == 4 and nothing_is_published(store)
-    monkeypatch.setattr(scan_run, "decide", lambda *told: (source.rename(tmp_path / "away"), real(*told))[1])
+    monkeypatch.setattr(
+        scan_run, "decide", lambda *told, **options: (source.rename(tmp_path / "away"), real(*told, **options))[1]
+    )
     with pytest.raises(SourceChanged, match="is gone"):
         run(source, model, store)
     assert nothing_is_published(store)
