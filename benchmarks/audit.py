@@ -25,25 +25,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from gradsentry_lib.filtering.verdict import VERDICT_SCHEMA
-from gradsentry_lib.ledger import (
-    Batch,
-    Decision,
-    FileRef,
-    Scan,
-    ThresholdRecord,
-    current_run,
-    file_ref,
-    open_ledger,
-)
+from gradsentry_lib.detection.verdict import VERDICT_SCHEMA
+from gradsentry_lib.pipeline.decide import DecisionConfig, decide
+from gradsentry_lib.pipeline.ingest import Ingested, ingest
+from gradsentry_lib.pipeline.publish import publish
+from gradsentry_lib.pipeline.score import Scored
 from gradsentry_lib.samples.read import open_source
 from gradsentry_lib.samples.table import SAMPLES_SCHEMA
-from gradsentry_lib.scan.decide import DecisionConfig, decide
-from gradsentry_lib.scan.ingest import Ingested, ingest
-from gradsentry_lib.scan.publish import publish
-from gradsentry_lib.scan.score import Scored
-from gradsentry_lib.scan.store import Store
 from gradsentry_lib.scoring.table import BATCH_SCORE_SCHEMA
+from gradsentry_lib.store import Batch, Decision, FileRef, Scan, ThresholdRecord, current_run, file_ref, open_ledger
+from gradsentry_lib.store.paths import Store
 
 RUN = current_run("benchmark")
 CALLS = 6

@@ -12,12 +12,12 @@ import pyarrow as pa
 from rich.progress import Progress, TaskID
 
 from gradsentry_assets.demo_data.make import fact_rows
+from gradsentry_lib.detection.policies import Judgement, judge
+from gradsentry_lib.detection.verdict import not_clean
 from gradsentry_lib.evaluation.data import read_rows, split_labels, take
 from gradsentry_lib.evaluation.measures import Measures, measure
 from gradsentry_lib.evaluation.rows import Row
 from gradsentry_lib.evaluation.samples import to_samples
-from gradsentry_lib.filtering.policy import Judgement, judge
-from gradsentry_lib.filtering.verdict import not_clean
 from gradsentry_lib.samples.sample import Sample
 from gradsentry_lib.scoring.cache import ScoreCache
 from gradsentry_lib.scoring.config import ScoringConfig

@@ -21,12 +21,12 @@ from rich.table import Table
 from benchmarks.reasons import Reasons
 from benchmarks.scored import CACHE, Scored, load
 from gradsentry_lib.detection.blocks import detect_all
+from gradsentry_lib.detection.conditional import read_rows
 from gradsentry_lib.detection.config import DetectionConfig
+from gradsentry_lib.detection.policies import judge
 from gradsentry_lib.detection.search import Detection
+from gradsentry_lib.detection.verdict import not_clean
 from gradsentry_lib.errors import GradSentryError
-from gradsentry_lib.filtering.conditional import read_rows
-from gradsentry_lib.filtering.policy import judge
-from gradsentry_lib.filtering.verdict import not_clean
 
 WIDTH = 140
 

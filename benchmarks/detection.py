@@ -25,13 +25,13 @@ from sklearn.metrics import roc_curve
 from benchmarks.bench import Bench
 from benchmarks.detection_data import Row, Set, honest_sets, poisoned_sets
 from gradsentry_lib import settings
+from gradsentry_lib.detection.former.signals import COHERENT
+from gradsentry_lib.detection.policies import Judgement, judge
+from gradsentry_lib.detection.verdict import not_clean
 from gradsentry_lib.errors import GradSentryError
 from gradsentry_lib.evaluation import rows as parts
 from gradsentry_lib.evaluation.samples import to_samples
 from gradsentry_lib.files import write_json
-from gradsentry_lib.filtering.policy import Judgement, judge
-from gradsentry_lib.filtering.signals import COHERENT
-from gradsentry_lib.filtering.verdict import not_clean
 from gradsentry_lib.scoring.config import ScoringConfig
 from gradsentry_lib.scoring.model import load_model
 

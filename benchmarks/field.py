@@ -19,8 +19,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from gradsentry_lib.errors import GradSentryError
-from gradsentry_lib.scan.run import ModelChoice, scan
-from gradsentry_lib.scan.store import Store
+from gradsentry_lib.pipeline.run import ModelChoice, scan
+from gradsentry_lib.store.paths import Store
 
 SERIES = re.compile(r"(.+)-v\d+$")
 NUMBER = re.compile(r"\b\d{2}\b")

@@ -115,20 +115,20 @@ def measure(rows: int, work: Path, policy: str, real: str) -> dict[str, Any]:
 
     import pyarrow.parquet as pq
 
-    from gradsentry_lib.filtering.gate import GateLimits
-    from gradsentry_lib.filtering.threshold import find_threshold
-    from gradsentry_lib.ledger import current_run
-    from gradsentry_lib.ledger.index import write_index
+    from gradsentry_lib.detection.entropy_threshold import find_threshold
+    from gradsentry_lib.detection.gate import GateLimits
+    from gradsentry_lib.pipeline.decide import DecisionConfig, decide
+    from gradsentry_lib.pipeline.ingest import ingest
+    from gradsentry_lib.pipeline.publish import publish
+    from gradsentry_lib.pipeline.run import ModelChoice, lazy_model
+    from gradsentry_lib.pipeline.score import score_batch
     from gradsentry_lib.samples.read import open_source
-    from gradsentry_lib.scan.decide import DecisionConfig, decide
-    from gradsentry_lib.scan.ingest import ingest
-    from gradsentry_lib.scan.publish import publish
-    from gradsentry_lib.scan.run import ModelChoice, lazy_model
-    from gradsentry_lib.scan.score import score_batch
-    from gradsentry_lib.scan.store import Store
     from gradsentry_lib.scoring import scorer
     from gradsentry_lib.scoring.config import ScoringConfig
     from gradsentry_lib.scoring.identity import ModelIdentity
+    from gradsentry_lib.store import current_run
+    from gradsentry_lib.store.paths import Store
+    from gradsentry_lib.store.sample_index import write_index
 
     source = make_source(work / "rows.jsonl", rows)
     store, run = Store(work / "store"), current_run("benchmark")
@@ -177,13 +177,13 @@ def on_ray(rows: int, work: Path, real: str, workers: int) -> dict[str, Any]:
     come in over time, less the first two and the last two blocks of every worker."""
     import numpy as np
 
-    from gradsentry_lib.ledger import current_run
+    from gradsentry_lib.pipeline.ingest import ingest
+    from gradsentry_lib.pipeline.run import ModelChoice
+    from gradsentry_lib.pipeline.score import score_batch
     from gradsentry_lib.samples.read import open_source
-    from gradsentry_lib.scan.ingest import ingest
-    from gradsentry_lib.scan.run import ModelChoice
-    from gradsentry_lib.scan.score import score_batch
-    from gradsentry_lib.scan.store import Store
     from gradsentry_lib.scoring.config import Cluster, Effort, ScoringConfig
+    from gradsentry_lib.store import current_run
+    from gradsentry_lib.store.paths import Store
 
     store, run = Store(work / "store"), current_run("benchmark")
     batch = ingest(open_source(str(make_source(work / "rows.jsonl", rows))), store, run)

@@ -11,9 +11,9 @@ import numpy as np
 from rich.console import Console
 
 from benchmarks.declared import arguments, chosen
+from gradsentry_lib.detection.conditional import read_rows
 from gradsentry_lib.detection.search import detect
 from gradsentry_lib.errors import GradSentryError
-from gradsentry_lib.filtering.conditional import read_rows
 
 
 def main() -> int:

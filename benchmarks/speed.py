@@ -34,8 +34,8 @@ import torch
 
 from benchmarks.shape import random_model
 from gradsentry_assets.demo_data.make import fact_rows
+from gradsentry_lib.detection.entropy_threshold import find_threshold
 from gradsentry_lib.evaluation.published import mean_loss, published_entropies, untied_head
-from gradsentry_lib.filtering.threshold import find_threshold
 from gradsentry_lib.samples.read import open_source
 from gradsentry_lib.samples.sample import Sample, Turn
 from gradsentry_lib.scoring.batching import padding_waste

@@ -59,8 +59,8 @@ def upward(found: Mapping[tuple[str, str], int]) -> list[tuple[str, str]]:
 
 def stays(rows: int = 40) -> list[str]:
     """The files that one row passes on its way through a scan, in order; a file as often as the row comes back."""
-    from gradsentry_lib.scan.run import ModelChoice, scan
-    from gradsentry_lib.scan.store import Store
+    from gradsentry_lib.pipeline.run import ModelChoice, scan
+    from gradsentry_lib.store.paths import Store
 
     visited: list[str] = []
     base = f"{ROOT}{os.sep}"

@@ -15,8 +15,8 @@ import dagster as dg
 from gradsentry_assets.post import NotDelivered, post
 from gradsentry_assets.resources import StoreResource
 from gradsentry_lib.errors import GradSentryError
-from gradsentry_lib.ledger import GateResult, open_ledger
 from gradsentry_lib.report.escape import one_line
+from gradsentry_lib.store import GateResult, open_ledger
 
 AT_A_TICK = 10  # messages
 LONGEST_PAUSE = 32  # ticks between two attempts

@@ -1,4 +1,4 @@
-"""The four assets. Each is one step of `gradsentry_lib.scan`; one partition is one batch."""
+"""The four assets. Each is one step of `gradsentry_lib.pipeline`; one partition is one batch."""
 
 from functools import partial
 from typing import TYPE_CHECKING
@@ -11,19 +11,19 @@ from gradsentry_assets.partitions import BATCHES, TOGETHER, Events, Outcome, eac
 from gradsentry_assets.receiving import find_arrival
 from gradsentry_assets.resources import JudgingResource, ModelResource, StoreResource
 from gradsentry_lib import settings
+from gradsentry_lib.detection.policies import RULES
 from gradsentry_lib.errors import BadInput, SourceChanged
 from gradsentry_lib.files import sha256_json
-from gradsentry_lib.filtering.policy import RULES
-from gradsentry_lib.ledger import current_run
+from gradsentry_lib.pipeline.decide import decide, settle
+from gradsentry_lib.pipeline.decided import load_decided, load_evidence
+from gradsentry_lib.pipeline.ingest import Ingested, ingest, load
+from gradsentry_lib.pipeline.publish import gate_of, publish
+from gradsentry_lib.pipeline.score import load_scored, score_batch
 from gradsentry_lib.report.escape import one_line
 from gradsentry_lib.samples.read import open_source
-from gradsentry_lib.scan.decide import decide, settle
-from gradsentry_lib.scan.decided import load_decided, load_evidence
-from gradsentry_lib.scan.ingest import Ingested, ingest, load
-from gradsentry_lib.scan.publish import gate_of, publish
-from gradsentry_lib.scan.score import load_scored, score_batch
-from gradsentry_lib.scan.store import Store
 from gradsentry_lib.scoring.config import ALGORITHM
+from gradsentry_lib.store import current_run
+from gradsentry_lib.store.paths import Store
 
 if TYPE_CHECKING:
     from gradsentry_lib.scoring.model import ScoringModel

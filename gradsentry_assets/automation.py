@@ -9,9 +9,9 @@ from dagster._core.definitions.events import AssetKeyPartitionKey
 
 from gradsentry_assets.partitions import handed_over
 from gradsentry_lib.errors import GradSentryError
-from gradsentry_lib.scan.decided import load_decided
-from gradsentry_lib.scan.publish import gate_of
-from gradsentry_lib.scan.store import Store
+from gradsentry_lib.pipeline.decided import load_decided
+from gradsentry_lib.pipeline.publish import gate_of
+from gradsentry_lib.store.paths import Store
 
 
 class GateOpen(dg.AutomationCondition):

@@ -30,7 +30,7 @@ from gradsentry_assets.jobs import scan_batch
 from gradsentry_assets.partitions import BATCHES
 from gradsentry_assets.receiving import receive
 from gradsentry_lib.report.escape import rich_markup
-from gradsentry_lib.scan.store import Store
+from gradsentry_lib.store.paths import Store
 
 SHOWN = 5  # flagged rows on the terminal
 NO_USE = ("LANDING", "WEBHOOK", "UI_URL", "RESCAN_CRON", "KEEP_RUNS_DAYS")  # beginnings of names after GRADSENTRY_

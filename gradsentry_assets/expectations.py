@@ -1,6 +1,6 @@
 """The gate as Great Expectations checks it: the same limits, judged by a library that shares no code with ours.
 
-`gradsentry_lib.filtering.gate` says what must hold and words the answer; here every one of its checks that speaks of
+`gradsentry_lib.detection.gate` says what must hold and words the answer; here every one of its checks that speaks of
 the verdict table or of the rows read is put to GX Core on its own, in a context that lives in memory. A check passes
 only if both agree, so neither a slip in ours nor a change in theirs can open the gate.
 """
@@ -15,8 +15,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from gradsentry_lib.filtering.gate import GateCheck, GateLimits, check_gate
-from gradsentry_lib.filtering.trust import Trust
+from gradsentry_lib.detection.gate import GateCheck, GateLimits, check_gate
+from gradsentry_lib.detection.length_confounding import Trust
 
 
 def expect_gate(

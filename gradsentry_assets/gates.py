@@ -17,14 +17,14 @@ from gradsentry_assets.assets import AGAIN, entropy_threshold
 from gradsentry_assets.expectations import expect_gate
 from gradsentry_assets.partitions import handed_over, refusal
 from gradsentry_assets.resources import StoreResource
+from gradsentry_lib.detection.gate import GateCheck, GateLimits, gate_passed, gate_settings
 from gradsentry_lib.errors import BadInput, GradSentryError
-from gradsentry_lib.filtering.gate import GateCheck, GateLimits, gate_passed, gate_settings
-from gradsentry_lib.ledger import GateResult, GateState, current_run, open_ledger
+from gradsentry_lib.pipeline.decided import Decided, load_decided, load_evidence
+from gradsentry_lib.pipeline.ingest import load
+from gradsentry_lib.pipeline.publish import gate_of, write_refusal
 from gradsentry_lib.report.escape import one_line
-from gradsentry_lib.scan.decided import Decided, load_decided, load_evidence
-from gradsentry_lib.scan.ingest import load
-from gradsentry_lib.scan.publish import gate_of, write_refusal
-from gradsentry_lib.scan.store import Store
+from gradsentry_lib.store import GateResult, GateState, current_run, open_ledger
+from gradsentry_lib.store.paths import Store
 
 # What the UI says of each check, and which of the gate's own checks it stands for.
 CHECKS = {

@@ -9,10 +9,10 @@ from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG, ASSET_PART
 
 from gradsentry_lib.errors import BadInput, GradSentryError
 from gradsentry_lib.files import sha256_json
-from gradsentry_lib.ledger import LedgerBusy
+from gradsentry_lib.pipeline.score import Progress
 from gradsentry_lib.report.escape import one_line
-from gradsentry_lib.scan.score import Progress
-from gradsentry_lib.scan.store import Store
+from gradsentry_lib.store import LedgerBusy
+from gradsentry_lib.store.paths import Store
 from gradsentry_lib.trouble import explain
 
 BATCHES = dg.DynamicPartitionsDefinition(name="batches")

@@ -13,18 +13,18 @@ import dagster as dg
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from gradsentry_lib.filtering.threshold import Threshold
-from gradsentry_lib.filtering.verdict import Group
-from gradsentry_lib.ledger import GateState
+from gradsentry_lib.detection.entropy_threshold import Threshold
+from gradsentry_lib.detection.verdict import Group
+from gradsentry_lib.pipeline.decided import Decided, Evidence
+from gradsentry_lib.pipeline.elsewhere import released_elsewhere
+from gradsentry_lib.pipeline.ingest import Ingested
+from gradsentry_lib.pipeline.publish import Published
+from gradsentry_lib.pipeline.score import Scored
 from gradsentry_lib.report.escape import one_line
 from gradsentry_lib.samples.sample import Sample
 from gradsentry_lib.samples.table import read_samples
-from gradsentry_lib.scan.decided import Decided, Evidence
-from gradsentry_lib.scan.elsewhere import released_elsewhere
-from gradsentry_lib.scan.ingest import Ingested
-from gradsentry_lib.scan.publish import Published
-from gradsentry_lib.scan.score import Scored
-from gradsentry_lib.scan.store import Store
+from gradsentry_lib.store import GateState
+from gradsentry_lib.store.paths import Store
 
 Metadata = dict[str, Any]
 TOP_ROWS = 15  # the UI shows tables up to 20 rows

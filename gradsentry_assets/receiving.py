@@ -21,11 +21,11 @@ from gradsentry_assets.arrivals import ENDINGS, Landed, is_local, join_signature
 from gradsentry_assets.folder import Refused, open_regular, signature
 from gradsentry_lib.errors import BadInput, GradSentryError
 from gradsentry_lib.files import read_json, sha256_json, workshop, write_json
+from gradsentry_lib.pipeline.naming import DIGITS, NameTaken, batch_key, may_be, new_key
 from gradsentry_lib.samples.read import open_source
 from gradsentry_lib.samples.sample import Sample
 from gradsentry_lib.samples.source import digest
-from gradsentry_lib.scan.naming import DIGITS, NameTaken, batch_key, may_be, new_key
-from gradsentry_lib.scan.store import Store
+from gradsentry_lib.store.paths import Store
 
 LONGEST_NAME = 150  # bytes of a name in the store; a temporary file beside it has a longer one
 

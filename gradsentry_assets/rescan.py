@@ -24,13 +24,13 @@ from gradsentry_assets.partitions import BATCHES, handed_over, neighbours, range
 from gradsentry_assets.resources import JudgingResource, ModelResource, StoreResource
 from gradsentry_lib.errors import BadInput
 from gradsentry_lib.files import read_json, sha256_json, write_json
-from gradsentry_lib.ledger import Decision, Ledger, Scan, open_ledger, overrides_digest
+from gradsentry_lib.pipeline.decide import DecisionConfig, settle
+from gradsentry_lib.pipeline.ingest import READER
 from gradsentry_lib.report.escape import one_line
-from gradsentry_lib.scan.decide import DecisionConfig, settle
-from gradsentry_lib.scan.ingest import READER
-from gradsentry_lib.scan.store import Store
 from gradsentry_lib.scoring.config import ScoringConfig
 from gradsentry_lib.scoring.identity import ModelIdentity
+from gradsentry_lib.store import Decision, Ledger, Scan, open_ledger, overrides_digest
+from gradsentry_lib.store.paths import Store
 
 SHOWN = 20  # the UI shows tables up to 20 rows
 VERDICTS = dg.AssetKey("entropy_threshold")

@@ -15,14 +15,14 @@ from pydantic import Field, PrivateAttr
 from upath import UPath
 
 from gradsentry_lib import settings
+from gradsentry_lib.detection.control import QUARANTINE
+from gradsentry_lib.detection.entropy_threshold import ThresholdConfig
+from gradsentry_lib.detection.policies import DEFAULT_POLICY, POLICIES
 from gradsentry_lib.errors import BadInput
-from gradsentry_lib.filtering.control import QUARANTINE
-from gradsentry_lib.filtering.policy import DEFAULT_POLICY, POLICIES
-from gradsentry_lib.filtering.threshold import ThresholdConfig
-from gradsentry_lib.scan.decide import DecisionConfig
-from gradsentry_lib.scan.store import Store
+from gradsentry_lib.pipeline.decide import DecisionConfig
 from gradsentry_lib.scoring.config import Effort, ScoringConfig, choose_cluster
 from gradsentry_lib.scoring.identity import ModelIdentity, identify
+from gradsentry_lib.store.paths import Store
 
 if TYPE_CHECKING:
     from gradsentry_lib.scoring.model import ScoringModel

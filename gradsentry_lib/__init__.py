@@ -3,12 +3,13 @@
 Rooms, lower floors first (a room imports only rooms below it):
 
     errors, trouble, files, settings  what every room may use
-    samples/                          rows in and out: readers, formats, clean and quarantine writers
-    filtering/                        what scores mean together: threshold, trust, coherence, evidence, policy, verdict
-    ledger/                           DuckDB: batches, scans, gates, verdicts, overrides; audit and attestation
-    report/                           the threshold picture and the HTML page
+    samples/                          rows in and out: readers, layouts, clean and quarantine writers
+    detection/                        what the rows' scores mean together: tests, policies, threshold, verdicts, gate
     scoring/                          one forward pass, all signals of a sample
-    scan/                             the steps of one scan, shared by the CLI and the Dagster assets
+    store/                            the folder of a store and its ledger (DuckDB): records, journal, statements
+    report/                           the threshold picture and the HTML page
+    pipeline/                         the steps of one scan, shared by the command and the Dagster assets
+    audit/                            what was removed, why, by whom; and whether all of it is still so
     evaluation/                       attacks, peers, measures
     cli/                              the `gradsentry` command
 """

@@ -7,14 +7,14 @@ from typing import Any
 import numpy as np
 
 from benchmarks.bench import LABEL, Bench, Study, averaged, measures_of, threshold_of
+from gradsentry_lib.detection.policies import POLICIES, judge
+from gradsentry_lib.detection.verdict import not_clean
 from gradsentry_lib.evaluation.attacks import ATTACKS, poison
 from gradsentry_lib.evaluation.data import split_labels, take
 from gradsentry_lib.evaluation.harness import ranking
 from gradsentry_lib.evaluation.measures import auc_of, measure
 from gradsentry_lib.evaluation.peers import PEERS, Filtered, by_valley
 from gradsentry_lib.evaluation.samples import to_samples
-from gradsentry_lib.filtering.policy import POLICIES, judge
-from gradsentry_lib.filtering.verdict import not_clean
 from gradsentry_lib.scoring.config import ScoringConfig
 
 FIGURES = ("recall", "precision", "f1", "auc", "clean_kept", "tau")

@@ -17,6 +17,8 @@ import numpy as np
 
 from benchmarks.bench import Bench, Skip, Study
 from benchmarks.studies.tuning import MAX_NEW, RECIPES, remembered, short_rows, tuned_on
+from gradsentry_lib.detection.policies import judge
+from gradsentry_lib.detection.verdict import not_clean
 from gradsentry_lib.evaluation import rows as parts
 from gradsentry_lib.evaluation.attacks import badnets
 from gradsentry_lib.evaluation.data import split_labels, take
@@ -24,8 +26,6 @@ from gradsentry_lib.evaluation.samples import to_samples
 from gradsentry_lib.evaluation.targets import SENTENCE, append, paraphrase
 from gradsentry_lib.evaluation.tuning import answers
 from gradsentry_lib.files import sha256_json
-from gradsentry_lib.filtering.policy import judge
-from gradsentry_lib.filtering.verdict import not_clean
 from gradsentry_lib.scoring.config import ScoringConfig
 
 POISONED = 0.05

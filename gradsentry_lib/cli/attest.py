@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from gradsentry_lib.errors import BadInput
-from gradsentry_lib.ledger import open_ledger
+from gradsentry_lib.store import open_ledger
 
 
 def register(app: typer.Typer) -> None:
@@ -20,7 +20,7 @@ def keygen(
     private: Annotated[Path, typer.Argument(help="Where the private key goes; the public one gets .pub behind it.")],
 ) -> None:
     """Make an ed25519 key pair (PEM). GRADSENTRY_KEY_PASSWORD encrypts the private key."""
-    from gradsentry_lib.ledger.signing import make_keys
+    from gradsentry_lib.store.signing import make_keys
 
     public = private.with_name(private.name + ".pub")
     try:
@@ -35,7 +35,7 @@ def sign(
     key: Annotated[Path, typer.Option(help="Private ed25519 key in PEM.")],
 ) -> None:
     """Sign an attestation: a DSSE envelope beside it, and beside the store's own copy."""
-    from gradsentry_lib.ledger.attestation import sign_attestation
+    from gradsentry_lib.store.attestation import sign_attestation
 
     try:
         found = attestation.is_file()

@@ -12,13 +12,13 @@ from rich.console import Console
 from typer.core import TyperGroup
 
 from gradsentry_lib import settings
+from gradsentry_lib.audit import diff as differences
+from gradsentry_lib.audit import facts, heads, lookup
 from gradsentry_lib.cli import audit_tables as tables
 from gradsentry_lib.cli.show import as_json
 from gradsentry_lib.errors import BadInput
-from gradsentry_lib.ledger import FILE_NAME, heads, lookup, open_ledger
-from gradsentry_lib.ledger import audit as facts
-from gradsentry_lib.ledger import diff as differences
 from gradsentry_lib.report.escape import rich_markup
+from gradsentry_lib.store import FILE_NAME, open_ledger
 
 ABOUT = "Trace files, batches and samples: `gradsentry audit THING`, short for `audit show THING`. Check the evidence."
 
@@ -102,8 +102,8 @@ def verify(
 
     Ends with 4 and names what was altered, removed or added; with 0 where all holds.
     """
-    from gradsentry_lib.ledger.verify import verify as check
-    from gradsentry_lib.scan.rederive import recompute
+    from gradsentry_lib.audit.recompute import recompute
+    from gradsentry_lib.audit.verify import verify as check
 
     path = _ledger()
     noted = heads.read_heads(head or [])
@@ -155,11 +155,11 @@ def _is_file(subject: str) -> bool:
 
 
 def _show_file(path: Path, file: Path, limit: int, json_output: bool) -> None:
+    from gradsentry_lib.audit.recognise import recognise
     from gradsentry_lib.samples.source import digest
-    from gradsentry_lib.scan.recognise import recognise
 
     def clean_rows(*altered: Any) -> str:
-        from gradsentry_lib.scan.rederive import clean_rows as compare  # with what judges, which a look-up needs not
+        from gradsentry_lib.audit.recompute import clean_rows as compare  # with what judges, which a look-up needs not
 
         return compare(*altered)
 

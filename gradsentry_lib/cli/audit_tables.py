@@ -6,16 +6,16 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
+from gradsentry_lib.audit.diff import Difference
+from gradsentry_lib.audit.facts import BatchFacts, DecisionFacts, FileFacts, SampleFacts
 from gradsentry_lib.cli.gate import COLOURS, checks_table, loosened_line
 from gradsentry_lib.cli.show import moment, number, settings_line, short, turns_line
-from gradsentry_lib.ledger import Override
-from gradsentry_lib.ledger.acceptance import what
-from gradsentry_lib.ledger.audit import BatchFacts, DecisionFacts, FileFacts, SampleFacts
-from gradsentry_lib.ledger.diff import Difference
 from gradsentry_lib.report.escape import rich_markup
+from gradsentry_lib.store import Override
+from gradsentry_lib.store.acceptance import what
 
 if TYPE_CHECKING:
-    from gradsentry_lib.ledger.verify import Verified
+    from gradsentry_lib.audit.verify import Verified
 
 STATES = {"unaltered": "green", "altered": "red", "missing": "yellow", "not checked": "yellow", "unknown": "yellow"}
 VERDICTS = {"clean": "green", "flagged": "red", "unscored": "yellow"}

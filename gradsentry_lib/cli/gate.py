@@ -9,14 +9,14 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from gradsentry_lib.audit.lookup import find_batch
 from gradsentry_lib.cli.show import as_json, moment, settings_line
+from gradsentry_lib.detection.gate import GateLimits
 from gradsentry_lib.errors import BadInput
-from gradsentry_lib.filtering.gate import GateLimits
-from gradsentry_lib.ledger import GateResult, GateState, LimitPolicy, open_ledger
-from gradsentry_lib.ledger.acceptance import what
-from gradsentry_lib.ledger.lookup import find_batch
+from gradsentry_lib.pipeline.limits import own_limits
 from gradsentry_lib.report.escape import rich_markup
-from gradsentry_lib.scan.limits import own_limits
+from gradsentry_lib.store import GateResult, GateState, LimitPolicy, open_ledger
+from gradsentry_lib.store.acceptance import what
 
 ABOUT = "See how a batch's gate stands; accept a failed one by name; set the store's own limits."
 

@@ -9,12 +9,12 @@ from typing import Annotated, Literal
 import typer
 from rich.console import Console
 
+from gradsentry_lib.audit.lookup import batches_with, find_batch, find_sample, is_sample_id
 from gradsentry_lib.cli.show import moment
 from gradsentry_lib.errors import BadInput
-from gradsentry_lib.ledger import GateAcceptance, Ledger, Override, open_ledger, overrides_digest
-from gradsentry_lib.ledger.acceptance import what
-from gradsentry_lib.ledger.lookup import batches_with, find_batch, find_sample, is_sample_id
 from gradsentry_lib.report.escape import rich_markup
+from gradsentry_lib.store import GateAcceptance, Ledger, Override, open_ledger, overrides_digest
+from gradsentry_lib.store.acceptance import what
 
 SHOWN = 5  # voided acceptances that are told
 

@@ -14,18 +14,18 @@ from rich.table import Table
 
 from gradsentry_lib.cli import reading
 from gradsentry_lib.cli.handout import EVIDENCE, Target
+from gradsentry_lib.detection.control import QUARANTINE
+from gradsentry_lib.detection.entropy_threshold import ThresholdConfig
+from gradsentry_lib.detection.policies import DEFAULT_POLICY
 from gradsentry_lib.errors import GateFailed
-from gradsentry_lib.filtering.control import QUARANTINE
-from gradsentry_lib.filtering.policy import DEFAULT_POLICY
-from gradsentry_lib.filtering.threshold import ThresholdConfig
+from gradsentry_lib.pipeline.decide import DecisionConfig
+from gradsentry_lib.pipeline.decided import load_evidence
+from gradsentry_lib.pipeline.run import ModelChoice, ScanResult, scan
+from gradsentry_lib.pipeline.score import Progress
 from gradsentry_lib.report.escape import rich_markup
 from gradsentry_lib.samples.read import open_as_told
-from gradsentry_lib.scan.decide import DecisionConfig
-from gradsentry_lib.scan.decided import load_evidence
-from gradsentry_lib.scan.run import ModelChoice, ScanResult, scan
-from gradsentry_lib.scan.score import Progress
-from gradsentry_lib.scan.store import Store
 from gradsentry_lib.scoring.config import Effort, ScoringConfig, choose_cluster
+from gradsentry_lib.store.paths import Store
 
 SHOWN = 10  # flagged rows on the terminal
 

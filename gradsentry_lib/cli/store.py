@@ -4,9 +4,9 @@ import typer
 from rich.console import Console
 
 from gradsentry_lib.errors import GradSentryError
+from gradsentry_lib.pipeline.upgrade import upgrade
 from gradsentry_lib.report.escape import rich_markup
-from gradsentry_lib.scan.store import Store
-from gradsentry_lib.scan.upgrade import upgrade
+from gradsentry_lib.store.paths import Store
 
 
 def register(app: typer.Typer) -> None:

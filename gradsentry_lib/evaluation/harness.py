@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from gradsentry_lib.detection.entropy_threshold import find_threshold
+from gradsentry_lib.detection.policies import POLICIES, judge
+from gradsentry_lib.detection.verdict import not_clean
 from gradsentry_lib.errors import BadInput
 from gradsentry_lib.evaluation.measures import auc_of, bootstrap_interval, f1_of, measure, none_if_nan
 from gradsentry_lib.evaluation.peers import PEERS, Filter, Filtered, Progress, supervised_tokens
 from gradsentry_lib.evaluation.published import published_entropies
-from gradsentry_lib.filtering.policy import POLICIES, judge
-from gradsentry_lib.filtering.threshold import find_threshold
-from gradsentry_lib.filtering.verdict import not_clean
 from gradsentry_lib.samples.sample import Sample
 from gradsentry_lib.scoring.config import ScoringConfig
 from gradsentry_lib.scoring.model import ScoringModel

@@ -14,9 +14,9 @@ from sklearn.cluster import HDBSCAN, AgglomerativeClustering, KMeans
 from sklearn.decomposition import PCA
 from sklearn.preprocessing import StandardScaler
 
+from gradsentry_lib.detection.entropy_threshold import find_threshold
 from gradsentry_lib.evaluation import representations, tuning
 from gradsentry_lib.evaluation.samples import prompt, response
-from gradsentry_lib.filtering.threshold import find_threshold
 from gradsentry_lib.samples.sample import Sample
 from gradsentry_lib.scoring.config import ScoringConfig
 from gradsentry_lib.scoring.encoding import encode

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 import numpy as np
 from markupsafe import Markup
 
-from gradsentry_lib.filtering.threshold import Threshold
+from gradsentry_lib.detection.entropy_threshold import Threshold
 from gradsentry_lib.report.contents import Points
 from gradsentry_lib.report.plot import axis_range, histogram
 

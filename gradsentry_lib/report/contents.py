@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from gradsentry_lib.filtering.gate import GateCheck
-from gradsentry_lib.filtering.threshold import Threshold
-from gradsentry_lib.filtering.trust import Trust
+from gradsentry_lib.detection.entropy_threshold import Threshold
+from gradsentry_lib.detection.gate import GateCheck
+from gradsentry_lib.detection.length_confounding import Trust
 
 
 @dataclass(frozen=True)

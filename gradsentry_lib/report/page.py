@@ -13,7 +13,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from gradsentry_lib.filtering.gate import gate_passed
+from gradsentry_lib.detection.gate import gate_passed
 from gradsentry_lib.report.charts import distribution_svg, length_svg, sample_points
 from gradsentry_lib.report.contents import Contents, Counts
 from gradsentry_lib.report.escape import clip, visible

@@ -4,7 +4,7 @@ import io
 
 import numpy as np
 
-from gradsentry_lib.filtering.threshold import Threshold
+from gradsentry_lib.detection.entropy_threshold import Threshold
 
 BINS = 60
 INK, MUTED, GRID = "#1f2933", "#5f6c7b", "#e4e7eb"

@@ -13,7 +13,7 @@ import pytest
 from gradsentry_assets.definitions import defs
 from gradsentry_assets.landing import look
 from gradsentry_assets.resources import LandingResource, StoreResource
-from gradsentry_lib.scan.store import Store
+from gradsentry_lib.store.paths import Store
 
 JOB = "scan_batch"
 

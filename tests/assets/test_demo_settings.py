@@ -7,7 +7,7 @@ import pytest
 
 from gradsentry_assets import demo
 from gradsentry_assets.demo import said_of_settings
-from gradsentry_lib.scan.store import Store
+from gradsentry_lib.store.paths import Store
 
 
 def test_what_is_said() -> None:

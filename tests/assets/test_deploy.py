@@ -24,9 +24,9 @@ from dagster._daemon.monitoring.concurrency import execute_concurrency_slots_ite
 from dagster._time import get_current_datetime
 
 from gradsentry_assets.assets import clean_dataset, entropy_threshold, gradient_entropy, raw_samples
-from gradsentry_lib.ledger import Override, open_ledger
-from gradsentry_lib.scan.store import Store
-from tests.scan.builder import lines, run, write
+from gradsentry_lib.store import Override, open_ledger
+from gradsentry_lib.store.paths import Store
+from tests.pipeline.builder import lines, run, write
 
 ROOT = Path(__file__).parents[2]
 

@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 
 from gradsentry_assets import expectations
-from gradsentry_lib.filtering.gate import GateCheck, check_gate
-from tests.filtering.test_filtering_gate import verdict_table
+from gradsentry_lib.detection.gate import GateCheck, check_gate
+from tests.detection.test_filtering_gate import verdict_table
 
 WRONG = {
     "flagged_fraction": ({"clean": 4, "flagged": 6}, 10, 0),

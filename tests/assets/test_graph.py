@@ -20,12 +20,12 @@ from gradsentry_assets import gates
 from gradsentry_assets.definitions import defs
 from gradsentry_assets.partitions import range_tags, refusal
 from gradsentry_lib.errors import BadInput
-from gradsentry_lib.ledger import LedgerBusy, open_ledger
-from gradsentry_lib.scan import run as scan_run
-from gradsentry_lib.scan.decide import DecisionConfig
-from gradsentry_lib.scan.run import ModelChoice
-from gradsentry_lib.scan.store import Store
+from gradsentry_lib.pipeline import run as scan_run
+from gradsentry_lib.pipeline.decide import DecisionConfig
+from gradsentry_lib.pipeline.run import ModelChoice
 from gradsentry_lib.scoring import model as scoring_model
+from gradsentry_lib.store import LedgerBusy, open_ledger
+from gradsentry_lib.store.paths import Store
 from tests.assets.conftest import World, as_jsonl, questions
 
 ASSETS = ("raw_samples", "gradient_entropy", "entropy_threshold", "clean_dataset")

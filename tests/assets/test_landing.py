@@ -11,7 +11,7 @@ from upath import UPath
 from gradsentry_assets.arrivals import Landing, list_landing
 from gradsentry_assets.partitions import MAX_TOGETHER, neighbours
 from gradsentry_assets.receiving import find_arrival
-from gradsentry_lib.scan import naming
+from gradsentry_lib.pipeline import naming
 from tests.assets.conftest import World, as_jsonl, questions
 
 

@@ -11,11 +11,11 @@ from pathlib import Path
 
 from safetensors.numpy import save_file
 
-from gradsentry_lib.ledger import Decision, GateResult, Output, Run, open_ledger
-from gradsentry_lib.ledger.verify import verify
-from gradsentry_lib.scan.store import Store
+from gradsentry_lib.audit.verify import verify
+from gradsentry_lib.store import Decision, GateResult, Output, Run, open_ledger
+from gradsentry_lib.store.paths import Store
 from tests.assets.writers import OPEN, SIGNED, work
-from tests.scan.builder import lines, write
+from tests.pipeline.builder import lines, write
 
 BATCHES, ROWS = int(os.environ.get("GRADSENTRY_TEST_BATCHES", "16")), 12
 ROADS = ("command", "library", "dagster", "command", "library", "dagster", "command", "library")

@@ -3,11 +3,11 @@
 from pathlib import Path
 
 from gradsentry_assets import presentation
-from gradsentry_lib.ledger import Override, open_ledger
-from gradsentry_lib.scan.decided import load_evidence
-from gradsentry_lib.scan.publish import gate_of
-from gradsentry_lib.scan.store import Store
-from tests.ledger import builder
+from gradsentry_lib.pipeline.decided import load_evidence
+from gradsentry_lib.pipeline.publish import gate_of
+from gradsentry_lib.store import Override, open_ledger
+from gradsentry_lib.store.paths import Store
+from tests.store import builder
 
 
 def test_decision_and_publication_say_so(tmp_path: Path) -> None:

@@ -22,10 +22,10 @@ from gradsentry_assets.history import prune
 from gradsentry_assets.partitions import range_tags
 from gradsentry_assets.rescan import run_requests, start_rescans
 from gradsentry_assets.resources import StoreResource
+from gradsentry_lib.detection.policies import RULES
 from gradsentry_lib.files import write_json
-from gradsentry_lib.filtering.policy import RULES
-from gradsentry_lib.ledger import Override, open_ledger
-from gradsentry_lib.scan import decide
+from gradsentry_lib.pipeline import decide
+from gradsentry_lib.store import Override, open_ledger
 from tests.assets.conftest import World, questions
 
 CLOSED = {"judging": {"threshold": 0.0}}

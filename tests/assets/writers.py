@@ -24,11 +24,11 @@ from gradsentry_assets.definitions import defs
 from gradsentry_assets.partitions import BATCHES, range_tags
 from gradsentry_assets.receiving import receive
 from gradsentry_lib import cli
-from gradsentry_lib.filtering.gate import GateLimits
-from gradsentry_lib.scan.decide import DecisionConfig
-from gradsentry_lib.scan.run import scan
-from gradsentry_lib.scan.store import Store
+from gradsentry_lib.detection.gate import GateLimits
+from gradsentry_lib.pipeline.decide import DecisionConfig
+from gradsentry_lib.pipeline.run import scan
 from gradsentry_lib.scoring import model, scorer
+from gradsentry_lib.store.paths import Store
 
 OPEN = {"max_flagged": 1.0, "warn_flagged": 1.0, "max_unscored": 1.0, "max_rejected": 1.0}
 SIGNED = {"limits_by": "Ada", "limits_reason": "what is tried here is the ledger"}

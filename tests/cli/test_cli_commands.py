@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from gradsentry_lib import cli
-from tests.ledger import builder
+from tests.store import builder
 
 HEAVY = {"torch", "transformers", "scipy", "sklearn", "matplotlib", "datasets", "pandas", "dagster", "cryptography"}
 TOLD = "import sys; print('\\n'.join({name.partition('.')[0] for name in sys.modules}), file=sys.stderr)"

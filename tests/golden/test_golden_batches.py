@@ -17,8 +17,8 @@ import duckdb
 import pyarrow.parquet as pq
 import pytest
 
-from gradsentry_lib.scan.run import ModelChoice, scan
-from gradsentry_lib.scan.store import Store
+from gradsentry_lib.pipeline.run import ModelChoice, scan
+from gradsentry_lib.store.paths import Store
 from tests.golden.batches import BATCHES, poisoned
 
 RECORDED = Path(__file__).with_name("recorded.json")

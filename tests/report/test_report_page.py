@@ -9,9 +9,9 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from gradsentry_lib.filtering.gate import GateCheck
-from gradsentry_lib.filtering.threshold import find_threshold
-from gradsentry_lib.filtering.trust import assess
+from gradsentry_lib.detection.entropy_threshold import find_threshold
+from gradsentry_lib.detection.gate import GateCheck
+from gradsentry_lib.detection.length_confounding import assess
 from gradsentry_lib.report.charts import LARGEST_CLOUD, sample_points
 from gradsentry_lib.report.contents import Contents, Counts, EvidenceGroup, Points, Reading, RejectedRow, Row, Span
 from gradsentry_lib.report.page import LARGEST_LIST, render_page

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from gradsentry_lib.filtering.threshold import ThresholdConfig, find_threshold
+from gradsentry_lib.detection.entropy_threshold import ThresholdConfig, find_threshold
 from gradsentry_lib.report.plot import axis_range, caption, histogram, threshold_png
 
 rng = np.random.default_rng(0)

@@ -14,9 +14,9 @@ import pytest
 from rich.console import Console
 from rich.table import Table
 
-from gradsentry_lib.ledger.verify import verify
-from gradsentry_lib.scan.store import Store
-from tests.scan.builder import lines, write
+from gradsentry_lib.audit.verify import verify
+from gradsentry_lib.store.paths import Store
+from tests.pipeline.builder import lines, write
 
 OPEN = ("--policy", "paper", "--max-flagged", "1", "--warn-flagged", "1", "--by", "Ada", "--reason", "a test")
 ROWS = 40
@@ -173,7 +173,7 @@ class Bench:
 
 @pytest.fixture(scope="session")
 def bench(tmp_path_factory: pytest.TempPathFactory, tiny_model: Callable[..., Path]) -> Bench:
-    from tests.scan.builder import run, verdicts
+    from tests.pipeline.builder import run, verdicts
 
     place, model = tmp_path_factory.mktemp("bench"), tiny_model()
     source = write(place / "rows.jsonl", ["{broken", *lines(range(ROWS))])

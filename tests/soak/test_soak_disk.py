@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from gradsentry_lib.scan.store import Store
-from tests.scan.test_scan_troubles import remount, small_disk
+from gradsentry_lib.store.paths import Store
+from tests.pipeline.test_scan_troubles import remount, small_disk
 from tests.soak.conftest import TENTHS, Bench, Machine, Tried
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(3600)]

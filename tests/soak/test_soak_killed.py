@@ -7,9 +7,9 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from gradsentry_lib.ledger.verify import verify
-from gradsentry_lib.scan.store import Store
-from tests.scan.builder import same
+from gradsentry_lib.audit.verify import verify
+from gradsentry_lib.store.paths import Store
+from tests.pipeline.builder import same
 from tests.soak.conftest import Bench, Machine, Tried
 from tests.soak.warm import STEPS
 

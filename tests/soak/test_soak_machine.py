@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from gradsentry_lib.scan.store import Store
+from gradsentry_lib.store.paths import Store
 from tests.soak.conftest import TENTHS, Bench, Machine, Tried
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(3600)]

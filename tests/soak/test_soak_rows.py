@@ -20,13 +20,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from benchmarks.scale import stand_in
+from gradsentry_lib.audit.verify import verify
 from gradsentry_lib.errors import GradSentryError
-from gradsentry_lib.ledger.verify import verify
+from gradsentry_lib.pipeline.run import ModelChoice, scan
 from gradsentry_lib.samples.read import open_source
-from gradsentry_lib.scan.run import ModelChoice, scan
-from gradsentry_lib.scan.store import Store
 from gradsentry_lib.scoring import model, scorer
-from tests.scan.builder import OPEN
+from gradsentry_lib.store.paths import Store
+from tests.pipeline.builder import OPEN
 from tests.soak.conftest import Tried
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(3600)]

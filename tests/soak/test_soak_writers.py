@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from gradsentry_lib.scan.store import Store
+from gradsentry_lib.store.paths import Store
 from tests.assets.test_many_writers import ROADS, faults_of, settings_for
 from tests.assets.writers import work
-from tests.scan.builder import lines, write
+from tests.pipeline.builder import lines, write
 from tests.soak.conftest import Tried
 
 MINUTES = float(os.environ.get("SOAK_MINUTES", "10"))

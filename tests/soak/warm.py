@@ -91,7 +91,7 @@ def _dagster(source: str) -> int:
     from gradsentry_assets.definitions import defs
     from gradsentry_assets.partitions import BATCHES
     from gradsentry_assets.receiving import receive
-    from gradsentry_lib.scan.store import Store
+    from gradsentry_lib.store.paths import Store
 
     instance, folder = dg.DagsterInstance.get(), UPath(Path(source).parent)
     landed = next(file for file in list_landing(folder).values() if file.name == Path(source).name)

@@ -1,0 +1,127 @@
+"""The gate: what must hold before a batch's clean rows are published.
+
+A failed check of severity "error" means that nothing is written as clean; "warn" is shown and goes on.
+Flagged and unscored are fractions of the readable rows, by their final verdict: a row that a person released is not
+flagged, a row that a person flagged is. So the figures can be checked from the verdict table alone, and releasing what
+was flagged wrongly is a way through the gate beside raising its limit. Rejected is a fraction of all rows read.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from gradsentry_lib.detection.length_confounding import Trust
+from gradsentry_lib.detection.verdict import count_verdicts
+from gradsentry_lib.errors import BadInput
+
+
+@dataclass(frozen=True)
+class GateLimits:
+    """Largest fractions, each in [0, 1]: of the readable rows, flagged (block, warn) and unscored (block); of all rows
+    read, rejected as unreadable (block)."""
+
+    max_flagged: float = 0.5
+    warn_flagged: float = 0.2
+    max_unscored: float = 0.05
+    max_rejected: float = 0.05
+
+    def __post_init__(self) -> None:
+        for name, limit in vars(self).items():
+            if not 0.0 <= limit <= 1.0:
+                raise BadInput(f"{name} must lie between 0 and 1, not {limit}")
+
+    def looser_than(self, own: "GateLimits") -> dict[str, tuple[float, float]]:
+        """The limits that let more through than `own` does: name to (here, there)."""
+        pairs = {name: (limit, getattr(own, name)) for name, limit in vars(self).items()}
+        return {name: (here, there) for name, (here, there) in pairs.items() if here > there}
+
+
+@dataclass(frozen=True)
+class GateCheck:
+    """One check. `observed` and `limit` are plain JSON values; `message` is one sentence for a person."""
+
+    name: str
+    passed: bool
+    severity: Literal["error", "warn"]
+    observed: float | int | str
+    limit: float | int | str
+    message: str
+
+
+def check_gate(
+    verdicts: pa.Table,
+    *,
+    read: int,
+    rejected: int,
+    trust: Trust | None = None,
+    limits: GateLimits | None = None,
+    truncated: str = "",
+) -> tuple[GateCheck, ...]:
+    """All checks on one judged batch.
+
+    `verdicts`: the verdict table. `read`, `rejected`: the source's rows, and those that could not be read.
+    `trust`: given where the verdicts rest on the entropy threshold; adds a warning where that can't be relied on.
+    `truncated`: how the source is cut short, "" where it is whole.
+    """
+    limits = limits or GateLimits()
+    counts = count_verdicts(verdicts)
+    rows = verdicts.num_rows
+    flagged, unscored = (count / rows if rows else 0.0 for count in (counts.flagged, counts.unscored))
+    lost = rejected / read if read else 0.0
+    checks = [
+        _at_most("flagged_fraction", "error", flagged, limits.max_flagged, "of the readable rows are flagged"),
+        _at_most("flagged_fraction_warning", "warn", flagged, limits.warn_flagged, "of the readable rows are flagged"),
+        _at_most("unscored_fraction", "error", unscored, limits.max_unscored, "of the readable rows have no score"),
+        _at_most("rejected_fraction", "error", lost, limits.max_rejected, "of the rows read are no readable samples"),
+        _none("entropy_in_range", _outside(verdicts["entropy"]), "entropies outside [0, 1]"),
+        _none("unique_rows", rows - pc.count_distinct(verdicts["row"]).as_py(), "row numbers used twice"),
+        _conserved(read, counts.clean, counts.flagged, counts.unscored, rejected),
+        _whole(truncated),
+    ]
+    if trust is not None:
+        fine = trust.verdict == "trustworthy"
+        checks.append(GateCheck("score_trusted", fine, "warn", trust.verdict, "trustworthy", trust.message))
+    return tuple(checks)
+
+
+def gate_settings(limits: GateLimits, truncated: str = "") -> dict[str, Any]:
+    """What a gate result is recorded under, beside the verdicts: the limits, and of a source cut short that it is.
+
+    So the half of a file that has the same verdicts as another batch neither passes nor is accepted with it.
+    """
+    return asdict(limits) | ({"truncated": truncated} if truncated else {})
+
+
+def gate_passed(checks: Sequence[GateCheck]) -> bool:
+    """True where no check of severity "error" failed."""
+    return all(check.passed or check.severity == "warn" for check in checks)
+
+
+def _at_most(name: str, severity: Literal["error", "warn"], observed: float, limit: float, what: str) -> GateCheck:
+    return GateCheck(name, observed <= limit, severity, observed, limit, f"{observed:.1%} {what}, limit {limit:.1%}")
+
+
+def _none(name: str, observed: int, what: str) -> GateCheck:
+    return GateCheck(name, observed == 0, "error", observed, 0, f"{observed or 'no'} {what}")
+
+
+def _whole(truncated: str) -> GateCheck:
+    message = f"the source is cut short: {truncated}" if truncated else "nothing shows that the source is cut short"
+    return GateCheck("whole_source", not truncated, "error", "truncated" if truncated else "whole", "whole", message)
+
+
+def _outside(entropy: pa.ChunkedArray) -> int:
+    """Entropies outside [0, 1]; NaN (unscored) is neither in nor out."""
+    values = entropy.to_numpy()
+    return int(np.count_nonzero((values < 0) | (values > 1)))
+
+
+def _conserved(read: int, clean: int, flagged: int, unscored: int, rejected: int) -> GateCheck:
+    total = clean + flagged + unscored + rejected
+    sign = "=" if total == read else "≠"
+    message = f"{read} rows read {sign} {clean} clean + {flagged} flagged + {unscored} unscored + {rejected} rejected"
+    return GateCheck("rows_conserved", total == read, "error", total, read, message)

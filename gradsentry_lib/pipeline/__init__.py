@@ -1,0 +1,10 @@
+"""The steps of one scan, shared by the command line and the Dagster assets.
+
+    ingest.py   source -> samples.parquet, rejected.jsonl
+    score.py    samples.parquet -> scores.parquet
+    decide.py   scores.parquet -> threshold, verdicts.parquet, the gate's answer
+    publish.py  verdicts.parquet -> clean file, quarantine, report (only where the gate is open)
+
+Each step reads files, writes files into the batch's folder of the store (store/paths.py) and records what it did in the
+ledger. Each is idempotent: run again on the same inputs, it finds its work done or does it again with the same result.
+"""

@@ -1,0 +1,141 @@
+"""Last step: the clean file and the quarantine, where the gate is open for exactly these verdicts."""
+
+import hashlib
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from gradsentry_lib.errors import BadInput, GateFailed
+from gradsentry_lib.pipeline.decided import Decided
+from gradsentry_lib.pipeline.ingest import Ingested
+from gradsentry_lib.pipeline.report import write_report
+from gradsentry_lib.samples.source import digest
+from gradsentry_lib.samples.write import QUARANTINE_COLUMNS, write_clean, write_quarantine
+from gradsentry_lib.store import (
+    FileRef,
+    GateResult,
+    GateState,
+    Output,
+    Run,
+    file_ref,
+    gate_inputs_sha256,
+    open_ledger,
+)
+from gradsentry_lib.store.attestation import publish_attestation
+from gradsentry_lib.store.orphans import heal
+from gradsentry_lib.store.paths import Store
+from gradsentry_lib.store.records import OutputKind
+
+
+@dataclass(frozen=True)
+class Published:
+    """What was handed out: read = clean + quarantined + rejected, checked."""
+
+    folder: Path
+    clean: Path
+    quarantine: Path
+    attestation: Path
+    report: Path
+    clean_rows: int
+    quarantined_rows: int
+    gate: str  # passed, or accepted by a person
+
+
+def gate_of(decided: Decided, store: Store) -> GateState:
+    """How the gate stands now for the verdicts as they lie there; a person may have accepted it since.
+
+    What decision.json says of the gate is not asked: anybody can edit it. The verdict file's own digest and the limits
+    in the ledger name the inputs, and an edited file is one for which the gate never ran.
+    """
+    return _gate_for(_verdicts(decided, store), decided, store)
+
+
+def _verdicts(decided: Decided, store: Store) -> bytes:
+    """The verdict file as it lies there, read once for its digest and its rows; empty where there is none."""
+    path = store.batch(decided.batch_key) / "decisions" / decided.decision_key / "verdicts.parquet"
+    return path.read_bytes() if path.exists() else b""
+
+
+def _gate_for(verdicts: bytes, decided: Decided, store: Store) -> GateState:
+    found = hashlib.sha256(verdicts).hexdigest()
+    with open_ledger(store.ledger, read_only=True) as ledger:
+        results = ledger.find(GateResult, decision=decided.number, batch_key=decided.batch_key)
+        return (
+            ledger.gate_state(gate_inputs_sha256(found, results[-1].limits), decided.batch_key)
+            if results
+            else GateState("never run")
+        )
+
+
+def publish(batch: Ingested, decided: Decided, store: Store, run: Run) -> Published:
+    """Writes the batch's clean rows in the source's own format, and the quarantined ones with their reasons.
+
+    Raises GateFailed where the gate failed or never ran for these verdicts, SourceChanged where the source is not what
+    was judged any more, BadInput where the rows do not add up.
+    """
+    verdicts = _verdicts(decided, store)
+    state = _gate_for(verdicts, decided, store)
+    if not state.open:
+        failed = [check.message for check in decided.gate_checks if not check.passed and check.severity == "error"]
+        raise GateFailed(f"gate {state.status} for batch {batch.batch_key}: {'; '.join(failed) or 'no result stored'}")
+    is_clean = ("verdict", "==", "clean")
+    kept = pq.read_table(pa.BufferReader(verdicts), columns=["row"], filters=[is_clean])["row"].to_numpy()
+    rest = pq.read_table(pa.BufferReader(verdicts), columns=QUARANTINE_COLUMNS, filters=[("verdict", "!=", "clean")])
+
+    folder = store.batch(batch.batch_key) / "clean" / decided.decision_key
+    quarantine, attestation = folder / "quarantine.jsonl", folder / "attestation.json"
+    with batch.held(store) as source:
+        total = batch.read if not batch.options.get("limit") else sum(1 for _ in source.rows())
+        removed = np.setdiff1d(np.arange(total), kept)
+        clean = folder / f"clean{source.suffix}"
+        clean_rows = write_clean(source, removed, clean)
+        quarantined_rows = write_quarantine(source, rest, quarantine)
+    try:
+        _check_conservation(batch, len(kept), clean_rows, quarantined_rows)
+    except BadInput:
+        for made in (clean, quarantine):
+            shutil.rmtree(made) if made.is_dir() else made.unlink()
+        raise
+    report = write_report(batch, decided, store, state, folder / "report.html")
+    written: tuple[tuple[OutputKind, Path, int | None], ...] = (
+        ("clean", clean, clean_rows),
+        ("quarantine", quarantine, quarantined_rows),
+        ("report", report, None),
+    )
+    outputs = [
+        Output(
+            batch_key=batch.batch_key,
+            decision=decided.number,
+            kind=kind,
+            file=file_ref(path) if path.is_file() else FileRef(path, digest(path, source.kind)),
+            rows=rows,
+            run_id=run.run_id,
+        )
+        for kind, path, rows in written
+    ]
+    with open_ledger(store.ledger) as ledger:
+        ledger.record_run(run)
+        for output in outputs:
+            ledger.record_output(output)
+    with open_ledger(store.ledger) as ledger:
+        heal(ledger, batch.batch_key)
+        publish_attestation(ledger, decided.number, outputs[0].file, attestation, run.run_id)
+    return Published(folder, clean, quarantine, attestation, report, clean_rows, quarantined_rows, state.status)
+
+
+def write_refusal(batch: Ingested, decided: Decided, store: Store) -> Path:
+    """The report of a batch that the gate refused: what a person looks at before accepting or rejecting it."""
+    path = store.batch(batch.batch_key) / "decisions" / decided.decision_key / "report.html"
+    return write_report(batch, decided, store, gate_of(decided, store), path)
+
+
+def _check_conservation(batch: Ingested, kept: int, clean_rows: int, quarantined_rows: int) -> None:
+    if clean_rows != kept or batch.read != clean_rows + quarantined_rows + batch.rejected:
+        raise BadInput(
+            f"rows do not add up: {batch.read} read, {clean_rows} clean, {quarantined_rows} quarantined, "
+            f"{batch.rejected} rejected; nothing of this batch is to be used"
+        )

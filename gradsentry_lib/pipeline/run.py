@@ -1,0 +1,107 @@
+"""A whole scan in one call: what the command line does, and what the Dagster assets do step by step."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from gradsentry_lib import settings
+from gradsentry_lib.errors import GateFailed
+from gradsentry_lib.pipeline.decide import DecisionConfig, decide, settle
+from gradsentry_lib.pipeline.decided import Decided
+from gradsentry_lib.pipeline.elsewhere import ReleasedElsewhere, released_elsewhere
+from gradsentry_lib.pipeline.ingest import Ingested, ingest
+from gradsentry_lib.pipeline.naming import batch_key
+from gradsentry_lib.pipeline.publish import Published, publish, write_refusal
+from gradsentry_lib.pipeline.score import Progress, Scored, score_batch
+from gradsentry_lib.samples.read import open_as_told
+from gradsentry_lib.samples.source import Source
+from gradsentry_lib.scoring.config import Effort, ScoringConfig
+from gradsentry_lib.scoring.identity import ModelIdentity, identify
+from gradsentry_lib.store import Run, current_run
+from gradsentry_lib.store.paths import Store
+
+if TYPE_CHECKING:
+    from gradsentry_lib.scoring.model import ScoringModel
+
+
+@dataclass(frozen=True)
+class ModelChoice:
+    """Which model is to score, as a user names it. `base`: where an adapter's base is, if not where it says."""
+
+    name: str = field(default_factory=settings.model)
+    revision: str | None = None
+    device: str = field(default_factory=settings.device)
+    dtype: str = "auto"
+    base: str | None = None
+
+    def identify(self, store: Store) -> ModelIdentity:
+        return identify(self.name, self.revision, self.device, self.dtype, store.digests, self.base)
+
+
+@dataclass(frozen=True)
+class ScanResult:
+    """`published` is None where the gate refused. `released_elsewhere`: rows put back in other batches, not in this."""
+
+    batch: Ingested
+    scored: Scored
+    decided: Decided
+    published: Published | None
+    released_elsewhere: tuple[ReleasedElsewhere, ...] = ()
+
+
+@contextmanager
+def lazy_model(identity: ModelIdentity) -> Iterator[Callable[[], "ScoringModel"]]:
+    """Gives a function that loads the model on its first call; frees it at the end."""
+    loaded: list[ScoringModel] = []
+
+    def load() -> "ScoringModel":
+        if not loaded:
+            from gradsentry_lib.scoring.model import load_model
+
+            loaded.append(load_model(identity))
+        return loaded[0]
+
+    try:
+        yield load
+    finally:
+        if loaded:
+            from gradsentry_lib.scoring.model import release
+
+            loaded.clear()
+            release()
+
+
+def scan(
+    source: str | Source,
+    store: Store | None = None,
+    *,
+    options: Mapping[str, Any] | None = None,
+    model: ModelChoice | None = None,
+    scoring: ScoringConfig | None = None,
+    effort: Effort | None = None,
+    decision: DecisionConfig | None = None,
+    run: Run | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
+) -> ScanResult:
+    """Reads, scores, judges and publishes one source, told by its name or opened.
+
+    `options`: columns, split, limit, ... (see ingest.py).
+    """
+    store, run = store or Store.default(), run or current_run("cli")
+    told = dict(options or {})
+    decision, _ = settle(decision or DecisionConfig(), store)  # before an hour of scoring, not after it
+    opened = source if isinstance(source, Source) else open_as_told(source, told)
+    identity = (model or ModelChoice()).identify(store)
+    key = batch_key(opened, told, store)
+    with store.alone(key):
+        batch = ingest(opened, store, run, told, key)
+        with lazy_model(identity) as load:
+            scored = score_batch(batch, store, run, identity, load, scoring or ScoringConfig(), effort, on_progress)
+            decided = decide(batch, scored, store, run, decision, load=load, scoring=scoring)
+        try:
+            published = publish(batch, decided, store, run)
+        except GateFailed:
+            published = None
+            write_refusal(batch, decided, store)
+    return ScanResult(batch, scored, decided, published, released_elsewhere(store, batch.batch_key))

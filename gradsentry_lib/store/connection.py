@@ -1,0 +1,213 @@
+"""Opening the ledger: late, for a short time, and closed whatever happens."""
+
+import re
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from datetime import UTC, datetime
+from functools import cache
+from importlib import resources
+from pathlib import Path
+
+import duckdb
+
+from gradsentry_lib import __version__
+from gradsentry_lib.errors import BadInput, GradSentryError
+from gradsentry_lib.store import journal, views
+from gradsentry_lib.store.lock import PATIENCE, LedgerBusy, busy_message, hold, pauses
+from gradsentry_lib.trouble import explain
+
+_open_here = threading.local()  # the ledgers that this thread has open: opening one twice would wait for itself
+
+
+_OF_THE_FILE = (duckdb.IOException, duckdb.FatalException, duckdb.InternalException, duckdb.SerializationException)
+
+
+class LedgerDamaged(GradSentryError):
+    """The ledger's file can't be read as a DuckDB database any more."""
+
+
+def damaged(path: Path, message: str) -> LedgerDamaged:
+    return LedgerDamaged(
+        f"the ledger {path} can't be opened: {message[:300]}; put back a copy of it, or move it (and {path.name}.wal) "
+        "elsewhere and scan again: scores and published files are kept, releases and acceptances are only in the ledger"
+    )
+
+
+@contextmanager
+def connect(path: Path, *, read_only: bool, patience: float = PATIENCE) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A connection under the ledger's lock. Writing is one transaction: committed at the end, rolled back on error.
+
+    Makes and migrates the ledger where need be, also before reading. Raises LedgerBusy, LedgerDamaged, BadInput.
+    """
+    path = path.absolute()
+    _check_place(path.parent)
+    with _once_a_thread(path), (_reading if read_only else _writing)(path, patience) as connection:
+        yield connection
+
+
+def _check_place(store: Path) -> None:
+    """Raises BadInput where no store can be: DuckDB and the file system say less."""
+    try:
+        str(store).encode("utf-8")
+        usable = store.is_dir() or not store.exists()
+    except UnicodeEncodeError as error:
+        raise BadInput(
+            f"the store's path {str(store)!r} is no UTF-8, which DuckDB needs: give it another name"
+        ) from error
+    except OSError as error:
+        raise BadInput(f"the store {str(store)[:200]} can't be used: {error.strerror or error}") from error
+    if not usable:
+        raise BadInput(f"the store {store} is no folder: set GRADSENTRY_HOME to one")
+
+
+@contextmanager
+def _reading(path: Path, patience: float) -> Iterator[duckdb.DuckDBPyConnection]:
+    with ExitStack() as stack:
+        if not path.exists():
+            _make(path, patience)
+        connection = stack.enter_context(_locked(path, read_only=True, patience=patience))
+        version = _version(connection)
+        if version < len(_versions()):
+            stack.close()
+            try:
+                _make(path, patience)
+            except LedgerBusy:
+                raise
+            except (OSError, GradSentryError) as error:
+                raise BadInput(
+                    f"the ledger {path} has schema version {version} and can't be brought to {len(_versions())} here "
+                    f"({error}): run `gradsentry store upgrade` where the store can be written to"
+                ) from error
+            connection = stack.enter_context(_locked(path, read_only=True, patience=patience))
+        yield connection
+
+
+@contextmanager
+def _writing(path: Path, patience: float) -> Iterator[duckdb.DuckDBPyConnection]:
+    with _locked(path, read_only=False, patience=patience) as connection:
+        before = journal.head(connection)
+        connection.begin()
+        try:
+            yield connection
+        except BaseException:
+            with suppress(duckdb.Error):  # what went wrong first is what is told
+                connection.rollback()
+            raise
+        after = journal.head(connection)
+        connection.commit()
+        views.refresh(connection, path.parent, temporary=False)
+        if after != before:
+            _note(head_file(path.parent), after)
+
+
+def _make(path: Path, patience: float) -> None:
+    """Opening a ledger for writing is enough to make or migrate it."""
+    with _locked(path, read_only=False, patience=patience):
+        pass
+
+
+def head_file(store: Path) -> Path:
+    """A line for every time that the ledger grew: its newest record, so that cutting it off shows. Ship it elsewhere,
+    line by line, and nobody who can write to the store can take records out unseen."""
+    return store / "ledger.heads"
+
+
+def _note(path: Path, head: journal.Head) -> None:
+    with path.open("a", encoding="utf-8") as file:
+        file.write(f"{head} {datetime.now(UTC).isoformat(timespec='seconds')}\n")
+
+
+@contextmanager
+def _once_a_thread(path: Path) -> Iterator[None]:
+    held: set[Path] = _open_here.__dict__.setdefault("paths", set())
+    if path in held:
+        raise RuntimeError(f"{path} is already open in this thread: close it before opening it again")
+    held.add(path)
+    try:
+        yield
+    finally:
+        held.discard(path)
+
+
+@contextmanager
+def _locked(path: Path, *, read_only: bool, patience: float) -> Iterator[duckdb.DuckDBPyConnection]:
+    """Lock, connect, migrate (when writing); disconnect, unlock."""
+    if not read_only:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as stack:
+        stack.enter_context(hold(path, shared=read_only, patience=patience))
+        connection = _connect_patiently(path, read_only, patience)
+        stack.callback(connection.close)
+        try:
+            if not read_only:
+                migrate(connection)
+            yield connection
+        except _OF_THE_FILE as e:
+            if explain(e):  # a full disk or too little memory: the file is whole
+                raise
+            raise damaged(path, str(e).splitlines()[0]) from e
+
+
+def _connect_patiently(path: Path, read_only: bool, patience: float) -> duckdb.DuckDBPyConnection:
+    """DuckDB's own lock may be held by a process that knows nothing of ours, a SQL shell for one: wait for that too."""
+    deadline = time.monotonic() + patience
+    for pause in pauses():
+        try:
+            return duckdb.connect(path, read_only=read_only)
+        except duckdb.Error as error:
+            message = str(error).splitlines()[0]
+            if "lock" not in message.lower() or "corrupt" in message.lower():
+                raise damaged(path, message) from error
+            if time.monotonic() > deadline:
+                holder = re.sub(r"^.*?: (Conflicting lock is held in )?", "it is held by ", message).split(". See")[0]
+                raise LedgerBusy(busy_message(path, patience, holder)) from error
+        time.sleep(pause)
+    raise AssertionError  # pauses() never ends
+
+
+def migrate(connection: duckdb.DuckDBPyConnection) -> None:
+    """Applies the versions of schema.sql that the ledger lacks, each in its own transaction. Raises BadInput for a
+    database of something else: nothing is written into that."""
+    scripts = _versions()
+    if _version(connection) == 0 and (tables := connection.execute("SHOW TABLES").fetchall()):
+        raise BadInput(
+            f"{_place(connection)} is no ledger: a DuckDB file of something else, with a table {tables[0][0]!r}"
+        )
+    for number, script in enumerate(scripts[_version(connection) :], start=_version(connection) + 1):
+        connection.begin()
+        connection.execute("CREATE TABLE IF NOT EXISTS schema_versions (version INTEGER, code_version VARCHAR)")
+        connection.execute(script)
+        connection.execute("INSERT INTO schema_versions VALUES (?, ?)", [number, __version__])
+        connection.commit()
+
+
+def _version(connection: duckdb.DuckDBPyConnection) -> int:
+    """The schema version of an open ledger; 0 where it has none yet. Raises BadInput for one from the future."""
+    try:
+        ((version,),) = connection.execute("SELECT max(version) FROM schema_versions").fetchall()
+    except duckdb.CatalogException:
+        return 0
+    except duckdb.BinderException:  # a table of that name with other columns
+        version = None
+    if not isinstance(version, int):
+        raise BadInput(f"{_place(connection)} is no ledger: a DuckDB file of something else")
+    if version > len(_versions()):
+        raise BadInput(
+            f"the ledger has schema version {version}, written by a newer GradSentry; "
+            f"this one ({__version__}) knows up to {len(_versions())}: upgrade it"
+        )
+    return version
+
+
+def _place(connection: duckdb.DuckDBPyConnection) -> str:
+    found = connection.execute("SELECT path FROM duckdb_databases() WHERE NOT internal").fetchall()
+    return str(found[0][0]) if found else "this file"
+
+
+@cache
+def _versions() -> list[str]:
+    """The sections of schema.sql, version 1 first."""
+    text = (resources.files(__package__) / "schema.sql").read_text(encoding="utf-8")
+    return re.split(r"^-- version \d+$", text, flags=re.MULTILINE)[1:]
