@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Any
 import pyarrow.parquet as pq
 
 from gradsentry_lib.detection.config import DetectionConfig
-from gradsentry_lib.detection.control import QUARANTINE, check_choice
 from gradsentry_lib.detection.entropy_threshold import ThresholdConfig
 from gradsentry_lib.detection.gate import GateLimits, check_gate, gate_passed, gate_settings
-from gradsentry_lib.detection.policies import DEFAULT_POLICY, RULES, Judgement, check_policy, judge
+from gradsentry_lib.detection.policies import RULES, Judgement, judge
 from gradsentry_lib.detection.verdict import Override, count_verdicts
 from gradsentry_lib.files import atomic_path, has_digest, sha256_file, write_json
 from gradsentry_lib.pipeline import manifest
@@ -24,6 +23,7 @@ from gradsentry_lib.pipeline.swapped import Asked
 from gradsentry_lib.report.plot import threshold_png
 from gradsentry_lib.samples.table import read_samples
 from gradsentry_lib.scoring.config import ScoringConfig, settings_note
+from gradsentry_lib.settings import OPTIONS, Settings
 from gradsentry_lib.store import (
     Decision,
     FileRef,
@@ -57,17 +57,28 @@ class DecisionConfig:
     scored.
     """
 
-    policy: str = DEFAULT_POLICY
+    policy: str = Settings.policy
     threshold: ThresholdConfig = field(default_factory=ThresholdConfig)
     limits: GateLimits | Mapping[str, float | None] = field(default_factory=dict)
     limits_by: str = ""
     limits_reason: str = ""
-    control_tokens: str = QUARANTINE  # what becomes of rows whose text holds some: detection/control.py
+    control_tokens: str = Settings.control_tokens  # what becomes of rows whose text holds some: detection/control.py
     detection: DetectionConfig = field(default_factory=DetectionConfig)  # of the policy `conditional`
 
     def __post_init__(self) -> None:
-        check_choice(self.control_tokens)
-        check_policy(self.policy)
+        OPTIONS["control_tokens"].check(self.control_tokens)
+        OPTIONS["policy"].check(self.policy)
+
+    @classmethod
+    def of(cls, said: Settings) -> "DecisionConfig":
+        return cls(
+            said.policy,
+            ThresholdConfig(fixed=said.threshold),
+            said.limits,
+            said.limits_by,
+            said.limits_reason,
+            said.control_tokens,
+        )
 
     def to_dict(self) -> dict[str, Any]:
         told = {**asdict(self), "rules": RULES}
