@@ -57,7 +57,7 @@ lint: $(VENV)/.installed
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache
 
-# The declared test beside `auto` on labelled cases, both halves. Scores are made once, into ../scored.
+# The declared test on labelled cases, both halves. Scores are made once, into ../scored.
 .PHONY: bench-detection
 bench-detection: setup
 	$(BIN)/python -m benchmarks.scored

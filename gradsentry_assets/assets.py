@@ -158,7 +158,7 @@ def entropy_threshold(
 
 
 def _same_model(model: ModelResource, place: Store, batch: str, fingerprint: str) -> "ScoringModel":
-    """The model that scored the batch: the policy `conditional` asks it about a few rows, no other one does."""
+    """The model that scored the batch: the policy `auto` asks it about a few rows, `paper` does not."""
     identity = model.identify(place)
     if identity.fingerprint != fingerprint:
         raise BadInput(f"{batch} was scored by another model: materialize gradient_entropy again")

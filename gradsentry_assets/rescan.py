@@ -90,7 +90,7 @@ def _scores_are_stale(scan: Scan, today: Today) -> Iterator[str]:
 
 def _verdicts_are_stale(decision: Decision, ledger: Ledger, batch: str, today: Today) -> Iterator[str]:
     then, now = dict(decision.settings), today.decision.to_dict()
-    if decision.policy != today.decision.policy:
+    if decision.policy != today.decision.judged_by:
         yield "policy changed"
     for part, name in (("rules", "rules"), ("threshold", "threshold settings"), ("limits", "gate limits")):
         if sha256_json(then.get(part)) != sha256_json(now[part]):

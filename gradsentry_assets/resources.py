@@ -171,6 +171,11 @@ class JudgingResource(dg.ConfigurableResource):
         description="Rows whose own text holds control tokens (<|im_start|>, </s>): `quarantine` or `keep`.",
     )
 
+    watched: str = Field(
+        default="",
+        description="Watched rows: `keep` (default) or `quarantine`; GRADSENTRY_WATCHED if empty.",
+    )
+
     @property
     def decision(self) -> DecisionConfig:
         """Raises BadInput where a figure is out of range. A limit that nobody gave is the store's own."""
@@ -182,6 +187,7 @@ class JudgingResource(dg.ConfigurableResource):
             limits_by=self.limits_by or os.environ.get("GRADSENTRY_LIMITS_BY", ""),
             limits_reason=self.limits_reason or os.environ.get("GRADSENTRY_LIMITS_REASON", ""),
             control_tokens=self.control_tokens,
+            watched=self.watched or settings.watched(),
         )
 
     def check(self) -> None:

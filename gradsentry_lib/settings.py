@@ -30,6 +30,11 @@ def device() -> str:
     return os.environ.get("GRADSENTRY_DEVICE") or "auto"
 
 
+def watched() -> str:
+    """What becomes of watched rows: `keep` or `quarantine`. `GRADSENTRY_WATCHED`."""
+    return os.environ.get("GRADSENTRY_WATCHED") or "keep"
+
+
 def max_memory() -> dict[int | str, str] | None:
     """With the device `spread`: how much of each GPU (0, 1, ...) and of main memory (`cpu`) the model may take.
 

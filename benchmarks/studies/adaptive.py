@@ -11,7 +11,7 @@ from gradsentry_lib.detection.policies import POLICIES, judge
 from gradsentry_lib.detection.verdict import not_clean
 from gradsentry_lib.evaluation.attacks import ATTACKS, poison
 from gradsentry_lib.evaluation.data import split_labels, take
-from gradsentry_lib.evaluation.harness import ranking
+from gradsentry_lib.evaluation.harness import asking, ranking
 from gradsentry_lib.evaluation.measures import auc_of, measure
 from gradsentry_lib.evaluation.peers import PEERS, Filtered, by_valley
 from gradsentry_lib.evaluation.samples import to_samples
@@ -61,8 +61,9 @@ def long_answers(bench: Bench) -> list[dict[str, Any]]:
         found = {"nll": by_valley(table["nll"].to_numpy())}
         for which in ("length", "ngram"):
             found[which] = PEERS[which](samples, bench.model, 0, None)
-        for policy in (policy for policy in POLICIES if policy != "conditional"):  # asks the model: see bench-detection
-            verdicts = judge(table, policy, samples=partial(iter, [samples])).verdicts
+        ask = asking(samples, bench.model, bench.config)
+        for policy in POLICIES:
+            verdicts = judge(table, policy, samples=partial(iter, [samples]), swapped=ask).verdicts
             flags = not_clean(verdicts)
             found[f"policy-{policy}"] = Filtered(ranking(policy, verdicts, flags), flags)
         lengths = table["supervised_tokens"].to_numpy()

@@ -12,6 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as Bar
 from rich.table import Table
 
+from gradsentry_lib import settings
 from gradsentry_lib.cli import reading
 from gradsentry_lib.cli.handout import EVIDENCE, Target
 from gradsentry_lib.detection.control import QUARANTINE
@@ -47,7 +48,9 @@ def scan_command(
         typer.Option(help="auto, cpu, cuda, cuda:N, or spread: over all there is, then disk. [GRADSENTRY_DEVICE]"),
     ] = None,
     dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
-    policy: Annotated[str, typer.Option(help="How scores become verdicts.")] = DEFAULT_POLICY,
+    policy: Annotated[
+        str, typer.Option(help="How scores become verdicts: `auto`, or `paper` (the published score).")
+    ] = DEFAULT_POLICY,
     threshold: Annotated[
         float | None, typer.Option(help="A fixed entropy threshold, instead of the automatic.")
     ] = None,
@@ -62,6 +65,9 @@ def scan_command(
     control_tokens: Annotated[
         str, typer.Option(help="Rows whose text holds control tokens (<|im_start|>, </s>): `quarantine` or `keep`.")
     ] = QUARANTINE,
+    watched: Annotated[
+        str, typer.Option(help="Rows that are watched, not flagged: `keep` or `quarantine`. [GRADSENTRY_WATCHED]")
+    ] = "",
     limit: Annotated[int | None, typer.Option(min=1, help="Scan the first rows only.")] = None,
     column: reading.Column = None,
     role: reading.Role = None,
@@ -110,7 +116,15 @@ def scan_command(
         "max_unscored": max_unscored,
         "max_rejected": max_rejected,
     }
-    decision = DecisionConfig(policy, ThresholdConfig(fixed=threshold), limits, by, reason, control_tokens)
+    decision = DecisionConfig(
+        policy,
+        ThresholdConfig(fixed=threshold),
+        limits,
+        by,
+        reason,
+        control_tokens,
+        watched=watched or settings.watched(),
+    )
     options = reading.reading_options(
         source, column, role, response_marker, mapping, split, separator, encoding, max_bytes
     )

@@ -1,12 +1,12 @@
-"""Earlier batches as neighbours: a payload spread thinly over many incoming files shows only across them."""
+"""Earlier batches in the store: rows of them may belong to a group that a batch makes by itself."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial
 
 import pyarrow.parquet as pq
 
-from gradsentry_lib.detection.former.signals import Earlier
-from gradsentry_lib.detection.former.texts import read_texts
+from gradsentry_lib.detection.earlier import Earlier
+from gradsentry_lib.detection.texts import read_texts
 from gradsentry_lib.errors import BadInput
 from gradsentry_lib.files import has_digest
 from gradsentry_lib.pipeline.ingest import Ingested
