@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup demo test soak dev bench-eval field map lint model clean
+.PHONY: setup demo test soak dev bench-eval field map reference lint model clean
 
 setup: $(VENV)/.installed model
 
@@ -48,6 +48,10 @@ field: setup
 map: setup
 	$(BIN)/python -m benchmarks.structure $(ARGS)
 
+# The tables of options and of errors, from the code.
+reference: $(VENV)/.installed
+	$(BIN)/python -m gradsentry_lib.cli.reference docs
+
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -57,7 +61,7 @@ lint: $(VENV)/.installed
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache
 
-# The declared test beside `auto` on labelled cases, both halves. Scores are made once, into ../scored.
+# The declared test on labelled cases, both halves. Scores are made once, into ../scored.
 .PHONY: bench-detection
 bench-detection: setup
 	$(BIN)/python -m benchmarks.scored

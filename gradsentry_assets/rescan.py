@@ -5,7 +5,6 @@ threshold settings, policy, gate limits and overrides of today. It loads no mode
 stale and why; when it has ended, a sensor starts `scan_batch` for exactly those, many in one run.
 """
 
-import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -22,6 +21,7 @@ from dagster._core.storage.tags import (
 from gradsentry_assets.jobs import scan_batch
 from gradsentry_assets.partitions import BATCHES, handed_over, neighbours, range_tags
 from gradsentry_assets.resources import JudgingResource, ModelResource, StoreResource
+from gradsentry_lib import settings
 from gradsentry_lib.errors import BadInput
 from gradsentry_lib.files import read_json, sha256_json, write_json
 from gradsentry_lib.pipeline.decide import DecisionConfig, settle
@@ -90,7 +90,7 @@ def _scores_are_stale(scan: Scan, today: Today) -> Iterator[str]:
 
 def _verdicts_are_stale(decision: Decision, ledger: Ledger, batch: str, today: Today) -> Iterator[str]:
     then, now = dict(decision.settings), today.decision.to_dict()
-    if decision.policy != today.decision.policy:
+    if decision.policy != today.decision.judged_by:
         yield "policy changed"
     for part, name in (("rules", "rules"), ("threshold", "threshold settings"), ("limits", "gate limits")):
         if sha256_json(then.get(part)) != sha256_json(now[part]):
@@ -192,7 +192,7 @@ def run_requests(stale: dict[str, str], batches: Sequence[str], run_id: str) -> 
 nightly_rescan = dg.ScheduleDefinition(
     name="nightly_rescan",
     job=rescan,
-    cron_schedule=os.environ.get("GRADSENTRY_RESCAN_CRON") or "0 3 * * *",
+    cron_schedule=settings.value("rescan_cron"),
     default_status=dg.DefaultScheduleStatus.RUNNING,
     description="Re-scans what is out of date, every night at 3:00 UTC (GRADSENTRY_RESCAN_CRON).",
 )

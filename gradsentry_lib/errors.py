@@ -1,8 +1,8 @@
 """Errors that a user can act on: one clear line, no traceback. What kind it is says what happened and what to do.
 
 The message of each is one sentence on this very case, with the way out of it. The class says the same of the kind:
-`title` (what happened), `advice` (what to do), `exit_code` (what the command ends with), `retry` (whether the same again
-may do, without anybody's help). The command and Dagster read these off the class; docs/errors.md lists them.
+`title` (what happened), `advice` (what to do), `exit_code` (what the command ends with), `retry` (whether the same
+again may do, without anybody's help). The command and Dagster read these off the class; docs/errors.md lists them.
 """
 
 from pathlib import Path
@@ -19,7 +19,7 @@ class GradSentryError(Exception):
 
 
 class BadInput(GradSentryError):
-    """What was given can't be used; one of the kinds below says which part of it."""
+    """Somebody has to put something right first: the same again fails again. One of the kinds below says what."""
 
     title = "What was given can't be used"
     advice = "mend what the message names, then run the same again"
@@ -33,7 +33,7 @@ class UnusableInput(BadInput):
 
 
 class UnusableOption(BadInput):
-    """An option, a field of a resource or an environment variable: out of range, unknown, or not with that other one."""
+    """An option, a resource's field or an environment variable: out of range, unknown, not with that other one."""
 
     title = "An option can't be used"
     advice = "give another value; docs/options.md lists every option with its range"
@@ -44,6 +44,13 @@ class UnusableModel(BadInput):
 
     title = "The model can't score"
     advice = "give a causal language model that is whole; docs/models.md says which work"
+
+
+class UnusableCluster(BadInput):
+    """The Ray cluster: not there, without what is asked for, or its workers fail."""
+
+    title = "Scoring on Ray failed"
+    advice = "look into the cluster's own logs, or leave --engine ray out; what was scored is kept"
 
 
 class UnusableFile(BadInput):
@@ -82,32 +89,28 @@ class SourceChanged(BadInput):
         super().__init__(f"{path} {what}; nothing was published. Scan it again, once nobody writes to it")
 
 
-class NotJudgedYet(GradSentryError):
+class NotJudgedYet(BadInput):
     """A step that has to come first was not taken for this batch: not read, not scored, not judged, no gate yet."""
 
     title = "A step that comes first is missing"
     advice = "scan the batch, or materialize the assets before this one"
 
 
-class StoreError(GradSentryError):
-    """The store itself; one of the kinds below."""
+class UnusableStore(BadInput):
+    """No store can be here: no folder, no permission, no locks, or it is of a newer version."""
 
     title = "The store can't be used"
     advice = "check the folder that GRADSENTRY_HOME names"
 
 
-class UnusableStore(StoreError):
-    """No store can be here: no folder, no permission, no locks, or it is of a newer version."""
-
-
-class DamagedStore(StoreError):
+class DamagedStore(BadInput):
     """Something that the store recorded is gone, or is not what was recorded. Nothing is derived from it."""
 
     title = "The store is damaged"
     advice = "`gradsentry audit verify` names all that was altered; restore it from a backup, or scan the batch again"
 
 
-class BusyStore(StoreError):
+class BusyStore(GradSentryError):
     """Another process holds the store, for longer than one waits."""
 
     title = "Another process holds the store"

@@ -18,7 +18,8 @@ from typing import Any, get_args, get_type_hints
 from gradsentry_lib.errors import UnusableOption
 
 EMBEDDED = "embedded"  # the name of the model that the project brings along
-POLICIES = ("auto", "paper", "coherence", "surprise", "any", "conditional")
+POLICIES = ("auto", "paper")
+FORMER_POLICIES = ("conditional", "coherence", "surprise", "any")  # of earlier versions: each means "auto" now
 YES, NO = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 
 
@@ -43,6 +44,7 @@ class Option:
     low: float | None = None
     high: float | None = None
     choices: tuple[str, ...] = ()
+    former: tuple[str, ...] = ()  # choices of earlier versions, which are still understood
     flag: str = ""
     field: str = ""
     variable: str = ""
@@ -87,8 +89,9 @@ class Option:
         if value is None:
             return
         label = said or self.name
-        if self.choices and value not in self.choices:
-            raise UnusableOption(f"unknown {label.replace('_', ' ')} {value!r}: choose one of {self.range}")
+        if self.choices and value not in (*self.choices, *self.former):
+            words = said or self.name.replace("_", " ")
+            raise UnusableOption(f"unknown {words} {value!r}: choose one of {self.range}")
         if self.low is None:
             return
         if self.high is not None and not self.low <= value <= self.high:
@@ -197,7 +200,13 @@ class Settings:
     )
 
     # What the scores mean.
-    policy: str = _option("auto", "judging", "How scores become verdicts", choices=POLICIES)
+    policy: str = _option(
+        "auto",
+        "judging",
+        "How scores become verdicts; `paper`: the published score",
+        choices=POLICIES,
+        former=FORMER_POLICIES,
+    )
     threshold: float | None = _option(
         None, "judging", "A fixed entropy threshold", low=0.0, high=1.0, otherwise="the one that the batch shows"
     )
@@ -226,6 +235,9 @@ class Settings:
         "Rows whose own text holds control tokens (<|im_start|>, </s>)",
         choices=("quarantine", "keep"),
     )
+    watched: str = _option(
+        "keep", "judging", "What becomes of rows that are watched, not flagged", choices=("keep", "quarantine")
+    )
 
     # How sources are read. What is said of one source alone (columns, split, ...) is an argument, not an option.
     max_bytes: str = _option(
@@ -244,7 +256,11 @@ class Settings:
         only="environment: a deployment's, not a run's; run configurations are kept and shown",
     )
     key_password: str | None = _option(
-        None, "signing", "Password of private keys", secret=True, only="environment: a secret belongs on no command line"
+        None,
+        "signing",
+        "Password of private keys",
+        secret=True,
+        only="environment: a secret belongs on no command line",
     )
     webhook: str | None = _option(
         None, "service", "URL that is told of refused gates", secret=True, only=_RUN_BY, otherwise="nobody is told"
@@ -254,9 +270,7 @@ class Settings:
     )
     ui_url: str | None = _option(None, "service", "The web server's address, for links in those messages", only=_RUN_BY)
     rescan_cron: str = _option("0 3 * * *", "service", "When stale batches are scanned again (UTC)", only=_RUN_BY)
-    keep_runs_days: int = _option(
-        90, "service", "How long Dagster's history is kept", unit="days", low=1, only=_RUN_BY
-    )
+    keep_runs_days: int = _option(90, "service", "How long Dagster's history is kept", unit="days", low=1, only=_RUN_BY)
 
     def __post_init__(self) -> None:
         for name, option in OPTIONS.items():
@@ -349,7 +363,7 @@ def max_bytes() -> int:
 
 
 def parse_bytes(text: str, name: str) -> int:
-    """A number of bytes as people write it: `500000`, `20 GB`, `64GiB`. Raises UnusableOption that names the setting."""
+    """A number of bytes as people write it: `500000`, `20 GB`, `64GiB`. Raises UnusableOption, which names it."""
     found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(?:([kmgt])(i?)b?|b)?\s*", text, re.IGNORECASE)
     if not found:
         raise UnusableOption(f"{name} is to be a number of bytes, such as 20GB, not {text!r}")

@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 import torch
 
+from gradsentry_lib.settings import OPTIONS
+
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
@@ -15,8 +17,9 @@ SHARED = Path(__file__).resolve().parents[2] / "shared"
 def _own_store(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """No test reads or writes a store that is not its own."""
     monkeypatch.setenv("GRADSENTRY_HOME", str(tmp_path / "store"))
-    for name in ("GRADSENTRY_MODEL", "GRADSENTRY_LANDING", "GRADSENTRY_DEVICE"):
-        monkeypatch.delenv(name, raising=False)
+    for option in OPTIONS.values():
+        if option.name not in ("home", "cache"):
+            monkeypatch.delenv(option.variable, raising=False)
 
 
 @pytest.fixture(autouse=True, scope="session")

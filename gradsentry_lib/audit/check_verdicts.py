@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from gradsentry_lib import __version__
 from gradsentry_lib.audit.evidence import Finding, Recompute, Records
 from gradsentry_lib.detection.gate import GateLimits
+from gradsentry_lib.detection.policies import can_judge_again
 from gradsentry_lib.errors import GradSentryError
 from gradsentry_lib.store import acceptance as acceptances
 from gradsentry_lib.store.ledger import gate_inputs_sha256
@@ -70,6 +71,10 @@ def _check_judgement(
 ) -> Iterator[Finding]:
     assert recompute.judge
     _, _, threshold, decision = facts
+    if not can_judge_again(decision.policy, decision.settings.get("rules", 0)):
+        made = f"{decision.policy!r}, rules {decision.settings.get('rules', 'unnumbered')}"
+        yield Finding(subject, f"made by a policy that is gone ({made}): this version can't derive them again", "note")
+        return
     try:
         tau, expected = recompute.judge(*facts)
     except (GradSentryError, OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:

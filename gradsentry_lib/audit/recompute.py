@@ -14,14 +14,13 @@ import pyarrow.parquet as pq
 from gradsentry_lib import settings
 from gradsentry_lib.audit.evidence import Recompute
 from gradsentry_lib.detection.config import DetectionConfig
-from gradsentry_lib.detection.control import QUARANTINE
+from gradsentry_lib.detection.control import KEEP, QUARANTINE
 from gradsentry_lib.detection.entropy_threshold import ThresholdConfig
 from gradsentry_lib.detection.policies import judge
 from gradsentry_lib.detection.reason import Swapped
 from gradsentry_lib.detection.verdict import Override
-from gradsentry_lib.errors import BadInput, GradSentryError
+from gradsentry_lib.errors import GradSentryError, UnusableInput
 from gradsentry_lib.files import has_digest
-from gradsentry_lib.pipeline.history import load_earlier
 from gradsentry_lib.pipeline.score import read_scores, read_sketches
 from gradsentry_lib.pipeline.swapped import recorded
 from gradsentry_lib.samples import arrow
@@ -32,7 +31,6 @@ from gradsentry_lib.samples.source import digest
 from gradsentry_lib.samples.table import read_samples
 from gradsentry_lib.samples.write import write_clean
 from gradsentry_lib.store import Batch, Decision, Output, Scan, ThresholdRecord
-from gradsentry_lib.store.paths import Store
 
 SHOWN = 5  # lines that a difference names
 
@@ -57,7 +55,7 @@ def judge_again(batch: Batch, scan: Scan, threshold: ThresholdRecord, decision: 
         control_tokens=decision.settings.get("control_tokens", QUARANTINE),
         detection=_detection(decision),
         swapped=_swapped(decision),
-        history=load_earlier(Store(batch.samples.file.parents[2]), decision.settings.get("history", [])),
+        watched=decision.settings.get("watched", KEEP),
     )
     return judgement.threshold.tau, judgement.verdicts
 
@@ -86,9 +84,9 @@ def clean_rows(batch: Batch, decision: Decision, output: Output, found: Path | N
     options = batch.options
     source = open_as_told(str(batch.source.path), options)
     if source.sha256 != batch.source.sha256:
-        raise BadInput("the source has changed too")
+        raise UnusableInput("the source has changed too")
     if source.is_folder:
-        raise BadInput("the rows of folders are not compared")
+        raise UnusableInput("the rows of folders are not compared")
     total = batch.rows_read if not options.get("limit") else sum(1 for _ in source.records())
     with tempfile.TemporaryDirectory() as folder:
         expected = Path(folder) / f"clean{source.suffix}"
@@ -134,7 +132,7 @@ def _rows(path: Path) -> Iterator[tuple[bytes, int]]:
         return
     source = open_as_told(str(path), {})
     if source.kind not in ("jsonl", "csv"):
-        raise BadInput("no rows on lines of their own")
+        raise UnusableInput("no rows on lines of their own")
     line = 1
     for piece in source.pieces(source.parts[0], Meter(source.max_bytes)):
         if piece.is_row:

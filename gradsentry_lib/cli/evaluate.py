@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from gradsentry_lib.cli.options import told
-from gradsentry_lib.errors import BadInput
+from gradsentry_lib.errors import UnusableFile, UnusableOption
 from gradsentry_lib.files import write_text
 
 COLUMNS = {
@@ -52,7 +52,7 @@ def evaluate(
     from gradsentry_lib.scoring.model import load_model
 
     if (attack is None) == (labels is None):
-        raise BadInput("Give either --attack (the data is clean) or --labels (the data says what is poisoned).")
+        raise UnusableOption("Give either --attack (the data is clean) or --labels (the data says what is poisoned).")
     if attack is not None:
         attack_named(attack)
     names = list(harness.FILTERS) if filters == "all" else [name.strip() for name in filters.split(",") if name.strip()]
@@ -96,7 +96,7 @@ def evaluate(
         try:
             write_text(json_path, text)
         except OSError as error:
-            raise BadInput(f"{json_path} can't be written: {error.strerror}") from error
+            raise UnusableFile(f"{json_path} can't be written: {error.strerror}") from error
 
 
 def _show(lines: list[dict[str, Any]], console: Any) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from gradsentry_lib.cli.options import told
-from gradsentry_lib.errors import BadInput
+from gradsentry_lib.errors import UnusableOption
 from gradsentry_lib.settings import parse_bytes
 
 Column = Annotated[list[str] | None, typer.Option(help="ROLE=NAME, e.g. prompt=question; repeatable.")]
@@ -61,6 +61,6 @@ def pairs(option: str, told: list[str] | None) -> Mapping[str, str]:
             example = "ROLE=NAME, for example --column prompt=question"
             if option == "--role":
                 example = "SPEAKER=ROLE, for example --role narrator=assistant"
-            raise BadInput(f"{option} {item}: write {example}")
+            raise UnusableOption(f"{option} {item}: write {example}")
         found[name] = value
     return found

@@ -21,7 +21,7 @@ from gradsentry_lib.pipeline.run import ScanResult, scan
 from gradsentry_lib.pipeline.score import Progress
 from gradsentry_lib.report.escape import rich_markup
 from gradsentry_lib.samples.read import open_as_told
-from gradsentry_lib.settings import read
+from gradsentry_lib.settings import OPTIONS, read
 from gradsentry_lib.store.paths import Store
 
 SHOWN = 10  # flagged rows on the terminal
@@ -32,6 +32,7 @@ def register(app: typer.Typer) -> None:
 
 
 def scan_command(
+    context: typer.Context,
     source: Annotated[
         str, typer.Argument(help="A file of JSON, CSV, Parquet or Arrow, plain or packed; a folder; a hub name.")
     ],
@@ -50,6 +51,7 @@ def scan_command(
     limits_by: Annotated[str | None, told("limits_by")] = None,
     limits_reason: Annotated[str | None, told("limits_reason")] = None,
     control_tokens: Annotated[str | None, told("control_tokens")] = None,
+    watched: Annotated[str | None, told("watched")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Scan the first rows only.")] = None,
     column: reading.Column = None,
     role: reading.Role = None,
@@ -78,30 +80,7 @@ def scan_command(
     way.
     """
     console = Console()
-    settings = read(
-        model=model,
-        revision=revision,
-        base_model=base_model,
-        device=device,
-        dtype=dtype,
-        max_tokens=max_tokens,
-        module=module,
-        k=k,
-        crop=crop,
-        token_budget=token_budget,
-        engine=engine,
-        ray_address=ray_address,
-        workers=workers,
-        policy=policy,
-        threshold=threshold,
-        max_flagged=max_flagged,
-        warn_flagged=warn_flagged,
-        max_unscored=max_unscored,
-        max_rejected=max_rejected,
-        limits_by=limits_by,
-        limits_reason=limits_reason,
-        control_tokens=control_tokens,
-    )
+    settings = read(**{name: given for name, given in context.params.items() if name in OPTIONS})
     options = reading.reading_options(
         source, column, role, response_marker, mapping, split, separator, encoding, max_bytes
     )

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from gradsentry_lib.errors import BadInput
+from gradsentry_lib.errors import UnusableInput
 from gradsentry_lib.evaluation.rows import Row
 from gradsentry_lib.samples.row_format import BadRow, read_row
 from gradsentry_lib.samples.sample import Sample
@@ -21,7 +21,7 @@ def to_samples(rows: Sequence[Row]) -> list[Sample]:
         try:
             samples.append(read_row(row, number=number).sample)
         except BadRow as error:
-            raise BadInput(f"row {number}: {error}") from None
+            raise UnusableInput(f"row {number}: {error}") from None
     return samples
 
 

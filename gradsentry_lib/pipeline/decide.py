@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 from gradsentry_lib.detection.config import DetectionConfig
 from gradsentry_lib.detection.entropy_threshold import ThresholdConfig
 from gradsentry_lib.detection.gate import GateLimits, check_gate, gate_passed, gate_settings
-from gradsentry_lib.detection.policies import RULES, Judgement, judge
+from gradsentry_lib.detection.policies import RULES, Judgement, current_name, judge
 from gradsentry_lib.detection.verdict import Override, count_verdicts
 from gradsentry_lib.files import atomic_path, has_digest, sha256_file, write_json
 from gradsentry_lib.pipeline import manifest
@@ -44,7 +44,6 @@ from gradsentry_lib.store.paths import Store, short_key
 if TYPE_CHECKING:
     from gradsentry_lib.scoring.model import ScoringModel
 
-LOOKING_BACK = ("auto", "coherence", "any")  # policies that compare rows, those of earlier batches too
 NAMED = 20  # rows of an earlier batch that a remark names
 
 
@@ -52,6 +51,7 @@ NAMED = 20  # rows of an earlier batch that a remark names
 class DecisionConfig:
     """How scores become verdicts, and what the gate lets through.
 
+    `policy`: as a user names it; an earlier version's name means another one now (`judged_by`).
     `limits`: those asked for; one that is not named is the store's own. `limits_by`, `limits_reason`: who answers for
     limits that are looser than those, and why. Raises BadInput for a policy that does not exist: before anything is
     scored.
@@ -63,11 +63,12 @@ class DecisionConfig:
     limits_by: str = ""
     limits_reason: str = ""
     control_tokens: str = Settings.control_tokens  # what becomes of rows whose text holds some: detection/control.py
-    detection: DetectionConfig = field(default_factory=DetectionConfig)  # of the policy `conditional`
+    detection: DetectionConfig = field(default_factory=DetectionConfig)  # of the policy `auto`
+    watched: str = Settings.watched  # what becomes of watched rows
 
     def __post_init__(self) -> None:
-        OPTIONS["control_tokens"].check(self.control_tokens)
-        OPTIONS["policy"].check(self.policy)
+        for name in ("control_tokens", "policy", "watched"):
+            OPTIONS[name].check(getattr(self, name))
 
     @classmethod
     def of(cls, said: Settings) -> "DecisionConfig":
@@ -78,12 +79,24 @@ class DecisionConfig:
             said.limits_by,
             said.limits_reason,
             said.control_tokens,
+            watched=said.watched,
         )
 
+    @property
+    def judged_by(self) -> str:
+        return current_name(self.policy)
+
+    @property
+    def note(self) -> str:
+        """What to say where the policy was asked for by a name that it no longer has."""
+        if self.policy == self.judged_by:
+            return ""
+        return f"the policy {self.policy!r} of earlier versions is gone: judged by {self.judged_by!r} in its place"
+
     def to_dict(self) -> dict[str, Any]:
-        told = {**asdict(self), "rules": RULES}
-        if self.policy != "conditional":
-            del told["detection"]  # decides nothing there
+        told = {**asdict(self), "policy": self.judged_by, "rules": RULES}
+        if self.judged_by == "paper":
+            del told["detection"], told["watched"]  # decide nothing there
         return told
 
 
@@ -115,7 +128,7 @@ def decide(
         words = ledger.active_overrides(batch.batch_key)
     overrides_key = overrides_digest(words)
     asked = None
-    if load is not None and config.policy == "conditional":
+    if load is not None and config.judged_by == "auto":
         asked = Asked(samples_of(batch, store), load, scoring or ScoringConfig())
     told = config.to_dict() | ({} if asked is None else {"reason": True})
     key = short_key(scored.scores_sha256, told, overrides_key, [batch.read, batch.rejected, batch.truncated])
@@ -125,15 +138,14 @@ def decide(
         return _asked_again(known, folder, store, run)
 
     with open_ledger(store.ledger) as ledger:
-        looks_back = config.policy in LOOKING_BACK
-        past = earlier_batches(ledger, batch, scored.score_key) if looks_back else []
-        note = settings_note(ledger.get(Scan, scored.scan).scoring, config.policy)
+        past = earlier_batches(ledger, batch, scored.score_key) if config.judged_by == "auto" else []
+        note = settings_note(ledger.get(Scan, scored.scan).scoring, config.judged_by)
     past = other_deliveries(store, batch, past)
     scores_path = store.batch(batch.batch_key) / "scores" / scored.score_key / "scores.parquet"
     samples, scores = samples_of(batch, store), read_scores(scores_path)
     judgement = judge(
         scores,
-        config.policy,
+        config.judged_by,
         threshold=config.threshold,
         samples=lambda: read_samples(samples),
         sketches=lambda: read_sketches(scores_path),
@@ -142,12 +154,13 @@ def decide(
         control_tokens=config.control_tokens,
         detection=config.detection,
         swapped=asked,
+        watched=config.watched,
     )
     if asked is not None:
         told["swapped"] = asked.write(folder)
     _write_files(folder, judgement, scores["entropy"].to_numpy())
     counts = count_verdicts(judgement.verdicts)
-    trust = judgement.trust if config.policy == "paper" else None
+    trust = judgement.trust if config.judged_by == "paper" else None
     checks = check_gate(
         judgement.verdicts,
         read=batch.read,
@@ -164,7 +177,7 @@ def decide(
         score_key=scored.score_key,
         decision_key=key,
         number=0,
-        policy=config.policy,
+        policy=config.judged_by,
         verdicts_sha256=verdicts.sha256,
         gate_inputs=inputs,
         gate_passed=gate_passed(checks),
@@ -179,7 +192,7 @@ def decide(
             *judgement.remarks,
             *_named_for_rescan(judgement),
             *([remark(limits, loosened)] if loosened else []),
-            *([note] if note else []),
+            *(each for each in (note, config.note) if each),
         ),
     )
     with open_ledger(store.ledger) as ledger:
@@ -199,7 +212,7 @@ def decide(
             threshold=threshold,
             batch_key=batch.batch_key,
             decision_key=key,
-            policy=config.policy,
+            policy=config.judged_by,
             settings=told | {"history": past},
             verdicts=verdicts,
             clean=counts.clean,

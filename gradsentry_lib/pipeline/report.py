@@ -142,8 +142,8 @@ def _group(group: Group) -> EvidenceGroup:
     known = {name: value for name, value in group.figures.items() if name in EvidenceGroup.__dataclass_fields__}
     known["variants"] = tuple(known.get("variants", ()))
     known["examples"] = group.rows[:10]
-    trigger = f"{group.trigger} (watched, not flagged)" if group.watched else group.trigger
-    return EvidenceGroup(rows=len(group.rows), payload=group.payload, trigger=trigger, **known)
+    known["watched"] = group.watched
+    return EvidenceGroup(rows=len(group.rows), payload=group.payload, trigger=group.trigger, **known)
 
 
 def _settings(scan: Scan, decided: Decided) -> dict[str, str]:

@@ -93,8 +93,8 @@ def scan(
 ) -> ScanResult:
     """Reads, scores, judges and publishes one source, told by its name or opened.
 
-    `options`: columns, split, limit, ... (see ingest.py). `settings`: all else that can be said, `settings.read()` if left
-    out; `model`, `scoring`, `effort` and `decision` go over it.
+    `options`: columns, split, limit, ... (see ingest.py). `settings`: all else that can be said, `settings.read()` if
+    left out; `model`, `scoring`, `effort` and `decision` go over it.
     """
     said = settings or read()
     store, run = store or Store.default(), run or current_run("cli")

@@ -80,7 +80,9 @@ class RejectedRow:
 class EvidenceGroup:
     """Rows that look like one attack: what their answers share, and what their prompts share. All text is untrusted.
 
-    `inside`, `elsewhere`: share of rows with the trigger in the group and among the rest; `p_value`: of that excess.
+    `watched`: kept, to be looked at. `carriers`: rows whose prompts hold the trigger. `log10_p`: that their answers
+    are like those of rows that could as well have held it. `reason`: share of the cost that the prompt saves.
+    `inside`, `elsewhere`, `lift`, `p_value`, `variants`: of decisions by versions before 0.4.
     """
 
     rows: int
@@ -91,6 +93,10 @@ class EvidenceGroup:
     elsewhere: float | None = None
     lift: float | None = None
     p_value: float | None = None
+    watched: bool = False
+    carriers: int | None = None
+    log10_p: float | None = None
+    reason: float | None = None
     examples: tuple[int, ...] = ()  # row numbers
 
 

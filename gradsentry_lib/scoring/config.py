@@ -8,7 +8,6 @@ from gradsentry_lib.errors import UnusableOption
 from gradsentry_lib.files import sha256_json
 from gradsentry_lib.settings import OPTIONS, Settings
 
-ENTROPY_POLICIES = ("paper", "any")  # those that look at the entropy
 ALGORITHM = 2  # raised whenever the same sample under the same settings would get another score
 
 
@@ -59,7 +58,7 @@ def settings_note(scoring: Mapping[str, Any], policy: str) -> str:
         changed.insert(0, f"module {scoring['module']}")
     if not changed:
         return ""
-    if policy in ENTROPY_POLICIES:
+    if policy == "paper":
         return f"entropy with {', '.join(changed)}: fixed thresholds and trust were measured with the usual settings"
     return f"{', '.join(changed)} change the entropy alone, which the policy {policy} ignores: use the policy paper"
 

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from gradsentry_lib import settings
-from gradsentry_lib.errors import BadInput
+from gradsentry_lib.errors import UnusableModel
 
 
 def spread(auto: Any, config: Any, dtype: torch.dtype, quantised: bool) -> dict[str, Any]:
@@ -37,7 +37,7 @@ def spread(auto: Any, config: Any, dtype: torch.dtype, quantised: bool) -> dict[
     if len(limits) > 2:
         limits = get_balanced_memory(skeleton, limits, **whole)
     if limits[first] < size:
-        raise BadInput(
+        raise UnusableModel(
             f"the model's embedding and output projection ({size >> 20:,} MiB) do not fit on device {first}: see "
             "GRADSENTRY_MAX_MEMORY"
         )
