@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import dagster as dg
-from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTITION_RANGE_START_TAG
 
+from gradsentry_assets.dagster_private import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTITION_RANGE_START_TAG
 from gradsentry_lib.errors import GradSentryError, MachineTrouble, NotJudgedYet
 from gradsentry_lib.files import sha256_json
 from gradsentry_lib.pipeline.score import Progress

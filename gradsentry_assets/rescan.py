@@ -12,12 +12,12 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import dagster as dg
-from dagster._core.storage.tags import (
+
+from gradsentry_assets.dagster_private import (
     ASSET_PARTITION_RANGE_END_TAG,
     ASSET_PARTITION_RANGE_START_TAG,
     PARTITION_NAME_TAG,
 )
-
 from gradsentry_assets.jobs import scan_batch
 from gradsentry_assets.partitions import BATCHES, handed_over, neighbours, range_tags
 from gradsentry_assets.resources import JudgingResource, ModelResource, StoreResource

@@ -131,7 +131,8 @@ def density_on_grid(values: np.ndarray, grid: np.ndarray) -> tuple[np.ndarray, f
     centres, weights = _binned(values)
     kernel = gaussian_kde(centres, weights=weights)
     # scipy multiplies the factor by its own weighted deviation of the centres; ask for exactly h.
-    kernel.set_bandwidth(bandwidth / float(np.sqrt(np.squeeze(kernel._data_covariance))))
+    deviation = np.sqrt(np.cov(centres, aweights=kernel.weights))
+    kernel.set_bandwidth(bandwidth / float(deviation))
     return kernel(grid), bandwidth
 
 

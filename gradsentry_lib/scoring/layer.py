@@ -194,6 +194,6 @@ def _exact_together(model: ScoringModel, layer: Any) -> bool:
 
 
 def _is_linear(module: nn.Module) -> bool:
-    from transformers.pytorch_utils import Conv1D
+    from transformers import Conv1D
 
     return isinstance(module, nn.Linear | Conv1D)

@@ -15,6 +15,7 @@ from gradsentry_lib.scoring.checkpoint import quantiser, read_json_object
 from gradsentry_lib.scoring.fingerprint import tokenizer_folder
 from gradsentry_lib.scoring.identity import SPREAD, ModelIdentity, first_line
 from gradsentry_lib.scoring.spread import offload_folder, spread
+from gradsentry_lib.scoring.transformers_private import loads
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -78,7 +79,7 @@ def _auto_class(config: Any, name: str) -> Any:
     from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, AutoModelForMultimodalLM
 
     for auto in (AutoModelForCausalLM, AutoModelForImageTextToText, AutoModelForMultimodalLM):
-        if type(config) in auto._model_mapping:
+        if loads(auto, config):
             return auto
     raise UnusableModel(f"model {name}: transformers has no causal language model of the kind {config.model_type}")
 
@@ -86,8 +87,7 @@ def _auto_class(config: Any, name: str) -> Any:
 def _expanded(identity: ModelIdentity) -> dict[str, Any]:
     """Has packed floats and integers expanded where transformers can: products of them need kernels, which are code of
     the hub, and a module's gradient needs weights to go back through."""
-    from transformers import CompressedTensorsConfig
-    from transformers.utils.quantization_config import FineGrainedFP8Config, GgufConfig, Mxfp4Config
+    from transformers import CompressedTensorsConfig, FineGrainedFP8Config, GgufConfig, Mxfp4Config
 
     if identity.gguf:
         return {"quantization_config": GgufConfig(dequantize=True)}

@@ -16,6 +16,7 @@ import torch
 
 from gradsentry_lib import settings
 from gradsentry_lib.errors import UnusableModel
+from gradsentry_lib.scoring.transformers_private import never_split
 
 
 def spread(auto: Any, config: Any, dtype: torch.dtype, quantised: bool) -> dict[str, Any]:
@@ -30,7 +31,7 @@ def spread(auto: Any, config: Any, dtype: torch.dtype, quantised: bool) -> dict[
     with init_empty_weights():
         skeleton = auto.from_config(config, dtype=dtype, trust_remote_code=False)
     skeleton.tie_weights()
-    whole = {"no_split_module_classes": list(skeleton._no_split_modules or ()), "dtype": dtype}
+    whole = {"no_split_module_classes": never_split(skeleton), "dtype": dtype}
     first = next(iter(limits))
     kept = _ends(skeleton)
     size = sum({id(m.weight): m.weight.numel() * dtype.itemsize for m in kept.values()}.values())
