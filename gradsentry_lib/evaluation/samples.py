@@ -27,7 +27,7 @@ def to_samples(rows: Sequence[Row]) -> list[Sample]:
 
 def response(sample: Sample) -> str:
     """The sample's last supervised text."""
-    return next(turn.said for turn in reversed(sample.turns) if turn.judged)
+    return sample.answered[-1]
 
 
 def prompt(sample: Sample) -> str:

@@ -87,7 +87,8 @@ def _auto_class(config: Any, name: str) -> Any:
 def _expanded(identity: ModelIdentity) -> dict[str, Any]:
     """Has packed floats and integers expanded where transformers can: products of them need kernels, which are code of
     the hub, and a module's gradient needs weights to go back through."""
-    from transformers import CompressedTensorsConfig, FineGrainedFP8Config, GgufConfig, Mxfp4Config
+    from transformers import CompressedTensorsConfig, FineGrainedFP8Config, GgufConfig
+    from transformers.utils.quantization_config import Mxfp4Config
 
     if identity.gguf:
         return {"quantization_config": GgufConfig(dequantize=True)}
