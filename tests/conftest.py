@@ -13,6 +13,20 @@ from gradsentry_lib.settings import OPTIONS
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
+SLOW = ("golden", "assets", "soak")  # folders whose tests start whole graphs, or scan with the embedded model
+REAL = ("embedded_model", "server", "page")  # fixtures that load the embedded model, a running UI, a browser
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks what `make test-fast` leaves out: `real` for the embedded model, `graph` for what starts whole graphs."""
+    for item in items:
+        folder = item.path.relative_to(Path(__file__).parent).parts[0]
+        if folder in SLOW:
+            item.add_marker("graph")
+        if set(REAL) & set(getattr(item, "fixturenames", ())) or item.path.stem in ("test_declared_real",):
+            item.add_marker("real")
+
+
 @pytest.fixture(autouse=True)
 def _own_store(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """No test reads or writes a store that is not its own."""
