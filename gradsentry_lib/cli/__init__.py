@@ -16,7 +16,7 @@ from typer.main import get_group
 from gradsentry_lib import __version__
 from gradsentry_lib.errors import GradSentryError
 from gradsentry_lib.report.escape import rich_markup
-from gradsentry_lib.trouble import explain
+from gradsentry_lib.trouble import check_addresses, explain
 
 # Command: the file it is in, and what `gradsentry --help` says of it, the first paragraph of its own help.
 COMMANDS = {
@@ -53,9 +53,13 @@ COMMANDS = {
     "attest": ("attest", "Sign attestations, and make keys for that."),
 }
 
+SCORING = ("scan", "eval")  # commands that need a model
+
 
 def load_command(name: str) -> Any:
-    """The command itself, from its file."""
+    """The command itself, from its file. Raises BadInput where there is no room for its libraries."""
+    if name in SCORING:
+        check_addresses()
     own = typer.Typer(rich_markup_mode="rich")
     import_module(f"gradsentry_lib.cli.{COMMANDS[name][0]}").register(own)
     return get_group(own).commands[name]

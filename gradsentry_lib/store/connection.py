@@ -14,6 +14,7 @@ import duckdb
 
 from gradsentry_lib import __version__
 from gradsentry_lib.errors import BadInput, GradSentryError
+from gradsentry_lib.files import workshop
 from gradsentry_lib.store import journal, views
 from gradsentry_lib.store.lock import PATIENCE, LedgerBusy, busy_message, hold, pauses
 from gradsentry_lib.trouble import explain
@@ -138,6 +139,8 @@ def _locked(path: Path, *, read_only: bool, patience: float) -> Iterator[duckdb.
         path.parent.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         stack.enter_context(hold(path, shared=read_only, patience=patience))
+        if not (read_only or path.exists()):
+            _create(path)
         connection = _connect_patiently(path, read_only, patience)
         stack.callback(connection.close)
         try:
@@ -148,6 +151,16 @@ def _locked(path: Path, *, read_only: bool, patience: float) -> Iterator[duckdb.
             if explain(e):  # a full disk or too little memory: the file is whole
                 raise
             raise damaged(path, str(e).splitlines()[0]) from e
+
+
+def _create(path: Path) -> None:
+    """A new ledger, made beside its place and renamed: a disk that is full by then leaves no half of one."""
+    with workshop(path.parent, path.name) as shop:
+        made = shop / path.name
+        with duckdb.connect(made) as connection:
+            migrate(connection)
+            connection.execute("CHECKPOINT")  # raises what closing would keep to itself
+        made.rename(path)
 
 
 def _connect_patiently(path: Path, read_only: bool, patience: float) -> duckdb.DuckDBPyConnection:
