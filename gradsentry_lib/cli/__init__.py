@@ -102,14 +102,19 @@ def main() -> None:
     try:
         app()
     except GradSentryError as error:
-        errors.print(f"[bold red]gradsentry:[/] {rich_markup(str(error))}")
+        errors.print(f"[bold red]gradsentry:[/] {rich_markup(_with_notes(str(error), error))}")
         sys.exit(error.exit_code)
     except Exception as error:
         line = explain(error)
         if line is None:
             raise
-        errors.print(f"[bold red]gradsentry:[/] {rich_markup(line)}")
+        errors.print(f"[bold red]gradsentry:[/] {rich_markup(_with_notes(line, error))}")
         sys.exit(GradSentryError.exit_code)
-    except KeyboardInterrupt:
-        errors.print("gradsentry: interrupted; what was scored is kept, the same command goes on from there")
+    except KeyboardInterrupt as error:
+        line = "interrupted; what was scored is kept, the same command goes on from there"
+        errors.print(f"gradsentry: {rich_markup(_with_notes(line, error))}")
         sys.exit(130)
+
+
+def _with_notes(line: str, error: BaseException) -> str:
+    return "; ".join([line, *getattr(error, "__notes__", [])])

@@ -166,7 +166,7 @@ def test_samples_that_are_not_what_was_read_are_not_scored(tmp_path: Path, model
     samples = store.batch(batch.batch_key) / "samples.parquet"
     samples.write_bytes((store.batch(other.batch_key) / "samples.parquet").read_bytes())
     choice = scan_run.ModelChoice(str(model), dtype="float32")
-    identity = choice.identify(store)
+    identity = choice.identify()
 
     def load() -> Any:
         raise AssertionError("nothing is to be scored")

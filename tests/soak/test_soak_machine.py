@@ -94,4 +94,5 @@ def test_memory_of_every_tenth_of_the_need(bench: Bench, tmp_path: Path, tried: 
         code, said, out = scan(str(tenth), None, program)
         fault = bench.whole(out, Store(tmp_path / f"store{tenth}")) if code == 0 else f"exit {code}: {said[-300:]}"
         line.check(not fault, f"after {tenth} tenths: {fault}")
-    line.note = f"need: {need >> 20} MiB of addresses; {len(ended)} ended by a native library: {', '.join(ended) or '-'}"
+    signals = f"; at {', '.join(ended)} tenths a native library ended the process" if ended else ""
+    line.note = f"need: {need >> 20} MiB of addresses{signals}"
