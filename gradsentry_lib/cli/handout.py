@@ -48,7 +48,7 @@ class Target:
         """Removes what an earlier scan of this store left here and nobody changed since."""
         old = self._listed()
         kept = {name: made for name, made in old.items() if digest(self.folder / name) not in ["", *made]}
-        if self.source is None or not any(is_part_of(self.folder / name, self.source) for name in old):
+        if old and (self.source is None or not any(is_part_of(self.folder / name, self.source) for name in old)):
             for name in sorted({*old} - {*kept}):
                 _remove(self.folder / name)
             self._list(kept)
