@@ -12,10 +12,12 @@ WEIGHTS = ("*.safetensors", "config.json")
 ADAPTER = ("adapter_model.safetensors", "adapter_config.json")
 TOKENIZER = (
     "tokenizer.json",
+    "tokenizer.*.json",  # of one version of transformers, instead of the one above
     "tokenizer_config.json",
     "special_tokens_map.json",
     "added_tokens.json",
     "chat_template.*",
+    "additional_chat_templates/*",
     "vocab.*",
     "merges.txt",
     "*.model",
@@ -69,7 +71,7 @@ def fingerprint(folder: Path, patterns: tuple[str, ...], memo: Path | None = Non
         if key not in known:
             known[key] = sha256_file(path)
             fresh = True
-        digests[path.name] = known[key]
+        digests[path.relative_to(folder).as_posix()] = known[key]
     if fresh and memo is not None:
         with suppress(OSError):  # no room, or not ours to write: it only saves time
             write_json(memo, {key: digest for key, digest in known.items() if Path(key.rsplit("|", 3)[0]).exists()})
