@@ -101,7 +101,7 @@ def gradient_entropy(
 
     def step(batch: str) -> Outcome:
         judging.check()  # before an hour of scoring, not after it
-        identity = model.identify(place)
+        identity = model.identify()
         scored = score_batch(
             _read(batch, place),
             place,
@@ -159,7 +159,7 @@ def entropy_threshold(
 
 def _same_model(model: ModelResource, place: Store, batch: str, fingerprint: str) -> "ScoringModel":
     """The model that scored the batch: the policy `auto` asks it about a few rows, `paper` does not."""
-    identity = model.identify(place)
+    identity = model.identify()
     if identity.fingerprint != fingerprint:
         raise BadInput(f"{batch} was scored by another model: materialize gradient_entropy again")
     return model.load(identity)

@@ -97,14 +97,14 @@ class ModelResource(dg.ConfigurableResource):
 
     _loaded: "ScoringModel | None" = PrivateAttr(default=None)
 
-    def identify(self, store: Store) -> ModelIdentity:
+    def identify(self) -> ModelIdentity:
         """Which weights and tokenizer these are, by their bytes; loads nothing."""
         return identify(
             self.model or settings.model(),
             self.revision,
             self.device or settings.device(),
             self.dtype,
-            store.digests,
+            settings.model_digests(),
             self.base_model,
         )
 

@@ -61,6 +61,12 @@ def cache() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gradsentry"
 
 
+def model_digests() -> Path:
+    """Remembers digests of model files. Not in the store: whoever may write there could have one model pass for another
+    by it."""
+    return cache() / "model_digests.json"
+
+
 def max_bytes() -> int:
     """The largest source that is read, in bytes of text once unpacked. `GRADSENTRY_MAX_BYTES`, else 64 GiB."""
     return parse_bytes(os.environ.get("GRADSENTRY_MAX_BYTES") or str(MAX_BYTES), "GRADSENTRY_MAX_BYTES")

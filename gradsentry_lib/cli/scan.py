@@ -14,11 +14,11 @@ from rich.table import Table
 
 from gradsentry_lib import settings
 from gradsentry_lib.cli import reading
-from gradsentry_lib.cli.handout import EVIDENCE, Target
+from gradsentry_lib.cli.handout import EVIDENCE, Target, earlier_results
 from gradsentry_lib.detection.control import QUARANTINE
 from gradsentry_lib.detection.entropy_threshold import ThresholdConfig
 from gradsentry_lib.detection.policies import DEFAULT_POLICY
-from gradsentry_lib.errors import GateFailed
+from gradsentry_lib.errors import GateFailed, SourceChanged
 from gradsentry_lib.pipeline.decide import DecisionConfig
 from gradsentry_lib.pipeline.decided import load_evidence
 from gradsentry_lib.pipeline.run import ModelChoice, ScanResult, scan
@@ -101,8 +101,8 @@ def scan_command(
     """Scan a set of fine-tuning samples and write its clean part, its quarantine and the evidence to a folder.
 
     Ends with 0 when the clean file was written, 3 when the gate refused (nothing is written as clean), 4 when the
-    source changed while it was scanned (nothing is published), 2 on bad input or where a file in the folder is in the
-    way.
+    source changed while it was scanned (nothing is published, what an earlier scan left in the folder is withdrawn), 2
+    on bad input or where a file in the folder is in the way.
     """
     console = Console()
     chosen = ModelChoice(
@@ -129,21 +129,26 @@ def scan_command(
         source, column, role, response_marker, mapping, split, separator, encoding, max_bytes
     )
     store = Store.default()
-    opened = open_as_told(source, options)
-    target = Target(out, store.home, opened.path, overwrite)
-    target.check(opened.suffix)
-    with _progress(console) as show:
-        result = scan(
-            opened,
-            store,
-            options=options | ({"limit": limit} if limit else {}),
-            model=chosen,
-            scoring=ScoringConfig(k=k, crop=crop, max_tokens=max_tokens, module=module),
-            effort=Effort(token_budget=token_budget, cluster=choose_cluster(engine, ray_address, workers)),
-            decision=decision,
-            on_progress=show,
-        )
-    target.write(_results(result, store))
+    with earlier_results(out):
+        opened = open_as_told(source, options)
+        target = Target(out, store.home, opened.path, overwrite)
+        target.check(opened.suffix)
+        try:
+            with _progress(console) as show:
+                result = scan(
+                    opened,
+                    store,
+                    options=options | ({"limit": limit} if limit else {}),
+                    model=chosen,
+                    scoring=ScoringConfig(k=k, crop=crop, max_tokens=max_tokens, module=module),
+                    effort=Effort(token_budget=token_budget, cluster=choose_cluster(engine, ray_address, workers)),
+                    decision=decision,
+                    on_progress=show,
+                )
+        except SourceChanged:
+            target.withdraw()
+            raise
+        target.write(_results(result, store))
     _tell(console, result, store, out)
     if result.published is None:
         failed = [c.message for c in result.decided.gate_checks if not c.passed and c.severity == "error"]

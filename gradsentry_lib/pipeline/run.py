@@ -35,8 +35,8 @@ class ModelChoice:
     dtype: str = "auto"
     base: str | None = None
 
-    def identify(self, store: Store) -> ModelIdentity:
-        return identify(self.name, self.revision, self.device, self.dtype, store.digests, self.base)
+    def identify(self) -> ModelIdentity:
+        return identify(self.name, self.revision, self.device, self.dtype, settings.model_digests(), self.base)
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ def scan(
     told = dict(options or {})
     decision, _ = settle(decision or DecisionConfig(), store)  # before an hour of scoring, not after it
     opened = source if isinstance(source, Source) else open_as_told(source, told)
-    identity = (model or ModelChoice()).identify(store)
+    identity = (model or ModelChoice()).identify()
     key = batch_key(opened, told, store)
     with store.alone(key):
         batch = ingest(opened, store, run, told, key)
