@@ -14,7 +14,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from gradsentry_lib.samples.columns import Schema
+from gradsentry_lib.samples.columns import ROLES, Schema
 from gradsentry_lib.samples.parse import DECODER
 from gradsentry_lib.samples.reasons import BadRow, checked, kind, quote
 from gradsentry_lib.samples.sample import CALLS, LEARNT_ROLES, REASONING, Turn
@@ -92,13 +92,37 @@ def read_chat(value: Any, schema: Schema) -> tuple[Turn, ...]:
             for number, message in enumerate(messages, 1)
         )
     turns: list[Turn] = []
+    usual = schema.usual_turns
     for number, message in enumerate(messages, 1):
+        if usual and type(message) is dict and len(message) == 2 and (turn := _usual_turn(message)):
+            turns.append(turn)
+            continue
         where = f"turn {number}"
         if exchange := _exchange(message):
             turns += [Turn(role, checked(text, where)) for role, text in exchange]
         else:
             turns.append(read_turn(message, where, schema))
     return tuple(turns)
+
+
+def _usual_turn(message: dict[str, Any]) -> Turn | None:
+    """What nearly all turns are: a common speaker and plain words. None for any other, which `read_turn` reads."""
+    speaker, text = message.get("role"), message.get("content")
+    if speaker is None:
+        speaker, text = message.get("from"), message.get("value")
+    if type(speaker) is not str or type(text) is not str or "\0" in text or not (text.isascii() or _is_unicode(text)):
+        return None
+    role = ROLES.get(speaker)
+    if role is None or role == "call" or (role == "assistant" and not text.strip()):
+        return None
+    return Turn(role, text)
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        return bool(text.encode())
+    except UnicodeEncodeError:
+        return False
 
 
 def as_messages(value: Any) -> Any:

@@ -105,6 +105,11 @@ class Schema:
         """All columns that may be read."""
         return [*(name for names in self.columns.values() for name in names), *(n for names in NUMBERED for n in names)]
 
+    @cached_property
+    def usual_turns(self) -> bool:
+        """Whether nothing was said of turns."""
+        return not (self.speakers or self.turn_keys or self.trained is not None)
+
     @property
     def paths(self) -> list[str]:
         """The columns that lie within others, named as `body.messages`."""

@@ -176,6 +176,7 @@ class Plan(NamedTuple):
     extra: str | None  # of an Alpaca row, the column of its input
     used: list[str]
     schema: Schema  # with the names as these rows write them
+    bare: bool  # nothing but a chat is there to be read
 
 
 class RowReader:
@@ -204,14 +205,19 @@ class RowReader:
         if None in row.values():
             key = (key, tuple(name for name, value in row.items() if value is not None))
         plan = self._plans.get(key) or self._make_plan(row, key)
-        layout, plain, extra, used, schema = plan
+        layout, plain, extra, used, schema, bare = plan
+        if bare:
+            turns: Turns = read_chat(row[layout.answer], schema)
+            if not any(turn.supervised for turn in turns):
+                raise BadRow(_nothing_learnt(turns))
+            return Read(layout, Sample(number, line, "chat", turns), used)
         if plain:
             assert layout.ask is not None
             ask, answer, given = row[layout.ask], row[layout.answer], "" if extra is None else row[extra]
             if _is_text(ask) and _is_text(answer):
                 text = read_answer(answer)
                 if layout.format == "prompt":
-                    turns: Turns = (Turn("prompt", checked(ask, "prompt")), Turn("response", text))
+                    turns = (Turn("prompt", checked(ask, "prompt")), Turn("response", text))
                     return Read(layout, Sample(number, line, "prompt", turns), used)
                 asked, context = checked(ask, "instruction"), checked(given, "input")
                 turns = (Turn("instruction", asked), Turn("input", context), Turn("response", text))
@@ -236,7 +242,9 @@ class RowReader:
         plain = plain and not any(name in row and name != layout.ask for name in also)
         extra = next((name for name in columns["input"] if row.get(name) is not None), None) if alpaca else None
         used = [name for name in (*layout[1:], extra) if name is not None]
-        plan = Plan(layout, plain, extra, used, schema)
+        beside = [name for role in ("system", "tools", "label") for name in columns[role]]
+        bare = layout.format == "chat" and layout.ask is None and not any(name in row for name in (*beside, "input"))
+        plan = Plan(layout, plain, extra, used, schema, bare)
         if len(self._plans) < PLANS and not _hangs_on_values(row, layout, columns):
             self._plans[key] = plan
         return plan
