@@ -20,7 +20,7 @@ from gradsentry_lib.pipeline.ingest import Ingested, ingest, load
 from gradsentry_lib.pipeline.publish import gate_of, publish
 from gradsentry_lib.pipeline.score import load_scored, score_batch
 from gradsentry_lib.report.escape import one_line
-from gradsentry_lib.samples.read import open_source
+from gradsentry_lib.samples.read import open_as_told
 from gradsentry_lib.scoring.config import ALGORITHM
 from gradsentry_lib.store import current_run
 from gradsentry_lib.store.paths import Store
@@ -61,10 +61,10 @@ def raw_samples(context: dg.AssetExecutionContext, store: StoreResource, judging
             raise BadInput(f"the store {place.home} has no file for batch {batch}: put one into the landing folder")
         if arrival.failure:
             raise BadInput(arrival.failure)
-        source = open_source(str(place.batch(batch) / arrival.path))
+        source = open_as_told(str(place.batch(batch) / arrival.path), arrival.told)
         if source.sha256 != arrival.sha256:  # by all digits: the batch's name shows some of them
             raise SourceChanged(place.batch(batch) / arrival.path, arrival.sha256, source.sha256)
-        read = ingest(source, place, run, key=batch)
+        read = ingest(source, place, run, arrival.told, key=batch)
         context.log.info(f"{batch}: {read.read} rows read, {read.readable} readable, {read.rejected} rejected")
         if read.truncated:
             context.log.warning(f"{batch} is cut short: {one_line(read.truncated, 400)}")

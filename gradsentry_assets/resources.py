@@ -7,8 +7,8 @@ needs no run configuration and a single run can still override anything in the l
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 from pydantic import Field, PrivateAttr
@@ -55,6 +55,20 @@ class LandingResource(dg.ConfigurableResource):
         default=None,
         description="Wait for `<file>.done` instead of for a file to settle; if empty GRADSENTRY_LANDING_MARKER=1.",
     )
+    columns: dict[str, str] = Field(
+        default_factory=dict, description='Which column is which, like {"prompt": "q", "response": "a"}.'
+    )
+    roles: dict[str, str] = Field(
+        default_factory=dict, description='Whose turns a speaker\'s are, like {"narrator": "assistant"}.'
+    )
+    response_marker: str = Field(default="", description="What stands before the answer in a text; none: all of it.")
+    mapping: str = Field(
+        default="",
+        description="LLaMA-Factory's dataset_info.json or Axolotl's YAML, by which files are read; "
+        "if empty GRADSENTRY_LANDING_MAPPING.",
+    )
+    encoding: str = Field(default="", description="How texts are written, like cp1252, where that does not show.")
+    separator: str = Field(default="", description="Of CSV, where the header does not show it.")
 
     @property
     def root(self) -> UPath:
@@ -63,6 +77,23 @@ class LandingResource(dg.ConfigurableResource):
     @property
     def wanted(self) -> str:
         return self.pattern or os.environ.get("GRADSENTRY_LANDING_PATTERN") or "*"
+
+    def told(self, url: str) -> dict[str, Any]:
+        """How a file is to be read, as far as anybody said; a batch keeps what was said when it arrived. Raises
+        BadInput where the mapping file has nothing for it."""
+        from gradsentry_lib.samples.mapping import read_mapping
+
+        mapping = self.mapping or os.environ.get("GRADSENTRY_LANDING_MAPPING", "")
+        found: dict[str, Any] = read_mapping(Path(mapping), url) if mapping else {}
+        found["columns"] = {**found.get("columns", {}), **self.columns}
+        found["roles"] = {**found.get("roles", {}), **self.roles}
+        name = PurePosixPath(url).name.lower()
+        found["marker"] = self.response_marker
+        if not name.endswith((".parquet", ".arrow", ".feather")):
+            found["encoding"] = self.encoding
+        if ".csv" in name or ".tsv" in name:
+            found["separator"] = self.separator
+        return {name: value for name, value in found.items() if value}
 
     @property
     def needs_marker(self) -> bool:
