@@ -10,7 +10,7 @@ from torch import Tensor
 from gradsentry_lib.scoring.batching import pack
 from gradsentry_lib.scoring.padded import run_padded
 from gradsentry_lib.scoring.past import EMPTY, Past
-from gradsentry_lib.scoring.strip import NAME, run_strip
+from gradsentry_lib.scoring.strip import NAME, register, run_strip
 
 UNLIMITED = 1 << 30  # tokens
 
@@ -50,6 +50,7 @@ def lay_strips(body: Any) -> None:
     before = body.config._attn_implementation
     if before != "sdpa":  # another attention was chosen, and it can't be cut into rows
         return
+    register()
     body.set_attn_implementation(NAME)
     if not (lays_strips(body) and is_exact(body, run_strip)):
         body.set_attn_implementation(before)
