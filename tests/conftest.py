@@ -15,6 +15,7 @@ SHARED = Path(__file__).resolve().parents[2] / "shared"
 def _own_store(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """No test reads or writes a store that is not its own."""
     monkeypatch.setenv("GRADSENTRY_HOME", str(tmp_path / "store"))
+    monkeypatch.setenv("GRADSENTRY_TESTED", str(tmp_path / "tested"))  # no test finds what another was told
     for name in ("GRADSENTRY_MODEL", "GRADSENTRY_LANDING", "GRADSENTRY_DEVICE"):
         monkeypatch.delenv(name, raising=False)
 

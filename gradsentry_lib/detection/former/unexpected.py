@@ -37,7 +37,7 @@ def unexpected_features(windows: Windows, prompts: Prompts) -> list[tuple[int, f
     Of each row the mean surprise of its windows is taken, compared with rows of like length (surprise.py), and ranked.
     Under chance -ln(1 - rank) is exponential and a sum of n of them gamma distributed.
     """
-    from scipy.stats import gamma
+    from scipy.special import gammaincc  # what scipy.stats has as gamma.sf, without its second of imports
 
     deviation = deviations(windows.row_surprise, windows.tokens)
     scored = np.isfinite(deviation)
@@ -46,7 +46,8 @@ def unexpected_features(windows: Windows, prompts: Prompts) -> list[tuple[int, f
     rank = np.zeros(len(deviation))
     rank[scored] = (deviation[scored].argsort(kind="stable").argsort(kind="stable") + 0.5) / scored.sum()
     size = np.diff(prompts.matrix.indptr)
-    log10_p = gamma.logsf(prompts.matrix.T @ -np.log1p(-rank), np.maximum(size, 1)) / np.log(10)
+    with np.errstate(divide="ignore"):
+        log10_p = np.log(gammaincc(np.maximum(size, 1), prompts.matrix.T @ -np.log1p(-rank))) / np.log(10)
     log10_p += np.log10(max(len(size), 1))
     found = []
     for feature in np.argsort(log10_p, kind="stable").tolist():
