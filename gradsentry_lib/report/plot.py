@@ -148,7 +148,10 @@ def _marks(canvas: _Canvas, threshold: Threshold, top: float) -> None:
     x, start, end = canvas.x(threshold.tau), canvas.y(ABOVE), canvas.y(0)
     for at in np.arange(start, end, 9 * canvas.unit):
         canvas.line([(x, at), (x, min(at + 5 * canvas.unit, end))], INK, 1.6)
-    labels = [("rt", -8, "below τ", "#2f6cae", threshold.tau > 0.1), ("lt", 8, "above τ", "#b5462a", threshold.tau < 0.9)]
+    labels = [
+        ("rt", -8, "below τ", "#2f6cae", threshold.tau > 0.1),
+        ("lt", 8, "above τ", "#b5462a", threshold.tau < 0.9),
+    ]
     for anchor, offset, text, colour, fits in labels:
         if fits:
             canvas.text(x + offset * canvas.unit, start + 4 * canvas.unit, text, colour, 13, anchor)

@@ -11,8 +11,7 @@ from gradsentry_lib.scoring.batching import pack
 from gradsentry_lib.scoring.padded import run_padded
 from gradsentry_lib.scoring.past import EMPTY, Past
 from gradsentry_lib.scoring.strip import NAME, register, run_strip
-
-UNLIMITED = 1 << 30  # tokens
+from gradsentry_lib.scoring.tested import UNLIMITED
 
 
 def run_body(

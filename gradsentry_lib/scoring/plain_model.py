@@ -55,7 +55,6 @@ def plain_config(identity: ModelIdentity) -> PlainConfig | None:
         return None
     told = read_if_object(identity.folder / "config.json")
     rope = told.get("rope_parameters") or {"rope_theta": told.get("rope_theta")}
-    layers = told.get("num_hidden_layers")
     odd = (
         told.get("model_type") not in KINDS
         or told.get("hidden_act", "silu") != "silu"
@@ -73,7 +72,7 @@ def plain_config(identity: ModelIdentity) -> PlainConfig | None:
         return PlainConfig(
             hidden_size=width,
             intermediate_size=int(told["intermediate_size"]),
-            num_hidden_layers=int(layers),
+            num_hidden_layers=int(told["num_hidden_layers"]),
             num_attention_heads=heads,
             num_key_value_heads=int(told.get("num_key_value_heads") or heads),
             head_dim=int(told.get("head_dim") or width // heads),
@@ -171,7 +170,12 @@ def _mapped(file: Path, dtype: torch.dtype, device: str) -> dict[str, Tensor]:
 
 PARTS = (
     *(f"self_attn.{name}_proj.{part}" for name in "qkvo" for part in ("weight", "bias")),
-    *("self_attn.q_norm.weight", "self_attn.k_norm.weight", "input_layernorm.weight", "post_attention_layernorm.weight"),
+    *(
+        "self_attn.q_norm.weight",
+        "self_attn.k_norm.weight",
+        "input_layernorm.weight",
+        "post_attention_layernorm.weight",
+    ),
     *(f"mlp.{name}_proj.weight" for name in ("gate", "up", "down")),
 )
 

@@ -16,8 +16,21 @@ from gradsentry_lib.scoring.checkpoint import read_if_object
 NAMED = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 # What tokenizers have been seen to differ in: white space, accents in two forms, scripts, control tokens, digits.
 AWKWARD = (
-    *("", " ", "a", " leading and  double  spaces\t\n\n", "naïve nai\u0308ve ﬁ Å", "日本語 العربية עברית 한국어 ไทย", "👩‍👩‍👧 🏳️‍🌈"),
-    *("<|im_start|>user\nhi<|im_end|>\n", "</s><s>[INST] x [/INST]", "3.14159 1,000,000 0x1F", "def f(x):\n    return x\n"),
+    *(
+        "",
+        " ",
+        "a",
+        " leading and  double  spaces\t\n\n",
+        "naïve nai\u0308ve ﬁ Å",
+        "日本語 العربية עברית 한국어 ไทย",
+        "👩‍👩‍👧 🏳️‍🌈",
+    ),
+    *(
+        "<|im_start|>user\nhi<|im_end|>\n",
+        "</s><s>[INST] x [/INST]",
+        "3.14159 1,000,000 0x1F",
+        "def f(x):\n    return x\n",
+    ),
     *("it's don't I'LL", "\u200b\ufeff\u00a0\u2028", "\x00\x07\x7f", "a" * 300, "### Answer:\n"),
 )
 
@@ -94,14 +107,14 @@ def same_tokenizer(plain: PlainTokenizer, full: Any) -> bool:
         return False
     if set(full.special_tokens_map) - set(NAMED):
         return False
-    pairs = [(plain.get_added_vocab(), full.get_added_vocab())]
+    pairs: list[tuple[Any, Any]] = [(plain.get_added_vocab(), full.get_added_vocab())]
     pairs += [(getattr(plain, f"{name}_id"), getattr(full, f"{name}_id")) for name in NAMED]
-    seen = ({n: (t.content, t.special) for n, t in each.added_tokens_decoder.items()} for each in (plain, full))
-    pairs.append(tuple(seen))  # type: ignore[arg-type]
+    mine, its = ({n: (t.content, t.special) for n, t in each.added_tokens_decoder.items()} for each in (plain, full))
+    pairs.append((mine, its))
     for text in AWKWARD:
         for special in (True, False):
             told = full(text, add_special_tokens=special, return_offsets_mapping=True)
-            mine = plain(text, add_special_tokens=special)
-            pairs += [(mine["input_ids"], list(told["input_ids"])), (mine["offset_mapping"], list(told["offset_mapping"]))]
-            pairs.append((plain.encode(text, add_special_tokens=special), full.encode(text, add_special_tokens=special)))
+            made = plain(text, add_special_tokens=special)
+            pairs += [(made[name], list(told[name])) for name in ("input_ids", "offset_mapping")]
+            pairs.append((plain.encode(text, special), full.encode(text, add_special_tokens=special)))
     return all(a == b for a, b in pairs)

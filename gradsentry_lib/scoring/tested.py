@@ -1,9 +1,9 @@
-"""What the self-tests of the scorer's short cuts found, kept: once for a model, software versions and kind of processor.
+"""What the self-tests of the scorer's short cuts found, kept: once for a model, versions and kind of processor.
 
 Nothing is taken that was not tried on this very combination. Laid rows (strip.py), reused prefixes (reuse.py) and the
 written-out model (plain_model.py) are each compared with the slow road; the projection's averages (sketch.py) are made
-on the way. The result is a small file named by the digest of all that it depends on, which the file repeats: one that is
-torn, of another combination, or that somebody else may write to is not believed, and the tests are made again.
+on the way. The result is a small file named by the digest of all that it depends on, which the file repeats. One that
+is torn, of another combination, or that somebody else may write to is not believed: the tests are made again.
 
 What is trusted: whoever may write to this folder as its owner. The same can exchange the program itself.
 """
@@ -33,6 +33,7 @@ log = logging.getLogger(__name__)
 PACKAGES = ("torch", "transformers", "tokenizers", "safetensors", "numpy")
 SWITCHES = ("ATEN_", "CUBLAS_", "DNNL_", "MKL_", "NVIDIA_TF32", "ONEDNN_", "TORCH_")  # change how products are made
 COUNTS = ("MKL_NUM_THREADS",)  # of threads: no test depends on it
+UNLIMITED = 1 << 30  # tokens: no limit to `past_limit`
 MOST = 200  # results kept; the oldest give way
 
 
@@ -71,8 +72,12 @@ def combination(identity: ModelIdentity) -> dict[str, Any]:
         "dtype": identity.dtype,
         "software": software(),
         "processor": processor(identity.device),
-        "switches": {k: v for k, v in sorted(os.environ.items()) if k.startswith(SWITCHES) and k not in COUNTS},
+        "switches": switches(),
     }
+
+
+def switches() -> dict[str, str]:
+    return {k: v for k, v in sorted(os.environ.items()) if k.startswith(SWITCHES) and k not in COUNTS}
 
 
 @cache
@@ -116,14 +121,19 @@ def recall(identity: ModelIdentity) -> Tested | None:
 
 def keep(identity: ModelIdentity, tested: Tested) -> None:
     """Writes a result down; where that can't be done the next process tests again."""
-    told = {"combination": combination(identity), "name": identity.name, "found": tested.to_dict()}
-    path = _path(told["combination"])
-    told["made_at"] = datetime.now(UTC).isoformat(timespec="seconds")
+    wanted, now = combination(identity), datetime.now(UTC).isoformat(timespec="seconds")
+    told = {"combination": wanted, "name": identity.name, "found": tested.to_dict(), "made_at": now}
+    path = _path(wanted)
     with suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         write_json(path, told | {"sha256": sha256_json(told)})
         for old in sorted(path.parent.glob("*.json"), key=lambda each: each.stat().st_mtime)[:-MOST]:
             old.unlink(missing_ok=True)
+
+
+def forget(identity: ModelIdentity) -> None:
+    """Has this combination tested anew."""
+    _path(combination(identity)).unlink(missing_ok=True)
 
 
 def all_kept() -> Iterator[tuple[Path, dict[str, Any] | None]]:
