@@ -1,7 +1,7 @@
 """What tests of several rooms share: the embedded model, a tiny model, a store of their own."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,16 @@ SHARED = Path(__file__).resolve().parents[2] / "shared"
 def _own_store(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """No test reads or writes a store that is not its own."""
     monkeypatch.setenv("GRADSENTRY_HOME", str(tmp_path / "store"))
-    monkeypatch.setenv("GRADSENTRY_TESTED", str(tmp_path / "tested"))  # no test finds what another was told
     for name in ("GRADSENTRY_MODEL", "GRADSENTRY_LANDING", "GRADSENTRY_DEVICE"):
         monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _own_self_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What the scorer's self-tests find is kept for this run of the tests alone, and found again within it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GRADSENTRY_TESTED", str(tmp_path_factory.mktemp("tested")))
+        yield
 
 
 @pytest.fixture(autouse=True, scope="session")

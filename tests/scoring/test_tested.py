@@ -29,6 +29,11 @@ SAMPLES = [
 ]
 
 
+@pytest.fixture(autouse=True)
+def _nothing_known(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("GRADSENTRY_TESTED", str(tmp_path / "tested"))
+
+
 @pytest.fixture
 def tries(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What is tested: a line for every comparison with the slow road."""
