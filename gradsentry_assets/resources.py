@@ -143,7 +143,7 @@ class ModelResource(dg.ConfigurableResource):
         from gradsentry_lib.scoring.model import load_model
 
         if self._loaded is None:
-            self._loaded = load_model(identity)
+            self._loaded = load_model(identity, whole=True) if self.module else load_model(identity)
         return self._loaded
 
     @property

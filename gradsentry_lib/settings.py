@@ -67,6 +67,12 @@ def model_digests() -> Path:
     return cache() / "model_digests.json"
 
 
+def tested() -> Path:
+    """Where the results of the scorer's self-tests are kept. `GRADSENTRY_TESTED`, else `tested` in the cache."""
+    told = os.environ.get("GRADSENTRY_TESTED")
+    return Path(told).absolute() if told else cache() / "tested"
+
+
 def max_bytes() -> int:
     """The largest source that is read, in bytes of text once unpacked. `GRADSENTRY_MAX_BYTES`, else 64 GiB."""
     return parse_bytes(os.environ.get("GRADSENTRY_MAX_BYTES") or str(MAX_BYTES), "GRADSENTRY_MAX_BYTES")

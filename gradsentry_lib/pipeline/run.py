@@ -51,15 +51,15 @@ class ScanResult:
 
 
 @contextmanager
-def lazy_model(identity: ModelIdentity) -> Iterator[Callable[[], "ScoringModel"]]:
-    """Gives a function that loads the model on its first call; frees it at the end."""
+def lazy_model(identity: ModelIdentity, whole: bool = False) -> Iterator[Callable[[], "ScoringModel"]]:
+    """Gives a function that loads the model on its first call; frees it at the end. `whole`: see `load_model`."""
     loaded: list[ScoringModel] = []
 
     def load() -> "ScoringModel":
         if not loaded:
             from gradsentry_lib.scoring.model import load_model
 
-            loaded.append(load_model(identity))
+            loaded.append(load_model(identity, whole=True) if whole else load_model(identity))
         return loaded[0]
 
     try:
@@ -96,8 +96,9 @@ def scan(
     key = batch_key(opened, told, store)
     with store.alone(key):
         batch = ingest(opened, store, run, told, key)
-        with lazy_model(identity) as load:
-            scored = score_batch(batch, store, run, identity, load, scoring or ScoringConfig(), effort, on_progress)
+        scoring = scoring or ScoringConfig()
+        with lazy_model(identity, whole=scoring.module is not None) as load:
+            scored = score_batch(batch, store, run, identity, load, scoring, effort, on_progress)
             decided = decide(batch, scored, store, run, decision, load=load, scoring=scoring)
         try:
             published = publish(batch, decided, store, run)
