@@ -76,3 +76,8 @@ clean:
 bench-detection: setup
 	$(BIN)/python -m benchmarks.scored
 	$(BIN)/python -m benchmarks.declared --ask $(ARGS)
+
+# What a scan of twenty rows costs, beside the bare model; writes its section of benchmarks/RESULTS.md.
+.PHONY: bench-startup
+bench-startup: setup
+	$(BIN)/python -m benchmarks.startup --write $(ARGS)

@@ -33,7 +33,10 @@ STILL = {
     "gradsentry_lib/report/contents.py": {"elsewhere"},
     "gradsentry_lib/scoring/checkpoint.py": {"elsewhere"},
     "gradsentry_lib/scoring/forward.py": {"strip"},
+    "gradsentry_lib/scoring/model.py": {"strip"},
+    "gradsentry_lib/scoring/plain_model.py": {"strip"},
     "gradsentry_lib/scoring/strip.py": {"strip"},
+    "gradsentry_lib/scoring/tested.py": {"strip"},
     "gradsentry_lib/store/ledger.py": {"elsewhere"},
     "gradsentry_lib/store/orphans.py": {"orphan"},
 }

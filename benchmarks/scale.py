@@ -155,7 +155,7 @@ def measure(rows: int, work: Path, policy: str, real: str) -> dict[str, Any]:
 
     batch = timed("read", lambda: ingest(open_source(str(source)), store, run))
     if real:
-        identity = ModelChoice(real).identify(store)
+        identity = ModelChoice(real).identify()
         with lazy_model(identity) as load:
             load()
             scored = timed("score", lambda: score(load))
@@ -192,7 +192,7 @@ def on_ray(rows: int, work: Path, real: str, workers: int) -> dict[str, Any]:
         batch,
         store,
         run,
-        ModelChoice(real).identify(store),
+        ModelChoice(real).identify(),
         lambda: None,  # type: ignore[arg-type,return-value]
         ScoringConfig(),
         Effort(rows_per_shard=BLOCK, cluster=Cluster(workers=workers)),

@@ -20,7 +20,7 @@ from gradsentry_lib.pipeline.ingest import Ingested, ingest, load
 from gradsentry_lib.pipeline.publish import gate_of, publish
 from gradsentry_lib.pipeline.score import load_scored, score_batch
 from gradsentry_lib.report.escape import one_line
-from gradsentry_lib.samples.read import open_source
+from gradsentry_lib.samples.read import open_as_told
 from gradsentry_lib.scoring.config import ALGORITHM
 from gradsentry_lib.store import current_run
 from gradsentry_lib.store.paths import Store
@@ -61,10 +61,10 @@ def raw_samples(context: dg.AssetExecutionContext, store: StoreResource, judging
             raise NotFound(f"the store {place.home} has no file for batch {batch}: put one into the landing folder")
         if arrival.failure:
             raise UnusableInput(arrival.failure)
-        source = open_source(str(place.batch(batch) / arrival.path))
+        source = open_as_told(str(place.batch(batch) / arrival.path), arrival.told)
         if source.sha256 != arrival.sha256:  # by all digits: the batch's name shows some of them
             raise SourceChanged(place.batch(batch) / arrival.path, arrival.sha256, source.sha256)
-        read = ingest(source, place, run, key=batch)
+        read = ingest(source, place, run, arrival.told, key=batch)
         context.log.info(f"{batch}: {read.read} rows read, {read.readable} readable, {read.rejected} rejected")
         if read.truncated:
             context.log.warning(f"{batch} is cut short: {one_line(read.truncated, 400)}")
@@ -101,7 +101,7 @@ def gradient_entropy(
 
     def step(batch: str) -> Outcome:
         judging.check()  # before an hour of scoring, not after it
-        identity = model.identify(place)
+        identity = model.identify()
         scored = score_batch(
             _read(batch, place),
             place,
@@ -159,7 +159,7 @@ def entropy_threshold(
 
 def _same_model(model: ModelResource, place: Store, batch: str, fingerprint: str) -> "ScoringModel":
     """The model that scored the batch: the policy `auto` asks it about a few rows, `paper` does not."""
-    identity = model.identify(place)
+    identity = model.identify()
     if identity.fingerprint != fingerprint:
         raise NotJudgedYet(f"{batch} was scored by another model: materialize gradient_entropy again")
     return model.load(identity)

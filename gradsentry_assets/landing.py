@@ -124,7 +124,7 @@ def _deliver(
         if time.monotonic() - started > DELIVERY_SECONDS or (number and file.bytes > LARGE):
             return
         try:
-            yield file, receive(file, landing.root, store.store.home, present, known, limit)
+            yield file, receive(file, landing.root, store.store.home, present, known, limit, landing.told(file.url))
         except Changed:
             state.forget(file)
         except Refused as reason:

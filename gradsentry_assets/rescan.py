@@ -116,7 +116,7 @@ def find_stale_batches(
     """Writes the plan that the sensor `start_rescans` reads when this run has ended."""
     place = store.store
     decision, _ = settle(judging.decision, place)
-    today = Today(model.identify(place), model.scoring, decision)
+    today = Today(model.identify(), model.scoring, decision)
     stale = find_stale(context.instance, place, today, config.force)
     for batch, why in stale.items():
         context.log.info(f"{batch}: {why}")

@@ -7,7 +7,7 @@ single run can still override anything in the launchpad.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -47,6 +47,16 @@ class LandingResource(dg.ConfigurableResource):
     url: str | None = told("landing")
     pattern: str | None = told("landing_pattern")
     done_marker: bool | None = told("landing_marker")
+    columns: dict[str, str] = Field(
+        default_factory=dict, description='Which column is which, like {"prompt": "q", "response": "a"}.'
+    )
+    roles: dict[str, str] = Field(
+        default_factory=dict, description='Whose turns a speaker\'s are, like {"narrator": "assistant"}.'
+    )
+    response_marker: str = Field(default="", description="What stands before the answer in a text; none: all of it.")
+    mapping: str | None = told("landing_mapping")
+    encoding: str = Field(default="", description="How texts are written, like cp1252, where that does not show.")
+    separator: str = Field(default="", description="Of CSV, where the header does not show it.")
 
     @property
     def root(self) -> UPath:
@@ -55,6 +65,23 @@ class LandingResource(dg.ConfigurableResource):
     @property
     def wanted(self) -> str:
         return settings.value("landing_pattern", self.pattern)
+
+    def told(self, url: str) -> dict[str, Any]:
+        """How a file is to be read, as far as anybody said; a batch keeps what was said when it arrived. Raises
+        UnusableFile where the mapping file has nothing for it."""
+        from gradsentry_lib.samples.mapping import read_mapping
+
+        mapping = settings.value("landing_mapping", self.mapping)
+        found: dict[str, Any] = read_mapping(Path(mapping), url) if mapping else {}
+        found["columns"] = {**found.get("columns", {}), **self.columns}
+        found["roles"] = {**found.get("roles", {}), **self.roles}
+        name = PurePosixPath(url).name.lower()
+        found["marker"] = self.response_marker
+        if not name.endswith((".parquet", ".arrow", ".feather")):
+            found["encoding"] = self.encoding
+        if ".csv" in name or ".tsv" in name:
+            found["separator"] = self.separator
+        return {name: value for name, value in found.items() if value}
 
     @property
     def needs_marker(self) -> bool:
@@ -85,15 +112,15 @@ class ModelResource(dg.ConfigurableResource):
         """Raises UnusableOption."""
         return settings.read(**_given(self, "model"))
 
-    def identify(self, store: Store) -> ModelIdentity:
+    def identify(self) -> ModelIdentity:
         """Which weights and tokenizer these are, by their bytes; loads nothing."""
-        return ModelChoice.of(self.said).identify(store)
+        return ModelChoice.of(self.said).identify()
 
     def load(self, identity: ModelIdentity) -> "ScoringModel":
         from gradsentry_lib.scoring.model import load_model
 
         if self._loaded is None:
-            self._loaded = load_model(identity)
+            self._loaded = load_model(identity, whole=True) if self.scoring.module else load_model(identity)
         return self._loaded
 
     @property

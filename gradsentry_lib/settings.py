@@ -137,6 +137,9 @@ class Settings:
     cache: str | None = _option(
         None, "store", "Where the embedded model is kept", otherwise="`gradsentry` in the user's cache", only=_PLACE
     )
+    tested: str | None = _option(
+        None, "store", "Where the results of self-tests are kept", otherwise="`tested` in the cache", only=_PLACE
+    )
     landing: str | None = _option(
         None,
         "landing",
@@ -159,6 +162,13 @@ class Settings:
         otherwise="0",
         field="done_marker",
         only="dagster: the command is given its source",
+    )
+    landing_mapping: str | None = _option(
+        None,
+        "landing",
+        "LLaMA-Factory's dataset_info.json or Axolotl's YAML, by which files are read",
+        field="mapping",
+        only="dagster: the command is told --mapping of its source",
     )
 
     # What scores.
@@ -355,6 +365,18 @@ def cache() -> Path:
     if base:
         return Path(base).absolute()
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gradsentry"
+
+
+def model_digests() -> Path:
+    """Remembers digests of model files. Not in the store: whoever may write there could have one model pass for another
+    by it."""
+    return cache() / "model_digests.json"
+
+
+def tested() -> Path:
+    """Where the results of the scorer's self-tests are kept."""
+    told = value("tested")
+    return Path(told).absolute() if told else cache() / "tested"
 
 
 def max_bytes() -> int:

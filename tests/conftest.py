@@ -1,7 +1,7 @@
 """What tests of several rooms share: the embedded model, a tiny model, a store of their own."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,14 @@ def _own_store(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for option in OPTIONS.values():
         if option.name not in ("home", "cache"):
             monkeypatch.delenv(option.variable, raising=False)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _own_self_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What the scorer's self-tests find is kept for this run of the tests alone, and found again within it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GRADSENTRY_TESTED", str(tmp_path_factory.mktemp("tested")))
+        yield
 
 
 @pytest.fixture(autouse=True, scope="session")

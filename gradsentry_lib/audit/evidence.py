@@ -6,6 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
+import duckdb
 import pyarrow as pa
 
 from gradsentry_lib.audit.facts import Digest, file_digest
@@ -28,6 +29,8 @@ from gradsentry_lib.store.records import (
     ScoreFile,
     ThresholdRecord,
 )
+
+DUCKDB_HEADERS = 3 * 4096  # bytes before the first block
 
 
 @dataclass(frozen=True)
@@ -91,6 +94,7 @@ class Records:
 def load(path: Path, records: Records) -> Iterator[Finding]:
     """Reads all records into `records`; yields what is wrong with the chain over them."""
     with open_ledger(path, read_only=True) as ledger:
+        yield from _whole_blocks(path, ledger.connection)
         for broken in journal.check_chain(ledger.connection):
             yield Finding(f"ledger {broken.table} {broken.seq}", broken.what)
         records.head = ledger.head()
@@ -105,3 +109,14 @@ def load(path: Path, records: Records) -> Iterator[Finding]:
                 if isinstance(record, ThresholdRecord):
                     record = replace(record, grid=(), density=())
                 getattr(records, table)[record.seq] = record
+
+
+def _whole_blocks(path: Path, connection: duckdb.DuckDBPyConnection) -> Iterator[Finding]:
+    """DuckDB reads no block that holds nothing, so one that was cut off at the file's end goes unnoticed there."""
+    ((block,),) = connection.execute("SELECT block_size FROM pragma_database_size()").fetchall()
+    if rest := (path.stat().st_size - DUCKDB_HEADERS) % block:
+        yield Finding(
+            path.name,
+            f"ends inside a block, {block - rest:,} bytes early: it was cut off, or a write was not finished. What "
+            "could be read is checked as well; the next scan makes the file whole again",
+        )

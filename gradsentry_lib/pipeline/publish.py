@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from gradsentry_lib.detection.verdict import not_clean
 from gradsentry_lib.errors import BadInput, DamagedStore, GateFailed
 from gradsentry_lib.pipeline.decided import Decided
 from gradsentry_lib.pipeline.ingest import Ingested
@@ -82,9 +83,9 @@ def publish(batch: Ingested, decided: Decided, store: Store, run: Run) -> Publis
     if not state.open:
         failed = [check.message for check in decided.gate_checks if not check.passed and check.severity == "error"]
         raise GateFailed(f"gate {state.status} for batch {batch.batch_key}: {'; '.join(failed) or 'no result stored'}")
-    is_clean = ("verdict", "==", "clean")
-    kept = pq.read_table(pa.BufferReader(verdicts), columns=["row"], filters=[is_clean])["row"].to_numpy()
-    rest = pq.read_table(pa.BufferReader(verdicts), columns=QUARANTINE_COLUMNS, filters=[("verdict", "!=", "clean")])
+    judged = pq.ParquetFile(pa.BufferReader(verdicts)).read(QUARANTINE_COLUMNS)
+    out = not_clean(judged)
+    kept, rest = judged["row"].to_numpy()[~out], judged.filter(pa.array(out))
 
     folder = store.batch(batch.batch_key) / "clean" / decided.decision_key
     quarantine, attestation = folder / "quarantine.jsonl", folder / "attestation.json"

@@ -41,8 +41,8 @@ class ModelChoice:
     def of(cls, said: Settings) -> "ModelChoice":
         return cls(said.model, said.revision, said.device, said.dtype, said.base_model)
 
-    def identify(self, store: Store) -> ModelIdentity:
-        return identify(self.name, self.revision, self.device, self.dtype, store.digests, self.base)
+    def identify(self) -> ModelIdentity:
+        return identify(self.name, self.revision, self.device, self.dtype, settings.model_digests(), self.base)
 
 
 @dataclass(frozen=True)
@@ -57,15 +57,15 @@ class ScanResult:
 
 
 @contextmanager
-def lazy_model(identity: ModelIdentity) -> Iterator[Callable[[], "ScoringModel"]]:
-    """Gives a function that loads the model on its first call; frees it at the end."""
+def lazy_model(identity: ModelIdentity, whole: bool = False) -> Iterator[Callable[[], "ScoringModel"]]:
+    """Gives a function that loads the model on its first call; frees it at the end. `whole`: see `load_model`."""
     loaded: list[ScoringModel] = []
 
     def load() -> "ScoringModel":
         if not loaded:
             from gradsentry_lib.scoring.model import load_model
 
-            loaded.append(load_model(identity))
+            loaded.append(load_model(identity, whole=True) if whole else load_model(identity))
         return loaded[0]
 
     try:
@@ -101,12 +101,12 @@ def scan(
     told = dict(options or {})
     decision, _ = settle(decision or DecisionConfig.of(said), store)  # before an hour of scoring, not after it
     opened = source if isinstance(source, Source) else open_as_told(source, told)
-    identity = (model or ModelChoice.of(said)).identify(store)
+    identity = (model or ModelChoice.of(said)).identify()
     scoring, effort = scoring or ScoringConfig.of(said), effort or Effort.of(said)
     key = batch_key(opened, told, store)
     with store.alone(key):
         batch = ingest(opened, store, run, told, key)
-        with lazy_model(identity) as load:
+        with lazy_model(identity, whole=scoring.module is not None) as load:
             scored = score_batch(batch, store, run, identity, load, scoring, effort, on_progress)
             decided = decide(batch, scored, store, run, decision, load=load, scoring=scoring)
         try:

@@ -13,7 +13,7 @@ import sys
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -27,6 +27,7 @@ else:
 BLOCK = 1 << 17  # bytes read or unpacked at a time
 FREE = 100 << 20  # bytes that anything may unpack to
 RATIO = 1000  # and beyond them no more than so many bytes for each packed one
+HOLE, HOLES = 16 << 20, 1000  # bytes of a hole that no text has; holes that are looked at
 XZ_MEMORY = 256 << 20  # bytes an xz file may ask for
 
 SUFFIX_OF = {"gzip": ".gz", "bzip2": ".bz2", "xz": ".xz", "zstd": ".zst", "zip": ".zip"}
@@ -170,8 +171,31 @@ def open_unpacked(path: Path, compression: str | None, meter: Meter, cut: list[s
         return cast(IO[bytes], io.BufferedReader(_Member(path, meter), BLOCK))
     file = open_regular(path)
     if compression is None:
+        _refuse_hole(file, path)
         return file
     return cast(IO[bytes], io.BufferedReader(_Unpacked(file, compression, meter, cut), BLOCK))
+
+
+def _refuse_hole(file: io.BufferedReader, path: Path) -> None:
+    """A text has no holes: a sparse file costs whoever makes it nothing, and whoever reads it hours."""
+    handle, begin, at, size = file.fileno(), 0, 0, path.stat().st_size
+    if size < HOLE or not hasattr(os, "SEEK_HOLE"):
+        return
+    with suppress(OSError):  # a file system that does not tell, or no data behind the last hole
+        for _ in range(HOLES):
+            begin = at = os.lseek(handle, at, os.SEEK_HOLE)
+            if begin >= size:
+                break
+            at = size
+            at = os.lseek(handle, begin, os.SEEK_DATA)
+            if at - begin >= HOLE:
+                break
+    os.lseek(handle, 0, os.SEEK_SET)
+    if at - begin >= HOLE:
+        file.close()
+        raise UnusableInput(
+            f"{path} has a hole of {at - begin:,} bytes in it (a sparse file), as no text has; it is not read"
+        )
 
 
 class _Member(io.RawIOBase):

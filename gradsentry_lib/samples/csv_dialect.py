@@ -4,8 +4,8 @@ import csv
 import io
 
 from gradsentry_lib.errors import UnusableOption
+from gradsentry_lib.samples.columns import Columns, fold
 from gradsentry_lib.samples.pieces import OPEN_QUOTE
-from gradsentry_lib.samples.row_format import Columns
 
 SEPARATORS = (",", "\t", ";", "|")
 NAMES = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";", "pipe": "|", "space": " "}
@@ -19,11 +19,11 @@ def find_separator(head: str, columns: Columns, usual: str) -> str:
     lines = [line for line in io.StringIO(head.removeprefix("\ufeff"), newline=None) if line.strip()][:1000]
     if lines and len(lines[0].rstrip("\n")) == 5 and lines[0].startswith("sep="):
         return lines[0][4]
-    known = {name for names in columns.values() for name in names}
+    known = {fold(name) for names in columns.values() for name in names}
 
     def header(separator: str) -> list[str]:
         try:
-            return [name.strip() for name in next(csv.reader(iter(lines), delimiter=separator), [])]
+            return [fold(name) for name in next(csv.reader(iter(lines), delimiter=separator), [])]
         except csv.Error:
             return []
 

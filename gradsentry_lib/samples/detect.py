@@ -30,6 +30,9 @@ NEVER = (".npy", ".npz", ".pkl", ".pickle", ".pt", ".pth", ".joblib", ".dill")  
 CARELESS = (b"\x93NUMPY", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 PACKED = re.compile(r"\.(?:gz|bz2|xz|zst|zip)$", re.IGNORECASE)
 END = re.compile(r"(?<=.)\.[A-Za-z0-9]{1,8}$")  # of a name that tells nothing
+POINTER = b"version https://git-lfs.github.com/"
+PAGE = re.compile(rb"\s*<(?:!doctype html|html)", re.IGNORECASE)
+SHEETS = (".xlsx", ".xls", ".ods", ".numbers")
 ARCHIVES = {b"7z\xbc\xaf": "7z", b"Rar!": "RAR"}
 
 
@@ -74,6 +77,14 @@ def _refuse(path: Path, name: str, head: bytes) -> None:
         raise UnusableInput(
             f"{path} is of a kind that can run code when it is opened, and is never loaded; save JSON Lines"
         )
+    if head.startswith(POINTER):
+        raise UnusableInput(f"{path} is no data but a pointer of Git LFS to it; fetch the file itself: git lfs pull")
+    if PAGE.match(head.removeprefix(codecs.BOM_UTF8)):
+        raise UnusableInput(f"{path} is a web page and no data; download the file itself")
+    if name.lower().endswith(SHEETS):
+        raise UnusableInput(f"{path} is a spreadsheet; save it as CSV")
+    if head.startswith(b"\x5d\0\0") and name.lower().endswith(".lzma"):
+        raise UnusableInput(f"{path} is packed in the old .lzma way; pack it as .xz or .zst")
     if head.startswith(b"FEA1"):
         raise UnusableInput(f"{path} is a Feather file of version 1; save it again in version 2, or as Parquet")
     archive = next((kind for magic, kind in ARCHIVES.items() if head.startswith(magic)), None)

@@ -83,7 +83,7 @@ LLAMA_FACTORY_TAGS = {
 def _llama_factory(told: Any, place: str, source: str, name: str) -> Options:
     if not isinstance(told, dict) or not told or not all(isinstance(entry, dict) for entry in told.values()):
         raise UnusableFile(f"{place} is no dataset_info.json: an object of data sets, each an object")
-    entry = _pick(told, ("file_name", "hf_hub_url", "ms_hub_url", "local_path"), place, source, name)
+    entry = _pick(told, ("file_name", "hf_hub_url", "ms_hub_url", "om_hub_url", "cloud_file_name"), place, source, name)
     chat = entry.get("formatting", "alpaca") in ("sharegpt", "openai")
     names = {"messages": "messages"} if chat else LLAMA_FACTORY
     given = entry.get("columns")
@@ -97,6 +97,8 @@ def _llama_factory(told: Any, place: str, source: str, name: str) -> Options:
                 columns["response"] = ""
         if not chat and not columns["response"] and not columns["chosen"]:
             columns = {"text": columns["instruction"]}  # a corpus: the prompt column is the text
+    else:  # what it reads where nothing is said
+        columns = dict.fromkeys(("system", "tools"), "") | ({} if chat else {"history": ""})
     options: Options = {"columns": columns, "turns": {"as_chat": True}}
     tags = entry.get("tags") or {}
     if chat and isinstance(tags, dict):
@@ -113,6 +115,12 @@ def _llama_factory(told: Any, place: str, source: str, name: str) -> Options:
     return options
 
 
+# The fields of a type of one's own, for instructions, for pairs and for verdicts.
+AXOLOTL_FIELDS = {
+    **{"instruction": "field_instruction", "input": "field_input", "response": "field_output"},
+    **{"prompt": "field_prompt", "chosen": "field_chosen", "rejected": "field_rejected", "label": "field_label"},
+    "system": "field_system",
+}
 # Axolotl's types whose columns are found by themselves.
 KNOWN_TYPES = ("alpaca", "gpteacher", "context_qa", "user_defined", "chatml.", "llama3.", "zephyr.", "pygmalion")
 
@@ -126,11 +134,10 @@ def _axolotl(told: Any, place: str, source: str, name: str) -> Options:
     sort = entry.get("type") or "chat_template"
     options: Options = {}
     if isinstance(sort, dict):
-        given = {"instruction": "field_instruction", "input": "field_input", "response": "field_output"}
-        options["columns"] = {role: sort[key] for role, key in given.items() if sort.get(key)}
-        options["columns"].setdefault("response", "output")
-        if sort.get("field_system"):
-            options["columns"]["system"] = sort["field_system"]
+        options["columns"] = {role: sort[key] for role, key in AXOLOTL_FIELDS.items() if sort.get(key)}
+        options["columns"] |= {"response": sort["field_completion"]} if sort.get("field_completion") else {}
+        if not options["columns"].keys() & {"response", "chosen"}:
+            options["columns"]["response"] = "output"
     elif sort.startswith("completion"):
         options["columns"] = {"text": entry.get("field") or "text"}
     elif sort.startswith("input_output"):
@@ -165,8 +172,12 @@ def _axolotl_chat(entry: Mapping[str, Any], sort: str) -> Options:
     if training := entry.get("message_field_training"):
         turns["train_key"] = training
     options: Options = {"turns": turns, "columns": {}}
-    pair = "field_chosen" in entry or sort.startswith(("chat_template.default", "chat_template.argilla"))
-    options["columns"]["messages"] = entry.get("field_messages") or ("conversations" if share else "messages")
+    whole = "argilla" in sort or sort.startswith(("orpo", "bradley_terry"))  # conversations on both sides of a pair
+    pair = whole or "field_chosen" in entry or sort.startswith("chat_template.default")
+    if not whole:
+        options["columns"]["messages"] = entry.get("field_messages") or ("conversations" if share else "messages")
+    if pair:
+        options["columns"] |= {"chosen": "chosen", "rejected": "rejected"}
     for role, key in (("chosen", "field_chosen"), ("rejected", "field_rejected"), ("tools", "field_tools")):
         if entry.get(key):
             options["columns"][role] = entry[key]

@@ -162,7 +162,7 @@ def _check_columns(source: Source, mapping: Mapping[str, str]) -> None:
         rows = (record.value for record in islice(source.records(), PEEK))
         existing = dict.fromkeys(name for row in rows if not isinstance(row, BadRow) for name in row)
     for role, column in mapping.items():
-        if column and column not in existing:
+        if column and column not in existing and column.partition(".")[0] not in existing:
             raise UnusableInput(
                 f"there is no column {quote(column)} for the {role}; the columns are: {quote_all(list(existing))}"
             )

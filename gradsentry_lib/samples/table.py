@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from gradsentry_lib.errors import UnusableInput
 from gradsentry_lib.files import atomic_path
+from gradsentry_lib.samples.advice import advice
 from gradsentry_lib.samples.observed import Observed, UnreadColumn
 from gradsentry_lib.samples.sample import Reject, Sample, Turn
 from gradsentry_lib.samples.source import Source
@@ -85,7 +86,7 @@ def write_samples(source: Source, samples_path: Path, rejected_path: Path, limit
             raise UnusableInput(
                 f"none of the {rejected} rows of {source.path or source.name} can be read; "
                 f"the first, {where}: {first.reason} (all of them: {rejected_path}; "
-                f"`gradsentry formats` shows what can be read, --column says what can't be guessed){cut}"
+                f"`gradsentry formats` shows what can be read): {advice(source.kind, first.reason)}{cut}"
             )
     return Counts(
         readable + rejected, readable, rejected, observed.layout, observed.notes, observed.unread, source.truncated

@@ -10,10 +10,9 @@ from torch import Tensor
 from gradsentry_lib.scoring.batching import pack
 from gradsentry_lib.scoring.padded import run_padded
 from gradsentry_lib.scoring.past import EMPTY, Past
-from gradsentry_lib.scoring.strip import NAME, run_strip
+from gradsentry_lib.scoring.strip import NAME, register, run_strip
+from gradsentry_lib.scoring.tested import UNLIMITED
 from gradsentry_lib.scoring.transformers_private import attention_of
-
-UNLIMITED = 1 << 30  # tokens
 
 
 def run_body(
@@ -46,13 +45,15 @@ def lays_strips(body: Any) -> bool:
     return attention_of(body) == NAME
 
 
-def lay_strips(body: Any) -> None:
-    """Has the body lay rows end to end from now on, where that gives the states that padded rows give."""
+def lay_strips(body: Any, known: bool | None = None) -> None:
+    """Has the body lay rows end to end from now on, where that gives the states that padded rows give. `known`: whether
+    it does, None to try."""
     before = attention_of(body)
-    if before != "sdpa":  # another attention was chosen, and it can't be cut into rows
+    if known is False or before != "sdpa":  # another attention was chosen, and it can't be cut into rows
         return
+    register()
     body.set_attn_implementation(NAME)
-    if not (lays_strips(body) and is_exact(body, run_strip)):
+    if not (lays_strips(body) and (known or is_exact(body, run_strip))):
         body.set_attn_implementation(before)
 
 
@@ -63,6 +64,25 @@ def past_limit(body: Any) -> int:
     trying.
     """
     return window(body) if is_exact(body, run_body) else 0
+
+
+@torch.no_grad()
+def same_states(one: Any, other: Any, vocab: int) -> bool:
+    """Whether two bodies that lay strips give the same states to the bit: whole rows, and rows cut with a past between;
+    a tail of one token; pasts of several lengths and one that all share."""
+    generator = np.random.default_rng(1)
+    whole = [generator.integers(0, vocab, size) for size in (64, 23, 23, 9, 2)]
+    cuts = (40, 7, 12, 8, 1)
+    heads = [ids[:cut] for ids, cut in zip(whole, cuts, strict=True)]
+    tails = [ids[cut:] for ids, cut in zip(whole, cuts, strict=True)]
+    found = []
+    for body in (one, other):
+        states, _ = run_body(body, whole)
+        _, pasts = run_body(body, heads, keep=True)
+        continued, _ = run_body(body, tails, pasts)
+        shared, _ = run_body(body, tails, [pasts[0]] * len(tails))
+        found.append((states, continued, shared))
+    return all(torch.equal(a, b) for a, b in zip(*found, strict=True))
 
 
 @torch.no_grad()

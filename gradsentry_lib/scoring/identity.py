@@ -62,6 +62,12 @@ def identify(
     return ModelIdentity(name, found.folder, weights, tokenizer, place, number, found.gguf, below)
 
 
+def auto_device_and_dtype() -> tuple[str, str]:
+    """What `auto` means on this machine."""
+    place = _device("auto")
+    return place, _dtype("auto", place)
+
+
 def _base(name: str, adapter: Path, base: str) -> Path:
     """The folder of an adapter's base: as named, beside the adapter, or from the hub."""
     beside = adapter / base

@@ -24,6 +24,7 @@ from gradsentry_lib.scoring.identity import first_line
 from gradsentry_lib.scoring.model import ScoringModel, release
 from gradsentry_lib.scoring.padded import run_padded
 from gradsentry_lib.scoring.past import EMPTY
+from gradsentry_lib.scoring.plain_model import PlainModel
 from gradsentry_lib.scoring.spectrum import singular_values_by_columns, singular_values_by_rows, spectral_entropy
 from gradsentry_lib.scoring.states import States, Unfit, is_out_of_memory
 
@@ -36,6 +37,8 @@ def find_layer(model: ScoringModel, name: str) -> Any:
     `name`: as the model's own modules are called, with or without `.weight`; its end will do where that is only one
     layer's. Raises BadInput where there is none, or several.
     """
+    if isinstance(model.model, PlainModel):
+        raise UnusableModel(f"the gradient of {name} needs the model as a whole: load_model(..., whole=True)")
     wanted = name.removesuffix(".weight")
     linear = {key: module for key, module in model.model.named_modules() if _is_linear(module)}
     found = [key for key in linear if key == wanted] or [key for key in linear if key.endswith("." + wanted)]

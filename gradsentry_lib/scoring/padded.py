@@ -1,14 +1,16 @@
 """A pass over rows padded to the longest: what every architecture can do."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import DynamicCache, DynamicLayer
 
 from gradsentry_lib.scoring.past import Past, stacked
+
+if TYPE_CHECKING:
+    from transformers.cache_utils import DynamicCache
 
 
 def run_padded(body: Any, ids: Sequence[np.ndarray], pasts: Sequence[Past], keep: bool) -> tuple[Tensor, list[Past]]:
@@ -17,6 +19,8 @@ def run_padded(body: Any, ids: Sequence[np.ndarray], pasts: Sequence[Past], keep
     Right padding needs no mask: causal attention never looks right, and padded positions are never read. Shorter pasts
     are padded and masked, and positions go on from each past's own length.
     """
+    from transformers.cache_utils import DynamicCache
+
     sizes = list(map(len, ids))
     length, longest = max(sizes), max(past.length for past in pasts)
     block = np.zeros((len(ids), length), dtype=np.int64)
@@ -43,8 +47,10 @@ def run_padded(body: Any, ids: Sequence[np.ndarray], pasts: Sequence[Past], keep
     return hidden, _split(output.past_key_values, pasts, sizes) if keep else []
 
 
-def _cache(pasts: Sequence[Past]) -> DynamicCache:
+def _cache(pasts: Sequence[Past]) -> "DynamicCache":
     """A cache whose row i holds pasts[i]."""
+    from transformers.cache_utils import DynamicCache, DynamicLayer
+
     cache = DynamicCache()
     for layer in range(max(len(past.layers) for past in pasts)):
         held = DynamicLayer()  # filled by hand: DynamicCache.update would copy a shared view once more
@@ -55,8 +61,10 @@ def _cache(pasts: Sequence[Past]) -> DynamicCache:
     return cache
 
 
-def _split(cache: DynamicCache, pasts: Sequence[Past], sizes: Sequence[int]) -> list[Past]:
+def _split(cache: "DynamicCache", pasts: Sequence[Past], sizes: Sequence[int]) -> list[Past]:
     """The pasts that a pass ends with, one a row: its own past without padding, then its own new tokens."""
+    from transformers.cache_utils import DynamicLayer
+
     longest = max(past.length for past in pasts)
     made = []
     for row, (past, size) in enumerate(zip(pasts, sizes, strict=True)):

@@ -125,7 +125,7 @@ class Worker:
         found = digests(identity.folder, identity.gguf, identity.base)
         if found != (identity.weights, identity.tokenizer):
             raise UnusableCluster(f"{identity.folder} holds another model on this node than where the scan was started")
-        self.model = load_model(identity)
+        self.model = load_model(identity, whole=config.module is not None)
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         from gradsentry_lib.scoring.scorer import score_samples

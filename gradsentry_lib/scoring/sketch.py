@@ -86,12 +86,18 @@ def make_projection(
             total += hidden.double().sum(0)
             losses += float(nll.double().sum())
             count += len(hidden)
+    return known_projection(head, (total / count).float().cpu().numpy(), max(losses / count, 1e-3))
+
+
+def known_projection(head: OutputProjection, usual: np.ndarray, price: float) -> Projection:
+    """The projection of a model whose averages are known. usual: (D,) float32."""
+    device = head.weight.device
     return Projection(
         errors=_signs(head.vocab, SIDE, 1).to(device),
         states=_signs(head.width, SIDE, 2).to(device),
         outer=_signs(SIDE * SIDE, CODES, 3).to(device),
-        usual=(total / count).float(),
-        price=max(losses / count, 1e-3),
+        usual=torch.from_numpy(usual.copy()).to(device),
+        price=price,
     )
 
 

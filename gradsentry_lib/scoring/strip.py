@@ -13,9 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import AttentionInterface, AttentionMaskInterface
-from transformers.integrations.sdpa_attention import sdpa_attention_forward
-from transformers.masking_utils import sdpa_mask
+from torch.nn.functional import scaled_dot_product_attention
 
 from gradsentry_lib.scoring.batching import pack
 from gradsentry_lib.scoring.past import Past, stacked
@@ -105,20 +103,48 @@ def attention(
 ) -> tuple[Tensor, None]:
     """Attention of (1, heads, N, width) row by row, as (1, N, heads, width); without a strip, torch's as it comes."""
     if strip is None:
+        from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
         return sdpa_attention_forward(module, query, key, value, attention_mask, **given)
     if any(given.get(name) is not None for name in UNKNOWN):
         raise NotImplementedError("attention of a kind that can't be cut into rows")
+    groups = getattr(module, "num_key_value_groups", 1)
+    return rows_apart(strip, module.layer_idx, query, key, value, groups, given.get("scaling")), None
+
+
+def rows_apart(
+    strip: Strip, layer: int, query: Tensor, key: Tensor, value: Tensor, groups: int, scaling: float | None
+) -> Tensor:
+    """Attention of (1, heads, N, width) row by row, as (1, N, heads, width). `groups`: query heads to a key's head."""
     result = query.new_empty(query.shape[2], query.shape[1], value.shape[3])
     for group in strip.groups:
         own, keys, values = (_cut(part, group) for part in (query, key, value))
         if group.mask is not None:
-            past_keys, past_values = stacked(group.pasts, module.layer_idx)
+            past_keys, past_values = stacked(group.pasts, layer)
             keys, values = torch.cat([past_keys, keys], 2), torch.cat([past_values, values], 2)
-        seen, _ = sdpa_attention_forward(module, own, keys, values, group.mask, scaling=given.get("scaling"))
+        seen = _attend(own, keys, values, group.mask, groups, scaling).transpose(1, 2)
         result.index_copy_(0, group.at[group.real], seen.flatten(0, 1)[group.real])
     if strip.keep:
-        strip.kept[module.layer_idx] = (key[0], value[0])
-    return result[None], None
+        strip.kept[layer] = (key[0], value[0])
+    return result[None]
+
+
+def _attend(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, groups: int, scaling: float | None
+) -> Tensor:
+    """Causal attention (B, heads, L, width): the calls that transformers makes of torch, so the same to the bit."""
+    shape = (*query.shape[:3], value.shape[3])
+    shared = groups > 1 and mask is None and key.shape[-1] == value.shape[-1] <= 256
+    if groups > 1 and not shared:
+        if query.shape[2] == 1:
+            query = query.reshape(len(query), -1, groups, query.shape[3])
+        else:
+            key, value = (part.repeat_interleave(groups, 1) for part in (key, value))
+    causal = mask is None and shape[2] > 1
+    seen = scaled_dot_product_attention(
+        query, key, value, attn_mask=mask, scale=scaling, is_causal=causal, enable_gqa=shared
+    )
+    return seen.reshape(shape)
 
 
 def _cut(part: Tensor, group: Group) -> Tensor:
@@ -126,5 +152,10 @@ def _cut(part: Tensor, group: Group) -> Tensor:
     return part[0].index_select(1, group.at).unflatten(1, (group.rows, -1)).transpose(0, 1)
 
 
-AttentionInterface.register(NAME, attention)
-AttentionMaskInterface.register(NAME, sdpa_mask)
+def register() -> None:
+    """Makes this attention known to transformers."""
+    from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
+    from transformers.modeling_utils import AttentionInterface
+
+    AttentionInterface.register(NAME, attention)
+    AttentionMaskInterface.register(NAME, sdpa_mask)

@@ -14,8 +14,9 @@ import duckdb
 
 from gradsentry_lib import __version__
 from gradsentry_lib.errors import BusyStore, DamagedStore, GradSentryError, UnusableStore
+from gradsentry_lib.files import workshop
 from gradsentry_lib.store import journal, views
-from gradsentry_lib.store.lock import PATIENCE, busy_message, hold, pauses
+from gradsentry_lib.store.lock import PATIENCE, Waiting, hold, pauses
 from gradsentry_lib.trouble import explain
 
 _open_here = threading.local()  # the ledgers that this thread has open: opening one twice would wait for itself
@@ -58,6 +59,16 @@ def _check_place(store: Path) -> None:
         raise UnusableStore(f"the store {store} is no folder: set GRADSENTRY_HOME to one")
 
 
+def make_store(store: Path) -> None:
+    """Raises BadInput where no folder can be made: under a file, in /proc, without permission."""
+    try:
+        store.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UnusableStore(
+            f"the store {store} can't be made ({error.strerror}): set GRADSENTRY_HOME to a folder that can be written"
+        ) from error
+
+
 @contextmanager
 def _reading(path: Path, patience: float) -> Iterator[duckdb.DuckDBPyConnection]:
     with ExitStack() as stack:
@@ -83,6 +94,7 @@ def _reading(path: Path, patience: float) -> Iterator[duckdb.DuckDBPyConnection]
 @contextmanager
 def _writing(path: Path, patience: float) -> Iterator[duckdb.DuckDBPyConnection]:
     with _locked(path, read_only=False, patience=patience) as connection:
+        heads = _check_heads(path.parent)
         before = journal.head(connection)
         connection.begin()
         try:
@@ -95,7 +107,7 @@ def _writing(path: Path, patience: float) -> Iterator[duckdb.DuckDBPyConnection]
         connection.commit()
         views.refresh(connection, path.parent, temporary=False)
         if after != before:
-            _note(head_file(path.parent), after)
+            _note(heads, after)
 
 
 def _make(path: Path, patience: float) -> None:
@@ -108,6 +120,18 @@ def head_file(store: Path) -> Path:
     """A line for every time that the ledger grew: its newest record, so that cutting it off shows. Ship it elsewhere,
     line by line, and nobody who can write to the store can take records out unseen."""
     return store / "ledger.heads"
+
+
+def _check_heads(store: Path) -> Path:
+    """The file of heads. Raises BadInput, before anything is recorded, where no line can be added to it."""
+    try:
+        with head_file(store).open("a", encoding="utf-8"):
+            return head_file(store)
+    except OSError as error:
+        raise UnusableStore(
+            f"can't write to {head_file(store)}: {error.strerror}; it gets a line whenever the ledger grows, so "
+            "nothing was recorded: move what lies there away"
+        ) from error
 
 
 def _note(path: Path, head: journal.Head) -> None:
@@ -131,9 +155,11 @@ def _once_a_thread(path: Path) -> Iterator[None]:
 def _locked(path: Path, *, read_only: bool, patience: float) -> Iterator[duckdb.DuckDBPyConnection]:
     """Lock, connect, migrate (when writing); disconnect, unlock."""
     if not read_only:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_store(path.parent)
     with ExitStack() as stack:
         stack.enter_context(hold(path, shared=read_only, patience=patience))
+        if not (read_only or path.exists()):
+            _create(path)
         connection = _connect_patiently(path, read_only, patience)
         stack.callback(connection.close)
         try:
@@ -146,9 +172,19 @@ def _locked(path: Path, *, read_only: bool, patience: float) -> Iterator[duckdb.
             raise damaged(path, str(e).splitlines()[0]) from e
 
 
+def _create(path: Path) -> None:
+    """A new ledger, made beside its place and renamed: a disk that is full by then leaves no half of one."""
+    with workshop(path.parent, path.name) as shop:
+        made = shop / path.name
+        with duckdb.connect(made) as connection:
+            migrate(connection)
+            connection.execute("CHECKPOINT")  # raises what closing would keep to itself
+        made.rename(path)
+
+
 def _connect_patiently(path: Path, read_only: bool, patience: float) -> duckdb.DuckDBPyConnection:
     """DuckDB's own lock may be held by a process that knows nothing of ours, a SQL shell for one: wait for that too."""
-    deadline = time.monotonic() + patience
+    waiting = Waiting(path, patience)
     for pause in pauses():
         try:
             return duckdb.connect(path, read_only=read_only)
@@ -156,9 +192,8 @@ def _connect_patiently(path: Path, read_only: bool, patience: float) -> duckdb.D
             message = str(error).splitlines()[0]
             if "lock" not in message.lower() or "corrupt" in message.lower():
                 raise damaged(path, message) from error
-            if time.monotonic() > deadline:
-                holder = re.sub(r"^.*?: (Conflicting lock is held in )?", "it is held by ", message).split(". See")[0]
-                raise BusyStore(busy_message(path, patience, holder)) from error
+            held = re.sub(r"^.*?: (Conflicting lock is held in )?", "it is held by ", message).split(". See")[0]
+            waiting.check(lambda held=held: held)  # type: ignore[misc]
         time.sleep(pause)
     raise AssertionError  # pauses() never ends
 

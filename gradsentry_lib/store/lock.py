@@ -7,12 +7,13 @@ both when their holder dies, however it dies; the files are never deleted and ca
 """
 
 import json
+import logging
 import os
 import random
 import socket
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,6 +27,26 @@ except ImportError:  # no flock on Windows: there DuckDB's own lock decides, and
     fcntl = None  # type: ignore[assignment]
 
 PATIENCE = 120.0  # seconds a process waits for the ledger before it gives up
+QUIET = 5.0  # seconds it waits before it says so
+
+log = logging.getLogger(__name__)
+
+
+class Waiting:
+    """A wait for the ledger that began now: says once for whom, and ends with BusyStore after `patience` seconds."""
+
+    def __init__(self, ledger: Path, patience: float) -> None:
+        self.ledger, self.patience, self.begun, self.said = ledger, patience, time.monotonic(), False
+
+    def check(self, holder: Callable[[], str]) -> None:
+        waited = time.monotonic() - self.begun
+        if waited > self.patience:
+            raise BusyStore(
+                f"the ledger {self.ledger} was busy for {self.patience:g} s; {holder()}; try again when that has ended"
+            )
+        if waited > QUIET and not self.said:
+            self.said = True
+            log.warning("Waiting for the ledger %s, %g s at most: %s.", self.ledger, self.patience, holder())
 
 
 def pauses() -> Iterator[float]:
@@ -39,7 +60,7 @@ def pauses() -> Iterator[float]:
 @contextmanager
 def hold(ledger: Path, *, shared: bool, patience: float = PATIENCE) -> Iterator[None]:
     """Holds the ledger's lock for the length of the block. Raises BusyStore after `patience` seconds."""
-    deadline = time.monotonic() + patience
+    waiting = Waiting(ledger, patience)
     with ExitStack() as stack:
         try:
             queue, lock = (stack.enter_context(_open(ledger, suffix)) for suffix in (".queue", ".lock"))
@@ -52,8 +73,8 @@ def hold(ledger: Path, *, shared: bool, patience: float = PATIENCE) -> Iterator[
             yield
             return
         try:
-            _acquire(queue, fcntl.LOCK_EX, deadline, ledger, patience)
-            _acquire(lock, fcntl.LOCK_SH if shared else fcntl.LOCK_EX, deadline, ledger, patience)
+            _acquire(queue, fcntl.LOCK_EX, waiting)
+            _acquire(lock, fcntl.LOCK_SH if shared else fcntl.LOCK_EX, waiting)
         except OSError as error:
             if shared:  # nobody can lock here, so nobody writes
                 yield
@@ -77,19 +98,14 @@ def _open(ledger: Path, suffix: str) -> IO[str]:
     return ledger.with_name(ledger.name + suffix).open("a+", encoding="utf-8")
 
 
-def _acquire(file: IO[str], kind: int, deadline: float, ledger: Path, patience: float) -> None:
+def _acquire(file: IO[str], kind: int, waiting: Waiting) -> None:
     for pause in pauses():
         try:
             fcntl.flock(file, kind | fcntl.LOCK_NB)
             return
         except BlockingIOError:
-            if time.monotonic() > deadline:
-                raise BusyStore(busy_message(ledger, patience, _holder(ledger))) from None
+            waiting.check(lambda: _holder(waiting.ledger))
         time.sleep(pause)
-
-
-def busy_message(ledger: Path, patience: float, holder: str) -> str:
-    return f"the ledger {ledger} was busy for {patience:g} s; {holder}; try again when that has ended"
 
 
 def _sign(lock: IO[str]) -> None:

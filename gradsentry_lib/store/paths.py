@@ -33,11 +33,6 @@ class Store:
     def ledger(self) -> Path:
         return self.home / "ledger.duckdb"
 
-    @property
-    def digests(self) -> Path:
-        """Remembers digests of model files."""
-        return self.home / "model_digests.json"
-
     def score_cache(self, fingerprint: str, config_key: str) -> Path:
         return self.home / "scores" / short_key(fingerprint, config_key)
 

@@ -270,3 +270,25 @@ def test_a_batch_of_an_earlier_version_keeps_its_partition(world: World, monkeyp
     (folder / "b.jsonl").rename(folder / "a.jsonl")
     assert asked(world) + asked(world) == []
     assert world.batches == [batch]
+
+
+def test_the_landing_folder_says_how_its_files_are_read(world: World, tmp_path: Path) -> None:
+    """What was said when a file arrived stays with its batch, and is part of what the batch is."""
+    rows = [{"ask": row["prompt"], "say": row["response"]} for row in questions(5)]
+    table = "".join(f"{row['ask']}~{row['say']}\n" for row in [{"ask": "ask", "say": "say"}, *rows]).encode("utf-16")
+    unread = world.take_in("rows.csv", table)
+    assert not (find_arrival(world.home, unread) or pytest.fail("it did not arrive")).usable
+    world.reading = {"columns": {"prompt": "ask", "response": "say"}, "separator": "~"}
+    (Path(world.landing) / "rows.csv").unlink()
+    batch = world.take_in("rows.csv", table + "\n".encode("utf-16-le"))
+    arrival = find_arrival(world.home, batch)
+    assert arrival is not None and arrival.usable and arrival.told == world.reading
+    assert world.run(batch, ["raw_samples"]).success
+    assert world.metadata("raw_samples", batch)["rows_readable"] == 5
+    (tmp_path / "axolotl.yaml").write_text(
+        "datasets:\n- path: turns.jsonl\n  type: chat_template\n  roles: {assistant: [narrator], user: [guest]}\n"
+    )
+    world.reading = {"mapping": str(tmp_path / "axolotl.yaml")}
+    chat = [{"role": "guest", "content": "Hi"}, {"role": "narrator", "content": "Yo"}]
+    arrival = find_arrival(world.home, world.take_in("turns.jsonl", [{"messages": chat}]))
+    assert arrival is not None and arrival.usable and arrival.told["roles"]["narrator"] == "assistant"

@@ -127,7 +127,7 @@ def test_a_source_that_changes_between_steps_is_not_published(tmp_path: Path, mo
     source = write(tmp_path / "moving.jsonl", lines(range(40)))
     told = current_run("test")
     batch = ingest(open_source(str(source)), store, told)
-    identity = ModelChoice(str(model), dtype="float32").identify(store)
+    identity = ModelChoice(str(model), dtype="float32").identify()
     with lazy_model(identity) as load:
         scored = score_batch(batch, store, told, identity, load, ScoringConfig())
     decided = decide(batch, scored, store, told, OPEN)
