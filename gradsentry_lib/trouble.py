@@ -6,7 +6,7 @@ Nothing is lost by any of them: what was finished stays, what was not is not the
 import errno
 import re
 
-from gradsentry_lib.errors import BadInput
+from gradsentry_lib.errors import MachineTrouble
 
 try:
     import resource
@@ -45,11 +45,11 @@ def explain(error: BaseException) -> str | None:
 
 
 def check_addresses() -> None:
-    """Raises BadInput where this process may map less than the libraries of a scan need for themselves: they would end
+    """Raises MachineTrouble where this process may map less than the libraries of a scan need for themselves: they would end
     it by a signal, without a word."""
     limit = resource.getrlimit(resource.RLIMIT_AS)[0] if resource else -1
     if resource and limit != resource.RLIM_INFINITY and limit < ADDRESSES:
-        raise BadInput(
+        raise MachineTrouble(
             f"there is not enough memory: this process may take {limit >> 20:,} MiB of addresses (ulimit -v), the "
             f"libraries alone take {ADDRESSES >> 20:,}; raise the limit"
         )

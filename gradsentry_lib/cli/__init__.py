@@ -14,7 +14,7 @@ from typer.core import TyperCommand, TyperGroup
 from typer.main import get_group
 
 from gradsentry_lib import __version__
-from gradsentry_lib.errors import GradSentryError
+from gradsentry_lib.errors import GradSentryError, MachineTrouble
 from gradsentry_lib.report.escape import rich_markup
 from gradsentry_lib.trouble import check_addresses, explain
 
@@ -55,6 +55,9 @@ COMMANDS = {
 }
 
 SCORING = ("scan", "eval")  # commands that need a model
+
+
+INTERRUPTED = 130  # exit code of what Ctrl-C stopped, as shells have it
 
 
 def load_command(name: str) -> Any:
@@ -105,16 +108,16 @@ def main() -> None:
     except GradSentryError as error:
         errors.print(f"[bold red]gradsentry:[/] {rich_markup(_with_notes(str(error), error))}")
         sys.exit(error.exit_code)
-    except Exception as error:
+    except Exception as error:  # what the machine refused is told in a line, all else is a fault of ours: raised
         line = explain(error)
         if line is None:
             raise
         errors.print(f"[bold red]gradsentry:[/] {rich_markup(_with_notes(line, error))}")
-        sys.exit(GradSentryError.exit_code)
+        sys.exit(MachineTrouble.exit_code)
     except KeyboardInterrupt as error:
         line = "interrupted; what was scored is kept, the same command goes on from there"
         errors.print(f"gradsentry: {rich_markup(_with_notes(line, error))}")
-        sys.exit(130)
+        sys.exit(INTERRUPTED)
 
 
 def _with_notes(line: str, error: BaseException) -> str:

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from gradsentry_lib.errors import BadInput
+from gradsentry_lib.errors import DamagedStore
 from gradsentry_lib.files import has_digest, json_text, sha256_file
 from gradsentry_lib.store import FileRef, open_ledger
 from gradsentry_lib.store.paths import Store
@@ -21,7 +21,7 @@ from gradsentry_lib.store.paths import Store
 Made = TypeVar("Made")
 
 
-class Damaged(BadInput):
+class Damaged(DamagedStore):
     """A file of the store is not what the step that made it left there."""
 
     def __init__(self, path: Path, what: str) -> None:

@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from gradsentry_lib.errors import BadInput
+from gradsentry_lib.errors import NotJudgedYet
 from gradsentry_lib.files import atomic_path, has_digest, sha256_file, write_json
 from gradsentry_lib.pipeline import manifest
 from gradsentry_lib.pipeline.ingest import READER, Ingested, samples_of
@@ -96,7 +96,9 @@ def score_batch(
     if known is not None and not known.unscored and _fits(known, batch, folder / "scores.parquet", store):
         return replace(known, computed=0, seconds=0.0)
     if batch.reader != READER:
-        raise BadInput(f"{batch.batch_key} was read by an earlier version: scan its file, or materialize raw_samples")
+        raise NotJudgedYet(
+            f"{batch.batch_key} was read by an earlier version: scan its file, or materialize raw_samples"
+        )
     started = datetime.now(UTC)
     cache = _open_cache(store, store.score_cache(identity.fingerprint, config.key), run)
     samples = samples_of(batch, store)

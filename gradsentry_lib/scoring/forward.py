@@ -12,6 +12,7 @@ from gradsentry_lib.scoring.padded import run_padded
 from gradsentry_lib.scoring.past import EMPTY, Past
 from gradsentry_lib.scoring.strip import NAME, register, run_strip
 from gradsentry_lib.scoring.tested import UNLIMITED
+from gradsentry_lib.scoring.transformers_private import attention_of
 
 
 def run_body(
@@ -41,13 +42,13 @@ def window(body: Any) -> int:
 
 def lays_strips(body: Any) -> bool:
     """Whether rows are laid end to end, so that a pass holds no padding."""
-    return body.config._attn_implementation == NAME
+    return attention_of(body) == NAME
 
 
 def lay_strips(body: Any, known: bool | None = None) -> None:
     """Has the body lay rows end to end from now on, where that gives the states that padded rows give. `known`: whether
     it does, None to try."""
-    before = body.config._attn_implementation
+    before = attention_of(body)
     if known is False or before != "sdpa":  # another attention was chosen, and it can't be cut into rows
         return
     register()

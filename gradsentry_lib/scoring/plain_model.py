@@ -19,7 +19,7 @@ from safetensors import safe_open
 from torch import Tensor
 from torch.nn.functional import linear, silu
 
-from gradsentry_lib.errors import BadInput
+from gradsentry_lib.errors import UnusableModel
 from gradsentry_lib.scoring.checkpoint import read_if_object
 from gradsentry_lib.scoring.identity import SPREAD, ModelIdentity
 from gradsentry_lib.scoring.strip import NAME, Strip, rows_apart
@@ -151,7 +151,7 @@ def plain_model(identity: ModelIdentity) -> PlainModel:
     """Raises BadInput where the files hold other weights than such a model has."""
     config = plain_config(identity)
     if config is None:
-        raise BadInput(f"model {identity.name} is of a kind that is not written out")
+        raise UnusableModel(f"model {identity.name} is of a kind that is not written out")
     (file,) = identity.folder.glob("*.safetensors")
     weights = _mapped(file, getattr(torch, identity.dtype), identity.device)
     head = weights["model.embed_tokens.weight"] if config.tied else weights.pop("lm_head.weight", None)
@@ -159,7 +159,7 @@ def plain_model(identity: ModelIdentity) -> PlainModel:
     known = {"model.embed_tokens.weight", "model.norm.weight"}
     known |= {f"model.layers.{n}.{name}" for n, layer in enumerate(body.layers) for name in layer}
     if head is None or set(weights) != known:
-        raise BadInput(f"model {identity.name} holds weights that are not written out")
+        raise UnusableModel(f"model {identity.name} holds weights that are not written out")
     return PlainModel(config, body, head)
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gradsentry_lib import settings
-from gradsentry_lib.errors import BadInput
+from gradsentry_lib.errors import UnusableStore
 from gradsentry_lib.files import sha256_json
 from gradsentry_lib.store.lock import without_locks
 
@@ -48,7 +48,7 @@ class Store:
             path.parent.mkdir(parents=True, exist_ok=True)
             file = path.open("a")
         except OSError as error:
-            raise BadInput(f"can't write to {self.home}: {error.strerror}") from error
+            raise UnusableStore(f"can't write to {self.home}: {error.strerror}") from error
         with file:
             if fcntl is not None:
                 try:
