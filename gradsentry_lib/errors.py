@@ -19,6 +19,13 @@ class GateFailed(GradSentryError):
     exit_code = 3
 
 
+class Damaged(BadInput):
+    """A file of the store is not what was recorded of it, or gone."""
+
+    def __init__(self, path: Path, what: str) -> None:
+        super().__init__(f"{path} {what}: scan the batch again")
+
+
 class SourceChanged(BadInput):
     """The source is not what it was when it was opened or judged: nothing was published from it.
 

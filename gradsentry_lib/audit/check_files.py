@@ -14,6 +14,7 @@ from gradsentry_lib.errors import GradSentryError
 from gradsentry_lib.store import sample_index as index
 from gradsentry_lib.store.records import FileRef, Output
 
+STEPS = ("batch", "scores", "decision")  # kinds of version 0.3.0 whose files `store upgrade` removes
 CACHE = "score cache"  # kind of a file whose loss costs time and nothing else
 
 
@@ -62,6 +63,8 @@ def check_file(records: Records, file: ExpectedFile, recompute: Recompute) -> It
     if state == "not checked":
         yield Finding(file.subject, f"{name} is not a file here and was not checked", "note")
     elif state == "missing":
+        if file.output is not None and file.output.kind in STEPS:
+            return
         needed = file.ref.file.is_relative_to(records.store) and file.kind != CACHE
         yield Finding(file.subject, f"{name} is missing", "problem" if needed else "note")
     elif state == "altered":
@@ -102,7 +105,7 @@ def check_cache(records: Records) -> Iterator[Finding]:
     """Files of scores that the ledger does not know. No scan believes them, so they are worth a note."""
     known = {scores.file.file for scores in records.score_files.values()}
     foreign: dict[Path, list[Path]] = {}
-    for path in sorted(records.store.glob("scores/*/*.parquet")):
+    for path in records.paths.cached_scores():
         if path not in known:
             foreign.setdefault(path.parent, []).append(path)
     for folder, paths in foreign.items():
@@ -113,7 +116,7 @@ def check_cache(records: Records) -> Iterator[Finding]:
 def check_indexes(records: Records, sound: set[Path]) -> Iterator[Finding]:
     """The index of sample ids against the samples: one that lacks ids would hide a sample from an audit."""
     for batch in records.latest_batches.values():
-        path = index.index_path(records.store, batch.batch_key)
+        path = records.paths.sample_ids(batch.batch_key)
         if batch.samples.file not in sound or not path.exists():
             continue
         try:

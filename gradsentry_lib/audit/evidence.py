@@ -12,11 +12,13 @@ from gradsentry_lib.audit.facts import Digest, file_digest
 from gradsentry_lib.store import journal
 from gradsentry_lib.store.columns import from_row, store_path
 from gradsentry_lib.store.ledger import open_ledger
+from gradsentry_lib.store.paths import Store
 from gradsentry_lib.store.records import (
     TABLES,
     Batch,
     Decision,
     FileRef,
+    Findings,
     GateAcceptance,
     GateResult,
     LimitPolicy,
@@ -65,12 +67,17 @@ class Records:
     scans: dict[int, Scan] = field(default_factory=dict)
     thresholds: dict[int, ThresholdRecord] = field(default_factory=dict)
     decisions: dict[int, Decision] = field(default_factory=dict)
+    findings: dict[int, Findings] = field(default_factory=dict)
     gate_results: dict[int, GateResult] = field(default_factory=dict)
     gate_acceptances: dict[int, GateAcceptance] = field(default_factory=dict)
     overrides: dict[int, Override] = field(default_factory=dict)
     outputs: dict[int, Output] = field(default_factory=dict)
     score_files: dict[int, ScoreFile] = field(default_factory=dict)
     limit_policies: dict[int, LimitPolicy] = field(default_factory=dict)
+
+    @property
+    def paths(self) -> Store:
+        return Store(self.store)
 
     def short(self, file: FileRef | Path) -> str:
         """A path as the ledger writes it."""

@@ -31,6 +31,7 @@ from gradsentry_lib.samples.source import digest
 from gradsentry_lib.samples.table import read_samples
 from gradsentry_lib.samples.write import write_clean
 from gradsentry_lib.store import Batch, Decision, Output, Scan, ThresholdRecord
+from gradsentry_lib.store.paths import DecisionFiles
 
 SHOWN = 5  # lines that a difference names
 
@@ -67,7 +68,7 @@ def _detection(decision: Decision) -> DetectionConfig | None:
 
 def _swapped(decision: Decision) -> Swapped | None:
     sha256 = decision.settings.get("swapped")
-    return None if sha256 is None else recorded(decision.verdicts.file.parent, sha256)
+    return None if sha256 is None else recorded(DecisionFiles(decision.verdicts.file.parent), sha256)
 
 
 def clean_rows(batch: Batch, decision: Decision, output: Output, found: Path | None = None) -> str:

@@ -14,7 +14,6 @@ from gradsentry_lib.audit import check_attestations, check_files, check_verdicts
 from gradsentry_lib.audit.evidence import Finding, Recompute, Records, load
 from gradsentry_lib.errors import GradSentryError
 from gradsentry_lib.store import journal
-from gradsentry_lib.store.connection import head_file
 from gradsentry_lib.store.signing import configured_key
 
 
@@ -127,7 +126,7 @@ def check_heads(records: Records, noted: Sequence[heads.NotedHead]) -> Iterator[
     """The chain must contain every head that was noted down: a chain that was cut off or made anew does not."""
     for what in heads.broken(noted, records.lines):
         yield Finding("ledger journal", what)
-    log = head_file(records.store)
+    log = records.paths.heads
     if not log.is_file():
         if records.lines:
             yield Finding(log.name, "is missing: it gets a line whenever the ledger grows")

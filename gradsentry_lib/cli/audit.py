@@ -11,14 +11,14 @@ import typer
 from rich.console import Console
 from typer.core import TyperGroup
 
-from gradsentry_lib import settings
 from gradsentry_lib.audit import diff as differences
 from gradsentry_lib.audit import facts, heads, lookup
 from gradsentry_lib.cli import audit_tables as tables
 from gradsentry_lib.cli.show import as_json
 from gradsentry_lib.errors import BadInput
 from gradsentry_lib.report.escape import rich_markup
-from gradsentry_lib.store import FILE_NAME, open_ledger
+from gradsentry_lib.store import open_ledger
+from gradsentry_lib.store.paths import Store
 
 ABOUT = "Trace files, batches and samples: `gradsentry audit THING`, short for `audit show THING`. Check the evidence."
 
@@ -238,7 +238,7 @@ def _decision(path: Path, text: str) -> int:
 
 
 def _ledger() -> Path:
-    path = settings.home() / FILE_NAME
+    path = Store.default().ledger
     try:
         found = path.exists()
     except OSError:  # too long a name, no permission

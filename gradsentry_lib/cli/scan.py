@@ -14,7 +14,7 @@ from rich.table import Table
 
 from gradsentry_lib import settings
 from gradsentry_lib.cli import reading
-from gradsentry_lib.cli.handout import EVIDENCE, Target
+from gradsentry_lib.cli.handout import Target
 from gradsentry_lib.detection.control import QUARANTINE
 from gradsentry_lib.detection.entropy_threshold import ThresholdConfig
 from gradsentry_lib.detection.policies import DEFAULT_POLICY
@@ -166,9 +166,9 @@ def _progress(console: Console) -> Iterator[Callable[[Progress], None]]:
 
 def _results(result: ScanResult, store: Store) -> dict[str, Path]:
     """What there is to hand out, by name."""
-    folder = store.batch(result.batch.batch_key)
-    files = {name: folder / "decisions" / result.decided.decision_key / name for name in EVIDENCE}
-    files["rejected.jsonl"] = folder / "rejected.jsonl"
+    made = store.decision(result.batch.batch_key, result.decided.decision_key)
+    found = (made.verdicts, made.threshold, made.plot, made.groups, made.report, store.rejected(result.batch.batch_key))
+    files = {path.name: path for path in found}
     if result.published is not None:
         # Hidden ones are what another scan of the same batch is writing at this moment.
         files |= {path.name: path for path in result.published.folder.iterdir() if not path.name.startswith(".")}
@@ -213,7 +213,7 @@ def _tell(console: Console, result: ScanResult, store: Store, out: Path) -> None
 
 
 def _tell_flagged(console: Console, result: ScanResult, store: Store) -> None:
-    path = store.batch(result.batch.batch_key) / "decisions" / result.decided.decision_key / "verdicts.parquet"
+    path = store.decision(result.batch.batch_key, result.decided.decision_key).verdicts
     flagged = pq.read_table(path, filters=[("verdict", "=", "flagged")])
     if not flagged.num_rows:
         return

@@ -16,6 +16,7 @@ from gradsentry_lib import __version__
 from gradsentry_lib.errors import BadInput, GradSentryError
 from gradsentry_lib.store import journal, views
 from gradsentry_lib.store.lock import PATIENCE, LedgerBusy, busy_message, hold, pauses
+from gradsentry_lib.store.paths import LAYOUT, Store
 from gradsentry_lib.trouble import explain
 
 _open_here = threading.local()  # the ledgers that this thread has open: opening one twice would wait for itself
@@ -99,19 +100,13 @@ def _writing(path: Path, patience: float) -> Iterator[duckdb.DuckDBPyConnection]
         connection.commit()
         views.refresh(connection, path.parent, temporary=False)
         if after != before:
-            _note(head_file(path.parent), after)
+            _note(Store(path.parent).heads, after)
 
 
 def _make(path: Path, patience: float) -> None:
     """Opening a ledger for writing is enough to make or migrate it."""
     with _locked(path, read_only=False, patience=patience):
         pass
-
-
-def head_file(store: Path) -> Path:
-    """A line for every time that the ledger grew: its newest record, so that cutting it off shows. Ship it elsewhere,
-    line by line, and nobody who can write to the store can take records out unseen."""
-    return store / "ledger.heads"
 
 
 def _note(path: Path, head: journal.Head) -> None:
@@ -198,7 +193,21 @@ def _version(connection: duckdb.DuckDBPyConnection) -> int:
             f"the ledger has schema version {version}, written by a newer GradSentry; "
             f"this one ({__version__}) knows up to {len(_versions())}: upgrade it"
         )
+    _check_layout(connection)
     return version
+
+
+def _check_layout(connection: duckdb.DuckDBPyConnection) -> None:
+    """Raises BadInput where a newer version moved the store's files. A schema that knows of no layout may pass."""
+    try:
+        ((layout,),) = connection.execute("SELECT max(version) FROM store_layout").fetchall()
+    except duckdb.CatalogException:
+        return
+    if not isinstance(layout, int) or layout > LAYOUT:
+        raise BadInput(
+            f"the store {Path(_place(connection)).parent} has layout {layout}, made by a newer GradSentry; this one "
+            f"({__version__}) knows up to {LAYOUT}: upgrade it"
+        )
 
 
 def _place(connection: duckdb.DuckDBPyConnection) -> str:

@@ -165,11 +165,11 @@ def curve_in_ledger(home: Path) -> None:
 
 
 def what_the_batch_says(home: Path) -> None:
-    edit_bytes(only(home, "batches/alpha-*/batch.json"), b'"read": 61', b'"read": 60')
+    sql(home, "UPDATE batches SET reading = replace(reading, '\"reader\"', '\"Reader\"') WHERE name = 'alpha'")
 
 
 def what_the_decision_says(home: Path) -> None:
-    edit_bytes(only(home, "batches/beta-*/decisions/*/decision.json"), b'"gate_passed": false', b'"gate_passed": true')
+    sql(home, "UPDATE findings SET remarks = '[]', groups = '[{}]' WHERE batch_key LIKE 'beta-%'")
 
 
 def threshold_in_its_file(home: Path) -> None:
@@ -412,8 +412,8 @@ KINDS: list[tuple[Callable[[Path], None], list[str]]] = [
     (tau_in_ledger, ["ledger thresholds", "altered", "tau 0.99 was recorded"]),
     (tau_in_ledger_and_chain, ["tau 0.99 was recorded"]),
     (curve_in_ledger, ["ledger thresholds"]),
-    (what_the_batch_says, ["batch file of batch alpha", "batch.json is not what was recorded"]),
-    (what_the_decision_says, ["decision file of decision", "decision.json is not what was recorded"]),
+    (what_the_batch_says, ["ledger batches", "altered"]),
+    (what_the_decision_says, ["ledger findings", "altered"]),
     (threshold_in_its_file, ["threshold file of decision", "threshold.json is not what was recorded"]),
     (picture_byte, ["plot file of decision", "threshold.png is not what was recorded"]),
     (picture_deleted, ["plot file of decision", "threshold.png is missing"]),
