@@ -31,7 +31,7 @@ from gradsentry_lib.samples.source import digest
 from gradsentry_lib.samples.table import read_samples
 from gradsentry_lib.samples.write import write_clean
 from gradsentry_lib.store import Batch, Decision, Output, Scan, ThresholdRecord
-from gradsentry_lib.store.paths import DecisionFiles
+from gradsentry_lib.store.paths import DecisionFiles, PublishedFiles
 
 SHOWN = 5  # lines that a difference names
 
@@ -90,7 +90,7 @@ def clean_rows(batch: Batch, decision: Decision, output: Output, found: Path | N
         raise BadInput("the rows of folders are not compared")
     total = batch.rows_read if not options.get("limit") else sum(1 for _ in source.records())
     with tempfile.TemporaryDirectory() as folder:
-        expected = Path(folder) / f"clean{source.suffix}"
+        expected = PublishedFiles(Path(folder)).clean(source.suffix)
         write_clean(source, np.setdiff1d(np.arange(total), rows), expected)
         return compare(expected, found, rows, batch.batch_key)
 

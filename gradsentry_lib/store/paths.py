@@ -202,7 +202,7 @@ class Store:
 
 def _plain(key: str, what: str) -> str:
     """A key that stays inside its folder. Raises BadInput."""
-    if key != Path(key).name or key == "..":
+    if not key or key != Path(key).name or key == "..":
         raise BadInput(f"{key!r} can't be {what}: it is no file name")
     return key
 

@@ -234,7 +234,7 @@ def test_a_kill_between_file_and_record_heals(tmp_path: Path) -> None:
     told = [store.home, batch.batch_key, decided.decision_key]
     killed = subprocess.run([sys.executable, "-c", KILLED, *map(str, told)])
     assert killed.returncode == -signal.SIGKILL
-    (left,) = store.batch(batch.batch_key).glob(f"{attestation.FOLDER}/*.json")
+    (left,) = store.batch(batch.batch_key).glob("attestations/*.json")
     unknown, lacking = said(store)  # both ends of the same break
     assert "the ledger does not know it" in unknown and "was published without an attestation" in lacking
 
@@ -303,7 +303,7 @@ def test_a_forged_attestation_is_never_recorded(forged: str, made: Made, copied:
             internal["decision"] = "1"
         case "head":
             attestation.byproduct(made_up, "ledger")["digest"] = {"sha256": "0" * 64}  # type: ignore[index]
-    path = store.batch(key) / attestation.FOLDER / f"{sha256_json(made_up)[:16]}.json"
+    path = store.batch(key) / "attestations" / f"{sha256_json(made_up)[:16]}.json"
     path.write_text("{" if forged == "no JSON" else json.dumps(made_up))
     with open_ledger(store.ledger) as ledger:
         before = ledger.head()

@@ -18,7 +18,6 @@ from gradsentry_lib.audit.recompute import recompute
 from gradsentry_lib.audit.verify import Verified, verify
 from gradsentry_lib.errors import BadInput
 from gradsentry_lib.store import Override, current_run, open_ledger
-from gradsentry_lib.store.attestation import FOLDER
 from gradsentry_lib.store.journal import line_digest, row_digest, rows
 from gradsentry_lib.store.records import TABLES
 from gradsentry_lib.store.signing import make_keys, sign_file
@@ -313,7 +312,7 @@ def acceptance_renamed(home: Path) -> None:
 
 
 def attestation_edited(home: Path) -> None:
-    edit_bytes(only(home, f"batches/alpha-*/{FOLDER}/{KEPT}"), b'"toy"', b'"big"')
+    edit_bytes(only(home, f"batches/alpha-*/attestations/{KEPT}"), b'"toy"', b'"big"')
 
 
 def handed_out_attestation_edited(home: Path) -> None:
@@ -336,7 +335,7 @@ def attestation_chain_broken(home: Path) -> None:
 
 
 def attestations_deleted(home: Path) -> None:
-    for path in [*home.glob(f"batches/*/{FOLDER}/*"), *home.glob("batches/*/clean/*/attestation*")]:
+    for path in [*home.glob("batches/*/attestations/*"), *home.glob("batches/*/clean/*/attestation*")]:
         path.unlink()
 
 
@@ -353,7 +352,7 @@ def log_of_heads_deleted(home: Path) -> None:
 
 
 def attestation_unknown(home: Path) -> None:
-    path = only(home, f"batches/alpha-*/{FOLDER}/{KEPT}")
+    path = only(home, f"batches/alpha-*/attestations/{KEPT}")
     made = json.loads(path.read_text())
     made["subject"][0]["digest"]["sha256"] = "0" * 64
     path.with_name("0123456789abcdef.json").write_text(json.dumps(made))
@@ -361,7 +360,10 @@ def attestation_unknown(home: Path) -> None:
 
 def signed_by_a_wrong_key(home: Path) -> None:
     make_keys(home / "wrong", home / "wrong.pub")
-    for path in [*home.glob(f"batches/beta-*/{FOLDER}/{KEPT}"), *home.glob("batches/beta-*/clean/*/attestation.json")]:
+    for path in [
+        *home.glob(f"batches/beta-*/attestations/{KEPT}"),
+        *home.glob("batches/beta-*/clean/*/attestation.json"),
+    ]:
         sign_file(path, home / "wrong")
 
 
