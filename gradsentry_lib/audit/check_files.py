@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from gradsentry_lib.audit.evidence import Finding, Recompute, Records
-from gradsentry_lib.audit.facts import state_of
+from gradsentry_lib.audit.evidence import Finding, Records
+from gradsentry_lib.audit.facts import digest_of, state_of
+from gradsentry_lib.audit.recompute import clean_rows
 from gradsentry_lib.errors import GradSentryError
 from gradsentry_lib.store import sample_index as index
 from gradsentry_lib.store.records import FileRef, Output
@@ -56,9 +57,9 @@ def expected_files(records: Records) -> list[ExpectedFile]:
     return list(found.values())
 
 
-def check_file(records: Records, file: ExpectedFile, recompute: Recompute) -> Iterator[Finding]:
+def check_file(records: Records, file: ExpectedFile) -> Iterator[Finding]:
     """Its bytes against its digest."""
-    state = state_of(file.ref, file.kind, recompute.digest)
+    state = state_of(file.ref, file.kind)
     name = records.short(file.ref)
     if state == "not checked":
         yield Finding(file.subject, f"{name} is not a file here and was not checked", "note")
@@ -68,16 +69,16 @@ def check_file(records: Records, file: ExpectedFile, recompute: Recompute) -> It
         needed = file.ref.file.is_relative_to(records.store) and file.kind != CACHE
         yield Finding(file.subject, f"{name} is missing", "problem" if needed else "note")
     elif state == "altered":
-        details = _another(records, file, recompute) or _clean_details(records, file, recompute)
+        details = _another(records, file) or _clean_details(records, file)
         yield Finding(file.subject, f"{name} is not what was recorded{details}")
 
 
-def _another(records: Records, file: ExpectedFile, recompute: Recompute) -> str:
+def _another(records: Records, file: ExpectedFile) -> str:
     """Where another file of this ledger was put in its place, which one: an older set, or its statement."""
     if file.output is None:
         return ""
     try:
-        sha256 = recompute.digest(file.ref.file, file.kind)
+        sha256 = digest_of(file.ref.file, file.kind)
     except (OSError, GradSentryError):
         return ""
     for output in reversed(records.outputs.values()):
@@ -87,16 +88,16 @@ def _another(records: Records, file: ExpectedFile, recompute: Recompute) -> str:
     return ""
 
 
-def _clean_details(records: Records, file: ExpectedFile, recompute: Recompute) -> str:
+def _clean_details(records: Records, file: ExpectedFile) -> str:
     """Which rows of a clean file were touched, where source and verdicts can still tell."""
-    if file.output is None or file.output.kind != "clean" or recompute.clean_rows is None:
+    if file.output is None or file.output.kind != "clean":
         return ""
     batch = records.latest_batches.get(file.output.batch_key)
     decision = records.decisions.get(file.output.decision)
     if batch is None or decision is None:
         return ""
     try:
-        return f": {recompute.clean_rows(batch, decision, file.output)}"
+        return f": {clean_rows(batch, decision, file.output)}"
     except (GradSentryError, OSError, EOFError, ValueError, zlib.error, pa.ArrowException) as error:
         return f" (which rows, can't be told: {error})"
 

@@ -1,14 +1,11 @@
 """What a verification works on: the ledger's records, and the words for what it finds."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
-import pyarrow as pa
-
-from gradsentry_lib.audit.facts import Digest, file_digest
 from gradsentry_lib.store import journal
 from gradsentry_lib.store.columns import from_row, store_path
 from gradsentry_lib.store.ledger import open_ledger
@@ -39,20 +36,6 @@ class Finding:
     subject: str
     message: str
     severity: Literal["problem", "note"] = "problem"
-
-
-@dataclass(frozen=True)
-class Recompute:
-    """What other rooms do for a verification; left out, that part is not done.
-
-    `digest`: SHA-256 of a file or a folder of a kind of source. `judge`: tau and the verdict table that follow from a
-    scan's scores under a decision's settings. `clean_rows`: in words, how a clean file differs from what source and
-    verdicts make of it.
-    """
-
-    digest: Digest = file_digest
-    judge: Callable[[Batch, Scan, ThresholdRecord, Decision], tuple[float, pa.Table]] | None = None
-    clean_rows: Callable[[Batch, Decision, Output], str] | None = None
 
 
 @dataclass

@@ -12,7 +12,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gradsentry_lib import settings
-from gradsentry_lib.audit.evidence import Recompute
 from gradsentry_lib.detection.config import DetectionConfig
 from gradsentry_lib.detection.control import KEEP, QUARANTINE
 from gradsentry_lib.detection.entropy_threshold import ThresholdConfig
@@ -27,18 +26,12 @@ from gradsentry_lib.samples import arrow
 from gradsentry_lib.samples.container import Meter, find_compression, open_regular, open_unpacked
 from gradsentry_lib.samples.ipc import ipc_batches
 from gradsentry_lib.samples.read import open_as_told
-from gradsentry_lib.samples.source import digest
 from gradsentry_lib.samples.table import read_samples
 from gradsentry_lib.samples.write import write_clean
 from gradsentry_lib.store import Batch, Decision, Output, Scan, ThresholdRecord
 from gradsentry_lib.store.paths import DecisionFiles, PublishedFiles
 
 SHOWN = 5  # lines that a difference names
-
-
-def recompute() -> Recompute:
-    """What a verification needs of the rooms of samples and filtering."""
-    return Recompute(digest=digest, judge=judge_again, clean_rows=clean_rows)
 
 
 def judge_again(batch: Batch, scan: Scan, threshold: ThresholdRecord, decision: Decision) -> tuple[float, pa.Table]:

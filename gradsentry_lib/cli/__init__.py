@@ -1,5 +1,8 @@
 """The `gradsentry` command. One file a group of commands; what they do lives in the rooms below.
 
+In: arguments and environment. Out: text or `--json` on the terminal, files in the user's folder, an exit code that is
+read off the error's class. No judgement is made here.
+
 A command's file is imported when the command is called, not before: looking a sample up must not wait for the
 libraries that a scan needs.
 """

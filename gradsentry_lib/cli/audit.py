@@ -102,13 +102,12 @@ def verify(
 
     Ends with 4 and names what was altered, removed or added; with 0 where all holds.
     """
-    from gradsentry_lib.audit.recompute import recompute
     from gradsentry_lib.audit.verify import verify as check
 
     path = _ledger()
     noted = heads.read_heads(head or [])
     with _progress() as told:
-        verified = check(path, recompute(), key=key, noted=noted, on_progress=told)
+        verified = check(path, key=key, noted=noted, on_progress=told)
     if json_output:
         printed = {"head": str(verified.head), "head_line": verified.head_line}
         _print_json({"holds": not verified.problems, **as_json(verified), **printed})
@@ -155,15 +154,7 @@ def _is_file(subject: str) -> bool:
 
 
 def _show_file(path: Path, file: Path, limit: int, json_output: bool) -> None:
-    from gradsentry_lib.audit.recognise import recognise
-    from gradsentry_lib.samples.source import digest
-
-    def clean_rows(*altered: Any) -> str:
-        from gradsentry_lib.audit.recompute import clean_rows as compare  # with what judges, which a look-up needs not
-
-        return compare(*altered)
-
-    found = facts.audit_file(path, file, digest, recognise, clean_rows)
+    found = facts.audit_file(path, file)
     if json_output:
         _print_json(found)
     else:
@@ -173,11 +164,9 @@ def _show_file(path: Path, file: Path, limit: int, json_output: bool) -> None:
 
 
 def _show_batch(path: Path, subject: str, json_output: bool) -> None:
-    from gradsentry_lib.samples.source import digest
-
     with open_ledger(path, read_only=True) as ledger:
         key = lookup.find_batch(ledger, subject)
-    found = facts.audit_batch(path, key, digest)
+    found = facts.audit_batch(path, key)
     if json_output:
         _print_json(found)
     else:
@@ -227,9 +216,7 @@ def _decision(path: Path, text: str) -> int:
     if text.isdecimal():
         return int(text)
     if _is_file(text):
-        from gradsentry_lib.samples.source import digest
-
-        found = facts.audit_file(path, Path(text), digest)
+        found = facts.audit_file(path, Path(text), by_content=False)
         if found.recorded is None or not found.recorded.decision:
             raise BadInput(f"{text} is no file that came of a decision in this ledger")
         return found.recorded.decision
