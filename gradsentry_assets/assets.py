@@ -12,7 +12,7 @@ from gradsentry_assets.receiving import find_arrival
 from gradsentry_assets.resources import JudgingResource, ModelResource, StoreResource
 from gradsentry_lib import settings
 from gradsentry_lib.detection.policies import RULES
-from gradsentry_lib.errors import BadInput, SourceChanged
+from gradsentry_lib.errors import DamagedStore, NotFound, NotJudgedYet, SourceChanged, UnusableInput
 from gradsentry_lib.files import sha256_json
 from gradsentry_lib.pipeline.decide import decide, settle
 from gradsentry_lib.pipeline.decided import load_decided, load_evidence
@@ -58,9 +58,9 @@ def raw_samples(context: dg.AssetExecutionContext, store: StoreResource, judging
         settle(judging.decision, place)  # limits that need a name: before an hour of scoring, not after it
         arrival = find_arrival(place.home, batch)
         if arrival is None:
-            raise BadInput(f"the store {place.home} has no file for batch {batch}: put one into the landing folder")
+            raise NotFound(f"the store {place.home} has no file for batch {batch}: put one into the landing folder")
         if arrival.failure:
-            raise BadInput(arrival.failure)
+            raise UnusableInput(arrival.failure)
         source = open_source(str(place.batch(batch) / arrival.path))
         if source.sha256 != arrival.sha256:  # by all digits: the batch's name shows some of them
             raise SourceChanged(place.batch(batch) / arrival.path, arrival.sha256, source.sha256)
@@ -146,7 +146,7 @@ def entropy_threshold(
     def step(batch: str) -> Outcome:
         scored = load_scored(place, batch, handed_over(context.instance, "gradient_entropy", batch, "score_key"))
         if scored is None:
-            raise BadInput(f"the scores of {batch} are gone from the store: materialize gradient_entropy again")
+            raise DamagedStore(f"the scores of {batch} are gone from the store: materialize gradient_entropy again")
         ask = partial(_same_model, model, place, batch, scored.fingerprint)
         decided = decide(_read(batch, place), scored, place, run, judging.decision, load=ask, scoring=model.scoring)
         context.log.info(f"{batch}: {decided.flagged} flagged, {decided.unscored} unscored, tau {decided.tau:.3f}")
@@ -160,7 +160,7 @@ def _same_model(model: ModelResource, place: Store, batch: str, fingerprint: str
     """The model that scored the batch: the policy `auto` asks it about a few rows, `paper` does not."""
     identity = model.identify(place)
     if identity.fingerprint != fingerprint:
-        raise BadInput(f"{batch} was scored by another model: materialize gradient_entropy again")
+        raise NotJudgedYet(f"{batch} was scored by another model: materialize gradient_entropy again")
     return model.load(identity)
 
 
@@ -189,7 +189,7 @@ def clean_dataset(context: dg.AssetExecutionContext, store: StoreResource) -> Ev
     def step(batch: str) -> Outcome:
         decided = load_decided(place, batch, handed_over(context.instance, "entropy_threshold", batch, "decision_key"))
         if decided is None:
-            raise BadInput(f"the verdicts of {batch} are gone from the store: materialize entropy_threshold again")
+            raise DamagedStore(f"the verdicts of {batch} are gone from the store: materialize entropy_threshold again")
         read, state = _read(batch, place), gate_of(decided, place)
         published = publish(read, decided, place, run)
         context.log.info(f"{batch}: {published.clean_rows} clean rows in {published.clean}")
@@ -204,5 +204,5 @@ def clean_dataset(context: dg.AssetExecutionContext, store: StoreResource) -> Ev
 def _read(batch: str, store: Store) -> Ingested:
     read = load(store, batch)
     if read is None:
-        raise BadInput(f"batch {batch} was not read into the store yet: materialize raw_samples first")
+        raise NotJudgedYet(f"batch {batch} was not read into the store yet: materialize raw_samples first")
     return read

@@ -185,12 +185,10 @@ def rows_table(samples: Sequence[Sample], verdicts: dict[int, dict[str, Any]]) -
 
 def _two_sides(sample: Sample) -> tuple[str, str]:
     """What was asked and what is to be learned, as text that is safe to show."""
-    answers = [turn.said for turn in sample.turns if turn.judged]
-    asked = [turn.said for turn in sample.turns if not turn.judged]
     # A prompt often begins with a template that all rows share; what it asks stands at its end.
-    question = " / ".join(filter(None, asked))
+    question = " / ".join(filter(None, sample.asked))
     start = "…" if len(question) > EXCERPT else ""
-    return start + one_line(question[-EXCERPT:]), one_line(" / ".join(answers), EXCERPT)
+    return start + one_line(question[-EXCERPT:]), one_line(" / ".join(sample.answered), EXCERPT)
 
 
 def _samples(path: Path, wanted: dict[int, Any]) -> list[Sample]:

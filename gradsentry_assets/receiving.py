@@ -19,7 +19,7 @@ from upath import UPath
 
 from gradsentry_assets.arrivals import ENDINGS, Landed, is_local, join_signatures, remote_signature, too_large
 from gradsentry_assets.folder import Refused, open_regular, signature
-from gradsentry_lib.errors import BadInput, GradSentryError
+from gradsentry_lib.errors import BadInput, DamagedStore, UnusableStore
 from gradsentry_lib.files import read_json, sha256_json, workshop, write_json
 from gradsentry_lib.pipeline.naming import DIGITS, NameTaken, batch_key, may_be, new_key
 from gradsentry_lib.samples.read import open_source
@@ -34,7 +34,7 @@ class Changed(Exception):
     """The file was deleted or written to between the look at the folder and the delivery, or during it."""
 
 
-class CannotKeep(GradSentryError):
+class CannotKeep(UnusableStore):
     """The store takes nothing in: it is full or may not be written to. The files stay where they are until it does."""
 
 
@@ -113,7 +113,7 @@ def find_arrival(store: Path, batch: str) -> Arrival | None:
     except FileNotFoundError:
         return None
     except (ValueError, TypeError, RecursionError) as error:
-        raise BadInput(f"{path} is damaged: remove it and put the file into the landing folder again") from error
+        raise DamagedStore(f"{path} is damaged: remove it and put the file into the landing folder again") from error
 
 
 def _copy(file: Landed, root: UPath, target: Path, limit: int | None) -> None:

@@ -5,22 +5,22 @@ threshold settings, policy, gate limits and overrides of today. It loads no mode
 stale and why; when it has ended, a sensor starts `scan_batch` for exactly those, many in one run.
 """
 
-import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import dagster as dg
-from dagster._core.storage.tags import (
+
+from gradsentry_assets.dagster_private import (
     ASSET_PARTITION_RANGE_END_TAG,
     ASSET_PARTITION_RANGE_START_TAG,
     PARTITION_NAME_TAG,
 )
-
 from gradsentry_assets.jobs import scan_batch
 from gradsentry_assets.partitions import BATCHES, handed_over, neighbours, range_tags
 from gradsentry_assets.resources import JudgingResource, ModelResource, StoreResource
+from gradsentry_lib import settings
 from gradsentry_lib.errors import BadInput
 from gradsentry_lib.files import read_json, sha256_json, write_json
 from gradsentry_lib.pipeline.decide import DecisionConfig, settle
@@ -186,7 +186,7 @@ def run_requests(stale: dict[str, str], batches: Sequence[str], run_id: str) -> 
 nightly_rescan = dg.ScheduleDefinition(
     name="nightly_rescan",
     job=rescan,
-    cron_schedule=os.environ.get("GRADSENTRY_RESCAN_CRON") or "0 3 * * *",
+    cron_schedule=settings.value("rescan_cron"),
     default_status=dg.DefaultScheduleStatus.RUNNING,
     description="Re-scans what is out of date, every night at 3:00 UTC (GRADSENTRY_RESCAN_CRON).",
 )

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 from gradsentry_lib.audit import lookup
-from gradsentry_lib.errors import BadInput, GradSentryError
+from gradsentry_lib.errors import GradSentryError, UnusableFile
 from gradsentry_lib.files import sha256_file
 from gradsentry_lib.store.beside import later, mismatch
 from gradsentry_lib.store.ledger import Ledger, open_ledger
@@ -248,9 +248,9 @@ def _recorded_digest(file: Path, batches: Sequence[Batch], outputs: Sequence[Out
             return sha256_file(file)
         is_folder = file.is_dir()
     except (OSError, ValueError) as error:  # too long a name, a NUL in it, no permission
-        raise BadInput(f"the file {str(file)[:200]} can't be read: {error}") from error
+        raise UnusableFile(f"the file {str(file)[:200]} can't be read: {error}") from error
     if not is_folder:
-        raise BadInput(f"there is no file {file}")
+        raise UnusableFile(f"there is no file {file}")
     known = {batch.source.sha256 for batch in batches} | {output.file.sha256 for output in outputs}
     digests = [digest_of(file, kind) for kind in ("dataset", "parquet")]
     return next((found for found in digests if found in known), digests[0])

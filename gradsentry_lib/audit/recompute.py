@@ -18,7 +18,7 @@ from gradsentry_lib.detection.entropy_threshold import ThresholdConfig
 from gradsentry_lib.detection.policies import judge
 from gradsentry_lib.detection.reason import Swapped
 from gradsentry_lib.detection.verdict import Override
-from gradsentry_lib.errors import BadInput, GradSentryError
+from gradsentry_lib.errors import GradSentryError, UnusableInput
 from gradsentry_lib.files import has_digest
 from gradsentry_lib.pipeline.score import read_scores, read_sketches
 from gradsentry_lib.pipeline.swapped import recorded
@@ -78,9 +78,9 @@ def clean_rows(batch: Batch, decision: Decision, output: Output, found: Path | N
     options = batch.options
     source = open_as_told(str(batch.source.path), options)
     if source.sha256 != batch.source.sha256:
-        raise BadInput("the source has changed too")
+        raise UnusableInput("the source has changed too")
     if source.is_folder:
-        raise BadInput("the rows of folders are not compared")
+        raise UnusableInput("the rows of folders are not compared")
     total = batch.rows_read if not options.get("limit") else sum(1 for _ in source.records())
     with tempfile.TemporaryDirectory() as folder:
         expected = PublishedFiles(Path(folder)).clean(source.suffix)
@@ -126,7 +126,7 @@ def _rows(path: Path) -> Iterator[tuple[bytes, int]]:
         return
     source = open_as_told(str(path), {})
     if source.kind not in ("jsonl", "csv"):
-        raise BadInput("no rows on lines of their own")
+        raise UnusableInput("no rows on lines of their own")
     line = 1
     for piece in source.pieces(source.parts[0], Meter(source.max_bytes)):
         if piece.is_row:

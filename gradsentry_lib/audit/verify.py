@@ -114,7 +114,7 @@ def _all(subject: str, findings: Iterator[Finding]) -> list[Finding]:
     try:
         for finding in findings:
             found.append(finding)
-    except Exception as error:
+    except Exception as error:  # a check that falls over is a finding, not the end
         found.append(Finding(subject, f"can't be checked: {type(error).__name__}: {error}"))
     return found
 

@@ -17,7 +17,7 @@ from typer.core import TyperCommand, TyperGroup
 from typer.main import get_group
 
 from gradsentry_lib import __version__
-from gradsentry_lib.errors import GradSentryError
+from gradsentry_lib.errors import GradSentryError, MachineTrouble
 from gradsentry_lib.report.escape import rich_markup
 from gradsentry_lib.trouble import explain
 
@@ -55,6 +55,9 @@ COMMANDS = {
     "store": ("store", "Bring the store of an earlier version up to this one."),
     "attest": ("attest", "Sign attestations, and make keys for that."),
 }
+
+
+INTERRUPTED = 130  # exit code of what Ctrl-C stopped, as shells have it
 
 
 def load_command(name: str) -> Any:
@@ -103,12 +106,12 @@ def main() -> None:
     except GradSentryError as error:
         errors.print(f"[bold red]gradsentry:[/] {rich_markup(str(error))}")
         sys.exit(error.exit_code)
-    except Exception as error:
+    except Exception as error:  # what the machine refused is told in a line, all else is a fault of ours: raised
         line = explain(error)
         if line is None:
             raise
         errors.print(f"[bold red]gradsentry:[/] {rich_markup(line)}")
-        sys.exit(GradSentryError.exit_code)
+        sys.exit(MachineTrouble.exit_code)
     except KeyboardInterrupt:
         errors.print("gradsentry: interrupted; what was scored is kept, the same command goes on from there")
-        sys.exit(130)
+        sys.exit(INTERRUPTED)

@@ -15,14 +15,12 @@ from gradsentry_lib.audit import diff as differences
 from gradsentry_lib.audit import facts, heads, lookup
 from gradsentry_lib.cli import audit_tables as tables
 from gradsentry_lib.cli.show import as_json
-from gradsentry_lib.errors import BadInput
+from gradsentry_lib.errors import EvidenceAltered, NotFound, NotJudgedYet, UnusableFile
 from gradsentry_lib.report.escape import rich_markup
 from gradsentry_lib.store import open_ledger
 from gradsentry_lib.store.paths import Store
 
 ABOUT = "Trace files, batches and samples: `gradsentry audit THING`, short for `audit show THING`. Check the evidence."
-
-BROKEN = 4  # exit code: the evidence does not hold, or a file is not what the ledger has
 
 Kind = Literal["file", "batch", "sample", "text"]
 Json = Annotated[bool, typer.Option("--json", help="For machines.")]
@@ -114,7 +112,7 @@ def verify(
     else:
         tables.verification(Console(highlight=False, soft_wrap=True), verified)
     if verified.problems:
-        raise typer.Exit(BROKEN)
+        raise typer.Exit(EvidenceAltered.exit_code)
 
 
 def head() -> None:
@@ -126,7 +124,7 @@ def head() -> None:
         lines = dict(ledger.connection.execute("SELECT seq, sha256 FROM journal WHERE seq = 1").fetchall())
         newest = ledger.head()
     if not newest.seq:
-        raise BadInput("nothing is recorded in this store yet")
+        raise NotJudgedYet("nothing is recorded in this store yet")
     typer.echo(heads.line(newest, heads.store_id(lines)))
 
 
@@ -149,7 +147,7 @@ def _is_file(subject: str) -> bool:
     except (OSError, ValueError):  # too long for a name, or with a NUL: a text
         return False
     if re.fullmatch(r"\S+\.(jsonl|ndjson|json|csv|parquet|gz)", subject):
-        raise BadInput(f"there is no file {subject} (to search for it as a text: --as text)")
+        raise UnusableFile(f"there is no file {subject} (to search for it as a text: --as text)")
     return False
 
 
@@ -160,7 +158,7 @@ def _show_file(path: Path, file: Path, limit: int, json_output: bool) -> None:
     else:
         tables.file(Console(highlight=False), found, limit)
     if found.state != "unaltered" or found.mismatch:
-        raise typer.Exit(BROKEN)
+        raise typer.Exit(EvidenceAltered.exit_code)
 
 
 def _show_batch(path: Path, subject: str, json_output: bool) -> None:
@@ -172,7 +170,7 @@ def _show_batch(path: Path, subject: str, json_output: bool) -> None:
     else:
         tables.batch(Console(highlight=False), found)
     if found.source == "altered":
-        raise typer.Exit(BROKEN)
+        raise typer.Exit(EvidenceAltered.exit_code)
 
 
 def _show_sample(path: Path, subject: str, limit: int, json_output: bool) -> None:
@@ -218,7 +216,7 @@ def _decision(path: Path, text: str) -> int:
     if _is_file(text):
         found = facts.audit_file(path, Path(text), by_content=False)
         if found.recorded is None or not found.recorded.decision:
-            raise BadInput(f"{text} is no file that came of a decision in this ledger")
+            raise NotFound(f"{text} is no file that came of a decision in this ledger")
         return found.recorded.decision
     with open_ledger(path, read_only=True) as ledger:
         return ledger.decision(lookup.find_batch(ledger, text)).seq
@@ -231,7 +229,7 @@ def _ledger() -> Path:
     except OSError:  # too long a name, no permission
         found = False
     if not found:
-        raise BadInput(f"there is no ledger at {path}: set GRADSENTRY_HOME to the store, or scan a batch first")
+        raise NotJudgedYet(f"there is no ledger at {path}: set GRADSENTRY_HOME to the store, or scan a batch first")
     return path
 
 

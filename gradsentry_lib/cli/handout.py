@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from gradsentry_lib.errors import BadInput
+from gradsentry_lib.errors import InTheWay, UnusableFile
 from gradsentry_lib.files import atomic_path, read_json, sha256_file, sha256_json, workshop, write_json
 
 LIST = ".gradsentry-outputs.json"
@@ -32,12 +32,12 @@ class Target:
     def check(self, suffix: str) -> None:
         """Raises BadInput where a scan of a source with this suffix could not hand out its results."""
         if self.source is not None and self.source.is_dir() and _within(self.folder, self.source):
-            raise BadInput(f"{self.folder} lies in the source {self.source}: name a folder outside it for the results")
+            raise InTheWay(f"{self.folder} lies in the source {self.source}: name a folder outside it for the results")
         try:
             with workshop(self.folder):
                 pass
         except OSError as error:
-            raise BadInput(f"can't write to {self.folder}: {error.strerror or error}") from error
+            raise UnusableFile(f"can't write to {self.folder}: {error.strerror or error}") from error
         self._refuse_foreign({*EVIDENCE, *OTHERS, f"clean{suffix}"})
 
     def write(self, files: Mapping[str, Path]) -> None:
@@ -61,7 +61,7 @@ class Target:
         present = [name for name in sorted({*wanted, *listed, LIST}) if os.path.lexists(self.folder / name)]
         for name in present:
             if self.source is not None and is_part_of(self.folder / name, self.source):
-                raise BadInput(
+                raise InTheWay(
                     f"{self.folder / name} is the source {self.source}, or holds it, or is a link to it, and is never "
                     "overwritten: name another folder for the results"
                 )
@@ -72,7 +72,7 @@ class Target:
             foreign.append(LIST)
         if foreign:
             told = ", ".join(foreign[:NAMED]) + (", ..." if len(foreign) > NAMED else "")
-            raise BadInput(
+            raise InTheWay(
                 f"{self.folder} holds what no scan of this store wrote, or what was changed since: {told}; move it "
                 "away, name another folder, or give --overwrite to replace it"
             )

@@ -7,18 +7,9 @@ from typing import TYPE_CHECKING, Any
 import pyarrow.parquet as pq
 
 from gradsentry_lib.detection.config import DetectionConfig
-from gradsentry_lib.detection.control import KEEP, QUARANTINE, check_choice
 from gradsentry_lib.detection.entropy_threshold import ThresholdConfig
 from gradsentry_lib.detection.gate import GateLimits, check_gate, gate_passed, gate_settings
-from gradsentry_lib.detection.policies import (
-    DEFAULT_POLICY,
-    FORMER,
-    RULES,
-    Judgement,
-    check_watched,
-    current_name,
-    judge,
-)
+from gradsentry_lib.detection.policies import RULES, Judgement, current_name, judge
 from gradsentry_lib.detection.verdict import Override, count_verdicts
 from gradsentry_lib.files import atomic_path, has_digest
 from gradsentry_lib.pipeline.decided import Decided, Evidence, evidence_files
@@ -29,6 +20,7 @@ from gradsentry_lib.pipeline.score import Scored, read_scores, read_sketches
 from gradsentry_lib.pipeline.swapped import Asked
 from gradsentry_lib.samples.table import read_samples
 from gradsentry_lib.scoring.config import ScoringConfig, settings_note
+from gradsentry_lib.settings import OPTIONS, Settings
 from gradsentry_lib.store import (
     Decision,
     Findings,
@@ -62,19 +54,30 @@ class DecisionConfig:
     scored.
     """
 
-    policy: str = DEFAULT_POLICY
+    policy: str = Settings.policy
     threshold: ThresholdConfig = field(default_factory=ThresholdConfig)
     limits: GateLimits | Mapping[str, float | None] = field(default_factory=dict)
     limits_by: str = ""
     limits_reason: str = ""
-    control_tokens: str = QUARANTINE  # what becomes of rows whose text holds some: detection/control.py
+    control_tokens: str = Settings.control_tokens  # what becomes of rows whose text holds some: detection/control.py
     detection: DetectionConfig = field(default_factory=DetectionConfig)  # of the policy `auto`
-    watched: str = KEEP  # what becomes of watched rows: `keep` or `quarantine`
+    watched: str = Settings.watched  # what becomes of watched rows
 
     def __post_init__(self) -> None:
-        check_choice(self.control_tokens)
-        check_watched(self.watched)
-        current_name(self.policy)
+        for name in ("control_tokens", "policy", "watched"):
+            OPTIONS[name].check(getattr(self, name))
+
+    @classmethod
+    def of(cls, said: Settings) -> "DecisionConfig":
+        return cls(
+            said.policy,
+            ThresholdConfig(fixed=said.threshold),
+            said.limits,
+            said.limits_by,
+            said.limits_reason,
+            said.control_tokens,
+            watched=said.watched,
+        )
 
     @property
     def judged_by(self) -> str:
@@ -83,7 +86,7 @@ class DecisionConfig:
     @property
     def note(self) -> str:
         """What to say where the policy was asked for by a name that it no longer has."""
-        if self.policy not in FORMER:
+        if self.policy == self.judged_by:
             return ""
         return f"the policy {self.policy!r} of earlier versions is gone: judged by {self.judged_by!r} in its place"
 

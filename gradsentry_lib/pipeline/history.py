@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 
 from gradsentry_lib.detection.earlier import Earlier
 from gradsentry_lib.detection.texts import read_texts
-from gradsentry_lib.errors import BadInput
+from gradsentry_lib.errors import DamagedStore
 from gradsentry_lib.files import has_digest
 from gradsentry_lib.pipeline.ingest import Ingested
 from gradsentry_lib.pipeline.score import read_sketches
@@ -68,7 +68,7 @@ def load_earlier(store: Store, told: Sequence[Reference]) -> list[Earlier]:
     for reference in told:
         path = store.scores(reference["batch_key"], reference["score_key"])
         if not has_digest(path, reference["scores_sha256"]):
-            raise BadInput(f"the scores of the earlier batch {reference['batch_key']} are gone or altered: {path}")
+            raise DamagedStore(f"the scores of the earlier batch {reference['batch_key']} are gone or altered: {path}")
         rows = pq.read_table(path, columns=["row"])["row"].to_numpy()
         samples = partial(read_samples, store.samples(reference["batch_key"]))
         earlier.append(Earlier(reference["batch_key"], rows, partial(read_sketches, path), samples))

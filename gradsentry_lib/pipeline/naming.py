@@ -9,7 +9,7 @@ one that would be called the same is refused: what was said of one batch must ne
 from collections.abc import Mapping
 from typing import Any
 
-from gradsentry_lib.errors import BadInput
+from gradsentry_lib.errors import UnusableInput
 from gradsentry_lib.files import sha256_json
 from gradsentry_lib.samples.source import Source
 from gradsentry_lib.store import Batch, open_ledger
@@ -20,7 +20,7 @@ OPTION_DIGITS = 8
 FEWEST = 8  # in keys of version 0.3.0
 
 
-class NameTaken(BadInput):
+class NameTaken(UnusableInput):
     """Another batch has the key that this one would get. `sha256`: of the source that is refused."""
 
     def __init__(self, key: str, taken_by: str, sha256: str) -> None:

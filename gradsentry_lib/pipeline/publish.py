@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from gradsentry_lib.errors import BadInput, GateFailed
+from gradsentry_lib.errors import BadInput, DamagedStore, GateFailed
 from gradsentry_lib.pipeline.decided import Decided
 from gradsentry_lib.pipeline.ingest import Ingested
 from gradsentry_lib.pipeline.report import write_report
@@ -135,7 +135,7 @@ def write_refusal(batch: Ingested, decided: Decided, store: Store) -> Path:
 
 def _check_conservation(batch: Ingested, kept: int, clean_rows: int, quarantined_rows: int) -> None:
     if clean_rows != kept or batch.read != clean_rows + quarantined_rows + batch.rejected:
-        raise BadInput(
+        raise DamagedStore(
             f"rows do not add up: {batch.read} read, {clean_rows} clean, {quarantined_rows} quarantined, "
             f"{batch.rejected} rejected; nothing of this batch is to be used"
         )

@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from gradsentry_lib.errors import BadInput, Damaged
+from gradsentry_lib.errors import Damaged, NotJudgedYet
 from gradsentry_lib.files import atomic_path, has_digest, sha256_json
 from gradsentry_lib.pipeline.ingest import READER, Ingested, samples_of
 from gradsentry_lib.pipeline.missing import WINDOW, missing_rows, shards
@@ -112,7 +112,9 @@ def score_batch(
     if known is not None and not known.unscored and known.samples_sha256 == batch.samples_sha256 and _is_whole(known):
         return Scored.of(known)
     if batch.reader != READER:
-        raise BadInput(f"{batch.batch_key} was read by an earlier version: scan its file, or materialize raw_samples")
+        raise NotJudgedYet(
+            f"{batch.batch_key} was read by an earlier version: scan its file, or materialize raw_samples"
+        )
     started = datetime.now(UTC)
     cache = _open_cache(store, store.score_cache(identity.fingerprint, config.key), run)
     samples = samples_of(batch, store)

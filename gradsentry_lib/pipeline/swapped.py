@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gradsentry_lib.detection.reason import Question, Swapped
-from gradsentry_lib.errors import BadInput
+from gradsentry_lib.errors import DamagedStore
 from gradsentry_lib.files import has_digest, sha256_file, write_json
 from gradsentry_lib.samples.table import read_samples
 from gradsentry_lib.scoring.config import ScoringConfig
@@ -45,7 +45,7 @@ def recorded(decision: DecisionFiles, sha256: str) -> Swapped:
     """`Swapped` from what a decision kept. Raises BadInput where the file is gone, altered, or lacks a question."""
     path = decision.swapped
     if not has_digest(path, sha256):
-        raise BadInput(f"what the model said for this decision is gone or altered: {path}")
+        raise DamagedStore(f"what the model said for this decision is gone or altered: {path}")
     said = {
         (answer, prompt, tuple(shown)): dict(costs)
         for answer, prompt, shown, costs in json.loads(path.read_text(encoding="utf-8"))
@@ -54,7 +54,7 @@ def recorded(decision: DecisionFiles, sha256: str) -> Swapped:
     def lookup(questions: Sequence[Question]) -> list[Mapping[int, float]]:
         missing = next((asked for asked in questions if asked not in said), None)
         if missing is not None:
-            raise BadInput(f"{path} does not hold what the model said of sample {missing[0]} under another prompt")
+            raise DamagedStore(f"{path} does not hold what the model said of sample {missing[0]} under another prompt")
         return [said[asked] for asked in questions]
 
     return lookup

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from gradsentry_lib.errors import BadInput
+from gradsentry_lib.errors import UnusableOption
 from gradsentry_lib.samples.reasons import quote
 
 Columns = Mapping[str, tuple[str, ...]]  # role -> the column names that may hold it, the preferred one first
@@ -113,7 +113,7 @@ def make_schema(
         told["trained"] = frozenset(told["trained"])
     marker = (marker or "").replace("\\n", "\n").replace("\\t", "\t")
     if marker and not marker.strip():
-        raise BadInput("the response marker is blank; give the text that stands before each answer")
+        raise UnusableOption("the response marker is blank; give the text that stands before each answer")
     return Schema(resolve_columns(columns), _speakers(roles), marker, **told)
 
 
@@ -123,7 +123,7 @@ def _speakers(roles: Mapping[str, str] | None) -> dict[str, str]:
     for speaker, role in (roles or {}).items():
         meant = ROLES.get(role.strip().lower())
         if meant is None:
-            raise BadInput(
+            raise UnusableOption(
                 f"unknown role {quote(role)} for the speaker {quote(speaker)}; one of: {', '.join(known[:5])}"
             )
         found[speaker.strip().lower()] = meant
@@ -142,12 +142,14 @@ def resolve_columns(mapping: Mapping[str, str] | None) -> Columns:
     for role, column in mapping.items():
         role = "passage" if role == "context" and asks else SYNONYMS.get(role, role)
         if role not in COLUMNS:
-            raise BadInput(f"unknown role {quote(role)} in the column mapping; the roles are: {', '.join(COLUMNS)}")
+            raise UnusableOption(
+                f"unknown role {quote(role)} in the column mapping; the roles are: {', '.join(COLUMNS)}"
+            )
         if named.setdefault(role, column) != column:
-            raise BadInput(f"the column mapping names two columns for the role {role}")
+            raise UnusableOption(f"the column mapping names two columns for the role {role}")
     fitting = [roles for roles in FORMAT_ROLES if named.keys() <= set(roles)]
     if not fitting:
-        raise BadInput(f"the column mapping mixes formats: {', '.join(named)}; give the roles of one of them")
+        raise UnusableOption(f"the column mapping mixes formats: {', '.join(named)}; give the roles of one of them")
     possible = {role for roles in fitting for role in roles}
     if named.keys() == {"response"}:
         possible.discard("messages")  # the answer is the one that was named, not a turn of a chat

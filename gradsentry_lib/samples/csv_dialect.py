@@ -3,7 +3,7 @@
 import csv
 import io
 
-from gradsentry_lib.errors import BadInput
+from gradsentry_lib.errors import UnusableOption
 from gradsentry_lib.samples.pieces import OPEN_QUOTE
 from gradsentry_lib.samples.row_format import Columns
 
@@ -58,5 +58,5 @@ def resolve_separator(asked: str) -> str:
     """One character, or its name. Raises `BadInput`."""
     separator = NAMES.get(asked.lower(), asked)
     if len(separator) != 1 or separator in '"\r\n\0' or separator.isalnum():
-        raise BadInput(f"a separator is one sign, such as ; or tab, not {asked!a}")
+        raise UnusableOption(f"a separator is one sign, such as ; or tab, not {asked!a}")
     return separator

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from gradsentry_lib import settings
-from gradsentry_lib.errors import BadInput, SourceChanged
+from gradsentry_lib.errors import SourceChanged, UnusableInput
 from gradsentry_lib.files import sha256_json
 from gradsentry_lib.samples import arrow
 from gradsentry_lib.samples.container import Meter, open_regular
@@ -205,7 +205,7 @@ class Source:
         if self.split is None:
             return splits
         if self.split not in splits:
-            raise BadInput(f"{self.path} has no split {self.split!r}; it has: {', '.join(splits) or 'none'}")
+            raise UnusableInput(f"{self.path} has no split {self.split!r}; it has: {', '.join(splits) or 'none'}")
         return {self.split: splits[self.split]}
 
     def batches(self, columns: list[str] | None = None) -> Iterator[pa.RecordBatch]:
@@ -275,7 +275,7 @@ def reading(place: Path | str) -> Iterator[None]:
         yield
     except (OSError, EOFError, zlib.error, ValueError, pa.ArrowException) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise BadInput(f"cannot read {place}: {' '.join(reason.split())[:500]}") from None
+        raise UnusableInput(f"cannot read {place}: {' '.join(reason.split())[:500]}") from None
 
 
 def _excerpt(raw: object) -> str:

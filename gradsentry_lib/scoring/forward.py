@@ -11,6 +11,7 @@ from gradsentry_lib.scoring.batching import pack
 from gradsentry_lib.scoring.padded import run_padded
 from gradsentry_lib.scoring.past import EMPTY, Past
 from gradsentry_lib.scoring.strip import NAME, run_strip
+from gradsentry_lib.scoring.transformers_private import attention_of
 
 UNLIMITED = 1 << 30  # tokens
 
@@ -42,12 +43,12 @@ def window(body: Any) -> int:
 
 def lays_strips(body: Any) -> bool:
     """Whether rows are laid end to end, so that a pass holds no padding."""
-    return body.config._attn_implementation == NAME
+    return attention_of(body) == NAME
 
 
 def lay_strips(body: Any) -> None:
     """Has the body lay rows end to end from now on, where that gives the states that padded rows give."""
-    before = body.config._attn_implementation
+    before = attention_of(body)
     if before != "sdpa":  # another attention was chosen, and it can't be cut into rows
         return
     body.set_attn_implementation(NAME)

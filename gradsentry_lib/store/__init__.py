@@ -41,7 +41,6 @@ from gradsentry_lib.store.ledger import (
     open_ledger,
     overrides_digest,
 )
-from gradsentry_lib.store.lock import LedgerBusy
 from gradsentry_lib.store.records import (
     Batch,
     Decision,
@@ -70,7 +69,6 @@ __all__ = [
     "GateResult",
     "GateState",
     "Ledger",
-    "LedgerBusy",
     "LimitPolicy",
     "Output",
     "Override",

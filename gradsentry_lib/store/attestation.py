@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from gradsentry_lib.errors import BadInput
+from gradsentry_lib.errors import UnusableFile
 from gradsentry_lib.files import read_json, sha256_json, write_json
 from gradsentry_lib.store import signing
 from gradsentry_lib.store.columns import store_path
@@ -73,7 +73,7 @@ def sign_attestation(ledger: Ledger, path: Path, key: Path) -> list[Path]:
     sha256 = file_ref(path).sha256
     known = ledger.find(Output, kind="attestation", file_sha256=sha256)
     if not known:
-        raise BadInput(f"{path} is no attestation in this ledger, or it was altered")
+        raise UnusableFile(f"{path} is no attestation in this ledger, or it was altered")
     places = {output.file.file for output in known if output.file.file.exists()} | {path.absolute()}
     signed = [signing.sign_file(place, key) for place in sorted(places) if file_ref(place).sha256 == sha256]
     for envelope in signed:

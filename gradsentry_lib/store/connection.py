@@ -13,9 +13,9 @@ from pathlib import Path
 import duckdb
 
 from gradsentry_lib import __version__
-from gradsentry_lib.errors import BadInput, GradSentryError
+from gradsentry_lib.errors import BusyStore, DamagedStore, GradSentryError, UnusableStore
 from gradsentry_lib.store import journal, views
-from gradsentry_lib.store.lock import PATIENCE, LedgerBusy, busy_message, hold, pauses
+from gradsentry_lib.store.lock import PATIENCE, busy_message, hold, pauses
 from gradsentry_lib.store.paths import LAYOUT, Store
 from gradsentry_lib.trouble import explain
 
@@ -25,12 +25,8 @@ _open_here = threading.local()  # the ledgers that this thread has open: opening
 _OF_THE_FILE = (duckdb.IOException, duckdb.FatalException, duckdb.InternalException, duckdb.SerializationException)
 
 
-class LedgerDamaged(GradSentryError):
-    """The ledger's file can't be read as a DuckDB database any more."""
-
-
-def damaged(path: Path, message: str) -> LedgerDamaged:
-    return LedgerDamaged(
+def damaged(path: Path, message: str) -> DamagedStore:
+    return DamagedStore(
         f"the ledger {path} can't be opened: {message[:300]}; put back a copy of it, or move it (and {path.name}.wal) "
         "elsewhere and scan again: scores and published files are kept, releases and acceptances are only in the ledger"
     )
@@ -40,7 +36,7 @@ def damaged(path: Path, message: str) -> LedgerDamaged:
 def connect(path: Path, *, read_only: bool, patience: float = PATIENCE) -> Iterator[duckdb.DuckDBPyConnection]:
     """A connection under the ledger's lock. Writing is one transaction: committed at the end, rolled back on error.
 
-    Makes and migrates the ledger where need be, also before reading. Raises LedgerBusy, LedgerDamaged, BadInput.
+    Makes and migrates the ledger where need be, also before reading. Raises BusyStore, DamagedStore, BadInput.
     """
     path = path.absolute()
     _check_place(path.parent)
@@ -54,13 +50,13 @@ def _check_place(store: Path) -> None:
         str(store).encode("utf-8")
         usable = store.is_dir() or not store.exists()
     except UnicodeEncodeError as error:
-        raise BadInput(
+        raise UnusableStore(
             f"the store's path {str(store)!r} is no UTF-8, which DuckDB needs: give it another name"
         ) from error
     except OSError as error:
-        raise BadInput(f"the store {str(store)[:200]} can't be used: {error.strerror or error}") from error
+        raise UnusableStore(f"the store {str(store)[:200]} can't be used: {error.strerror or error}") from error
     if not usable:
-        raise BadInput(f"the store {store} is no folder: set GRADSENTRY_HOME to one")
+        raise UnusableStore(f"the store {store} is no folder: set GRADSENTRY_HOME to one")
 
 
 @contextmanager
@@ -74,10 +70,10 @@ def _reading(path: Path, patience: float) -> Iterator[duckdb.DuckDBPyConnection]
             stack.close()
             try:
                 _make(path, patience)
-            except LedgerBusy:
+            except BusyStore:
                 raise
             except (OSError, GradSentryError) as error:
-                raise BadInput(
+                raise UnusableStore(
                     f"the ledger {path} has schema version {version} and can't be brought to {len(_versions())} here "
                     f"({error}): run `gradsentry store upgrade` where the store can be written to"
                 ) from error
@@ -92,7 +88,7 @@ def _writing(path: Path, patience: float) -> Iterator[duckdb.DuckDBPyConnection]
         connection.begin()
         try:
             yield connection
-        except BaseException:
+        except BaseException:  # also Ctrl-C: half a transaction is none; raised again
             with suppress(duckdb.Error):  # what went wrong first is what is told
                 connection.rollback()
             raise
@@ -157,7 +153,7 @@ def _connect_patiently(path: Path, read_only: bool, patience: float) -> duckdb.D
                 raise damaged(path, message) from error
             if time.monotonic() > deadline:
                 holder = re.sub(r"^.*?: (Conflicting lock is held in )?", "it is held by ", message).split(". See")[0]
-                raise LedgerBusy(busy_message(path, patience, holder)) from error
+                raise BusyStore(busy_message(path, patience, holder)) from error
         time.sleep(pause)
     raise AssertionError  # pauses() never ends
 
@@ -167,7 +163,7 @@ def migrate(connection: duckdb.DuckDBPyConnection) -> None:
     database of something else: nothing is written into that."""
     scripts = _versions()
     if _version(connection) == 0 and (tables := connection.execute("SHOW TABLES").fetchall()):
-        raise BadInput(
+        raise UnusableStore(
             f"{_place(connection)} is no ledger: a DuckDB file of something else, with a table {tables[0][0]!r}"
         )
     for number, script in enumerate(scripts[_version(connection) :], start=_version(connection) + 1):
@@ -187,9 +183,9 @@ def _version(connection: duckdb.DuckDBPyConnection) -> int:
     except duckdb.BinderException:  # a table of that name with other columns
         version = None
     if not isinstance(version, int):
-        raise BadInput(f"{_place(connection)} is no ledger: a DuckDB file of something else")
+        raise UnusableStore(f"{_place(connection)} is no ledger: a DuckDB file of something else")
     if version > len(_versions()):
-        raise BadInput(
+        raise UnusableStore(
             f"the ledger has schema version {version}, written by a newer GradSentry; "
             f"this one ({__version__}) knows up to {len(_versions())}: upgrade it"
         )
@@ -204,7 +200,7 @@ def _check_layout(connection: duckdb.DuckDBPyConnection) -> None:
     except duckdb.CatalogException:
         return
     if not isinstance(layout, int) or layout > LAYOUT:
-        raise BadInput(
+        raise UnusableStore(
             f"the store {Path(_place(connection)).parent} has layout {layout}, made by a newer GradSentry; this one "
             f"({__version__}) knows up to {LAYOUT}: upgrade it"
         )

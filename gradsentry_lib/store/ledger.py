@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import duckdb
 
-from gradsentry_lib.errors import BadInput
+from gradsentry_lib.errors import DamagedStore, NotFound, NotJudgedYet, UnusableOption
 from gradsentry_lib.files import atomic_path, sha256_json
 from gradsentry_lib.store import acceptance, journal, views
 from gradsentry_lib.store import sample_index as index
@@ -43,7 +43,7 @@ def open_ledger(path: Path | None = None, *, read_only: bool = False, patience: 
     """The ledger at `path` (default: the store's). All that is written in one block is kept, or nothing is.
 
     The file is opened at the first question or record, not before, and closed at the end of the block. Waits up to
-    `patience` seconds for other processes, then raises LedgerBusy, which names them.
+    `patience` seconds for other processes, then raises BusyStore, which names them.
     """
     path = (path or Store.default().ledger).absolute()
     with ExitStack() as stack:
@@ -98,7 +98,7 @@ class Ledger:
         """Also makes the index that finds a sample's batches. Raises BadInput where the key is another content's."""
         for known in self.find(Batch, batch_key=batch.batch_key):
             if known.source.sha256 != batch.source.sha256:
-                raise BadInput(f"{batch.batch_key} is the batch of SHA-256 {known.source.sha256}, and of no other")
+                raise DamagedStore(f"{batch.batch_key} is the batch of SHA-256 {known.source.sha256}, and of no other")
         batch = replace(batch, samples=self._keep(batch.samples, self.paths.samples(batch.batch_key)))
         index.write_index(batch.samples.file, self.paths.sample_ids(batch.batch_key))
         return self._append(batch)
@@ -116,7 +116,7 @@ class Ledger:
         decision = replace(decision, verdicts=self._keep(decision.verdicts, place))
         batch, total = self.batch(decision.batch_key), decision.clean + decision.flagged + decision.unscored
         if total != batch.readable:
-            raise BadInput(f"{decision.batch_key}: {total} verdicts for {batch.readable} readable rows")
+            raise DamagedStore(f"{decision.batch_key}: {total} verdicts for {batch.readable} readable rows")
         return self._append(decision)
 
     def record_findings(self, findings: Findings) -> int:
@@ -146,9 +146,9 @@ class Ledger:
         results = self.find(GateResult, batch_key=self.batch(batch_key).batch_key)
         results = [result for result in results if decision in (None, result.decision)]
         if not results:
-            raise BadInput(f"the gate of {batch_key} never ran: there is nothing to accept yet")
+            raise NotJudgedYet(f"the gate of {batch_key} never ran: there is nothing to accept yet")
         if results[-1].passed:
-            raise BadInput(f"the gate of {batch_key} passed: there is nothing to accept")
+            raise UnusableOption(f"the gate of {batch_key} passed: there is nothing to accept")
         made_by, reason = _signed(made_by, reason)
         accepted = GateAcceptance(
             batch_key=batch_key,
@@ -323,11 +323,11 @@ def applied(overrides: Sequence[Override]) -> tuple[dict[str, Any], ...]:
 def _signed(made_by: str, reason: str) -> tuple[str, str]:
     """A person's name and reason. Raises BadInput where either is empty."""
     if not made_by.strip() or not reason.strip():
-        raise BadInput("give a name and a reason: both are recorded")
+        raise UnusableOption("give a name and a reason: both are recorded")
     return made_by.strip(), reason.strip()
 
 
 def _last(found: Sequence[AnyRecord], otherwise: str) -> AnyRecord:
     if not found:
-        raise BadInput(otherwise)
+        raise NotFound(otherwise)
     return found[-1]

@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO
 
-from gradsentry_lib.errors import BadInput, GradSentryError
+from gradsentry_lib.errors import BusyStore, UnusableStore
 
 try:
     import fcntl
@@ -26,10 +26,6 @@ except ImportError:  # no flock on Windows: there DuckDB's own lock decides, and
     fcntl = None  # type: ignore[assignment]
 
 PATIENCE = 120.0  # seconds a process waits for the ledger before it gives up
-
-
-class LedgerBusy(GradSentryError):
-    """Somebody else held the ledger for longer than this process was willing to wait; the message names them."""
 
 
 def pauses() -> Iterator[float]:
@@ -42,7 +38,7 @@ def pauses() -> Iterator[float]:
 
 @contextmanager
 def hold(ledger: Path, *, shared: bool, patience: float = PATIENCE) -> Iterator[None]:
-    """Holds the ledger's lock for the length of the block. Raises LedgerBusy after `patience` seconds."""
+    """Holds the ledger's lock for the length of the block. Raises BusyStore after `patience` seconds."""
     deadline = time.monotonic() + patience
     with ExitStack() as stack:
         try:
@@ -51,7 +47,7 @@ def hold(ledger: Path, *, shared: bool, patience: float = PATIENCE) -> Iterator[
             if shared:  # a store that can't be written to: nobody writes, so nobody need be waited for
                 yield
                 return
-            raise BadInput(f"can't write to {ledger.parent}: {error.strerror}") from error
+            raise UnusableStore(f"can't write to {ledger.parent}: {error.strerror}") from error
         if fcntl is None:
             yield
             return
@@ -69,9 +65,9 @@ def hold(ledger: Path, *, shared: bool, patience: float = PATIENCE) -> Iterator[
         yield  # closing the files lets go
 
 
-def without_locks(folder: Path, error: OSError) -> BadInput:
+def without_locks(folder: Path, error: OSError) -> UnusableStore:
     """What to say where the file system has no flock, as some network file systems."""
-    return BadInput(
+    return UnusableStore(
         f"the file system of {folder} has no file locks ({error.strerror}), so two scans could destroy each other's "
         "work: nothing was written; move the store to a local disk, or mount it with locks, and set GRADSENTRY_HOME"
     )
@@ -88,7 +84,7 @@ def _acquire(file: IO[str], kind: int, deadline: float, ledger: Path, patience: 
             return
         except BlockingIOError:
             if time.monotonic() > deadline:
-                raise LedgerBusy(busy_message(ledger, patience, _holder(ledger))) from None
+                raise BusyStore(busy_message(ledger, patience, _holder(ledger))) from None
         time.sleep(pause)
 
 

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gradsentry_lib import settings
-from gradsentry_lib.errors import BadInput
+from gradsentry_lib.errors import UnusableOption, UnusableStore
 from gradsentry_lib.files import sha256_json
 from gradsentry_lib.store.lock import without_locks
 
@@ -187,7 +187,7 @@ class Store:
             path.parent.mkdir(parents=True, exist_ok=True)
             file = path.open("a")
         except OSError as error:
-            raise BadInput(f"can't write to {self.home}: {error.strerror}") from error
+            raise UnusableStore(f"can't write to {self.home}: {error.strerror}") from error
         with file:
             if fcntl is not None:
                 try:
@@ -203,7 +203,7 @@ class Store:
 def _plain(key: str, what: str) -> str:
     """A key that stays inside its folder. Raises BadInput."""
     if not key or key != Path(key).name or key == "..":
-        raise BadInput(f"{key!r} can't be {what}: it is no file name")
+        raise UnusableOption(f"{key!r} can't be {what}: it is no file name")
     return key
 
 

@@ -9,12 +9,13 @@ from gradsentry_lib.audit.verify import verify
 from gradsentry_lib.detection import policies
 from gradsentry_lib.pipeline import decide
 from gradsentry_lib.pipeline.decide import DecisionConfig
+from gradsentry_lib.settings import FORMER_POLICIES
 from gradsentry_lib.store import open_ledger
 from gradsentry_lib.store.paths import Store
 from tests.pipeline.builder import OPEN, lines, run, write
 
 
-@pytest.mark.parametrize("former", policies.FORMER)
+@pytest.mark.parametrize("former", FORMER_POLICIES)
 def test_a_former_name_means_the_policy_that_took_its_place(former: str) -> None:
     told, now = DecisionConfig(former), DecisionConfig()
     assert told.to_dict() == now.to_dict()  # the same decision, found again
