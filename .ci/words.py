@@ -35,7 +35,7 @@ STILL = {
     "gradsentry_lib/scoring/forward.py": {"strip"},
     "gradsentry_lib/scoring/strip.py": {"strip"},
     "gradsentry_lib/store/ledger.py": {"elsewhere"},
-    "gradsentry_lib/store/orphans.py": {"orphan"},
+    "gradsentry_lib/store/attestation_repair.py": {"orphan"},
 }
 
 

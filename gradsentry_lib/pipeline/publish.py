@@ -26,7 +26,7 @@ from gradsentry_lib.store import (
     open_ledger,
 )
 from gradsentry_lib.store.attestation import publish_attestation
-from gradsentry_lib.store.orphans import heal
+from gradsentry_lib.store.attestation_repair import heal
 from gradsentry_lib.store.paths import Store
 from gradsentry_lib.store.records import OutputKind
 

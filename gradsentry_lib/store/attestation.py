@@ -45,7 +45,7 @@ def publish_attestation(
     """Writes the attestation of a clean file to `path` and records it.
 
     Call it once the file's own record is kept, in a block of its own: what a killed process wrote and did not record
-    can be recorded later (orphans.py) only if the head that it names is still the ledger's.
+    can be recorded later (attestation_repair.py) only if the head that it names is still the ledger's.
 
     A copy stays in the store. `key`: an ed25519 private key to sign with (default: GRADSENTRY_SIGNING_KEY, if set);
     the signature lies beside each as `*.dsse.json`. Publishing the same file of the same decision again gives back the
