@@ -11,7 +11,6 @@ from typing import Any, Literal, cast
 from gradsentry_lib.audit import lookup
 from gradsentry_lib.errors import GradSentryError, UnusableFile
 from gradsentry_lib.files import sha256_file
-from gradsentry_lib.store.beside import later, mismatch
 from gradsentry_lib.store.ledger import Ledger, open_ledger
 from gradsentry_lib.store.records import (
     Batch,
@@ -26,6 +25,7 @@ from gradsentry_lib.store.records import (
     Scan,
     ThresholdRecord,
 )
+from gradsentry_lib.store.statement_match import later, mismatch
 
 State = Literal["unaltered", "altered", "missing", "not checked"]
 

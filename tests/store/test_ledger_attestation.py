@@ -18,7 +18,7 @@ import pytest
 from gradsentry_lib.audit.verify import verify
 from gradsentry_lib.errors import BadInput
 from gradsentry_lib.files import sha256_file, sha256_json
-from gradsentry_lib.store import Output, attestation, open_ledger, orphans, signing
+from gradsentry_lib.store import Output, attestation, attestation_repair, open_ledger, signing
 from gradsentry_lib.store.attestation import attestations, broken_rules, dependency, schema, sign_attestation
 from gradsentry_lib.store.paths import Store
 from tests.store import builder
@@ -306,6 +306,6 @@ def test_a_forged_attestation_is_never_recorded(forged: str, made: Made, copied:
     path.write_text("{" if forged == "no JSON" else json.dumps(made_up))
     with open_ledger(store.ledger) as ledger:
         before = ledger.head()
-        orphans.heal(ledger, key)
+        attestation_repair.heal(ledger, key)
         assert (ledger.head() == before) == (forged != "nothing")
     assert any("the ledger does not know it" in line for line in said(store)) == (forged != "nothing")
