@@ -16,8 +16,8 @@ import pyarrow.parquet as pq
 from gradsentry_lib.detection.entropy_threshold import Threshold
 from gradsentry_lib.detection.verdict import Group
 from gradsentry_lib.pipeline.decided import Decided, Evidence
-from gradsentry_lib.pipeline.elsewhere import released_elsewhere
 from gradsentry_lib.pipeline.ingest import Ingested
+from gradsentry_lib.pipeline.other_batches import released_elsewhere
 from gradsentry_lib.pipeline.publish import Published
 from gradsentry_lib.pipeline.score import Scored
 from gradsentry_lib.report.escape import one_line

@@ -14,8 +14,8 @@ import pyarrow.parquet as pq
 from gradsentry_lib.detection.verdict import Group
 from gradsentry_lib.files import write_text
 from gradsentry_lib.pipeline.decided import Decided, load_evidence
-from gradsentry_lib.pipeline.elsewhere import released_elsewhere
 from gradsentry_lib.pipeline.ingest import Ingested
+from gradsentry_lib.pipeline.other_batches import released_elsewhere
 from gradsentry_lib.report.contents import Contents, Counts, EvidenceGroup, Points, Reading, RejectedRow, Row, Span
 from gradsentry_lib.report.page import render_page
 from gradsentry_lib.samples.preview import SHOWN as FIRST
