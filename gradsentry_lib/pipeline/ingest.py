@@ -8,8 +8,8 @@ from typing import Any, cast
 
 from gradsentry_lib.errors import Damaged, SourceChanged
 from gradsentry_lib.files import has_digest
-from gradsentry_lib.pipeline.held import hold
 from gradsentry_lib.pipeline.naming import batch_key, find_batch
+from gradsentry_lib.pipeline.source_copy import hold
 from gradsentry_lib.samples.observed import UnreadColumn
 from gradsentry_lib.samples.read import open_as_told
 from gradsentry_lib.samples.source import Kind, Source
