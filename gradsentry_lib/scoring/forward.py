@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from gradsentry_lib.scoring.batching import pack
+from gradsentry_lib.scoring.kv_cache import EMPTY, Past
 from gradsentry_lib.scoring.padded import run_padded
-from gradsentry_lib.scoring.past import EMPTY, Past
 from gradsentry_lib.scoring.strip import NAME, run_strip
 from gradsentry_lib.scoring.transformers_private import attention_of
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache, DynamicLayer
 
-from gradsentry_lib.scoring.past import Past, stacked
+from gradsentry_lib.scoring.kv_cache import Past, stacked
 
 
 def run_padded(body: Any, ids: Sequence[np.ndarray], pasts: Sequence[Past], keep: bool) -> tuple[Tensor, list[Past]]:

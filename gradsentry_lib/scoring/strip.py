@@ -18,7 +18,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 from gradsentry_lib.scoring.batching import pack
-from gradsentry_lib.scoring.past import Past, stacked
+from gradsentry_lib.scoring.kv_cache import Past, stacked
 
 NAME = "gradsentry_strip"
 UNKNOWN = ("softcap", "s_aux", "position_bias", "cache")  # what a model may add to attention and this does not do
