@@ -18,7 +18,7 @@ from gradsentry_lib.errors import GradSentryError
 from gradsentry_lib.files import sha256_json
 from gradsentry_lib.pipeline.ingest import load
 from gradsentry_lib.report.escape import one_line
-from gradsentry_lib.trouble import explain
+from gradsentry_lib.system_errors import explain
 
 SMALL = 1 << 20  # bytes: batches up to this size share a run, and so one load of the model
 DELIVERY_SECONDS = 25  # of a tick; what is left is delivered in the next one (Dagster ends a tick after 60 s)

@@ -142,7 +142,7 @@ class EvidenceAltered(GradSentryError):
 
 
 class MachineTrouble(GradSentryError):
-    """The machine refuses: memory, space, permission, a failing disk (trouble.py says it in a line)."""
+    """The machine refuses: memory, space, permission, a failing disk (system_errors.py says it in a line)."""
 
     title = "The machine refuses"
     advice = "free memory or space, or mend the permissions, then run the same again: what was finished is kept"

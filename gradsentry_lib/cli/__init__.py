@@ -19,7 +19,7 @@ from typer.main import get_group
 from gradsentry_lib import __version__
 from gradsentry_lib.errors import GradSentryError, MachineTrouble
 from gradsentry_lib.report.escape import rich_markup
-from gradsentry_lib.trouble import explain
+from gradsentry_lib.system_errors import explain
 
 # Command: the file it is in, and what `gradsentry --help` says of it, the first paragraph of its own help.
 COMMANDS = {

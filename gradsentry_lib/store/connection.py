@@ -17,7 +17,7 @@ from gradsentry_lib.errors import BusyStore, DamagedStore, GradSentryError, Unus
 from gradsentry_lib.store import journal, views
 from gradsentry_lib.store.lock import PATIENCE, busy_message, hold, pauses
 from gradsentry_lib.store.paths import LAYOUT, Store
-from gradsentry_lib.trouble import explain
+from gradsentry_lib.system_errors import explain
 
 _open_here = threading.local()  # the ledgers that this thread has open: opening one twice would wait for itself
 
