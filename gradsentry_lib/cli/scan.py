@@ -13,8 +13,8 @@ from rich.progress import Progress as Bar
 from rich.table import Table
 
 from gradsentry_lib.cli import reading
-from gradsentry_lib.cli.handout import Target
 from gradsentry_lib.cli.options import told
+from gradsentry_lib.cli.output_folder import Target
 from gradsentry_lib.errors import GateFailed
 from gradsentry_lib.pipeline.decided import load_evidence
 from gradsentry_lib.pipeline.run import ScanResult, scan
