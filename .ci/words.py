@@ -28,17 +28,17 @@ INSTEAD = {
 STILL = {
     "gradsentry_assets/arrivals.py": {"elsewhere"},
     "gradsentry_lib/audit/facts.py": {"elsewhere"},
-    "gradsentry_lib/pipeline/elsewhere.py": {"elsewhere"},
+    "gradsentry_lib/pipeline/other_batches.py": {"elsewhere"},
     "gradsentry_lib/pipeline/run.py": {"elsewhere"},
     "gradsentry_lib/report/contents.py": {"elsewhere"},
     "gradsentry_lib/scoring/checkpoint.py": {"elsewhere"},
     "gradsentry_lib/scoring/forward.py": {"strip"},
     "gradsentry_lib/scoring/model.py": {"strip"},
+    "gradsentry_lib/scoring/packed_attention.py": {"strip"},
     "gradsentry_lib/scoring/plain_model.py": {"strip"},
-    "gradsentry_lib/scoring/strip.py": {"strip"},
     "gradsentry_lib/scoring/tested.py": {"strip"},
     "gradsentry_lib/store/ledger.py": {"elsewhere"},
-    "gradsentry_lib/store/orphans.py": {"orphan"},
+    "gradsentry_lib/store/attestation_repair.py": {"orphan"},
 }
 
 

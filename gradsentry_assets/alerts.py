@@ -11,7 +11,7 @@ from typing import Any
 
 import dagster as dg
 
-from gradsentry_assets.post import NotDelivered, post
+from gradsentry_assets.http_post import NotDelivered, post
 from gradsentry_assets.resources import StoreResource
 from gradsentry_lib.errors import GradSentryError
 from gradsentry_lib.report.escape import one_line

@@ -68,7 +68,7 @@ def raw_samples(context: dg.AssetExecutionContext, store: StoreResource, judging
         context.log.info(f"{batch}: {read.read} rows read, {read.readable} readable, {read.rejected} rejected")
         if read.truncated:
             context.log.warning(f"{batch} is cut short: {one_line(read.truncated, 400)}")
-        metadata = {"arrived_as": one_line(arrival.url), **presentation.of_batch(read, place.batch(batch))}
+        metadata = {"arrived_as": one_line(arrival.url), **presentation.of_batch(read, place)}
         return Outcome(metadata, read.samples_sha256)
 
     yield from each_batch(context, place, step)
@@ -113,8 +113,7 @@ def gradient_entropy(
             progress_log(context, batch),
         )
         context.log.info(f"{batch}: {scored.rows} rows, {scored.computed} computed, {scored.unscored} without a score")
-        folder = place.batch(batch) / "scores" / scored.score_key
-        return Outcome(presentation.of_scores(scored, folder), scored.scores_sha256)
+        return Outcome(presentation.of_scores(scored, place), scored.scores_sha256)
 
     yield from each_batch(context, place, step)
 

@@ -104,7 +104,7 @@ def _judge(context: dg.AssetCheckExecutionContext, batch: str, store: Store) -> 
         limits = GateLimits(**ledger.decision(batch, decided.decision_key).settings["limits"])
     trusting = any(check.name == "score_trusted" for check in decided.gate_checks)
     checks = expect_gate(
-        pq.read_table(store.batch(batch) / "decisions" / decided.decision_key / "verdicts.parquet"),
+        pq.read_table(store.decision(batch, decided.decision_key).verdicts),
         read=read.read,
         rejected=read.rejected,
         trust=load_evidence(store, decided).trust if trusting else None,

@@ -12,7 +12,7 @@ from gradsentry_lib.files import sha256_json
 from gradsentry_lib.pipeline.score import Progress
 from gradsentry_lib.report.escape import one_line
 from gradsentry_lib.store.paths import Store
-from gradsentry_lib.trouble import explain
+from gradsentry_lib.system_errors import explain
 
 BATCHES = dg.DynamicPartitionsDefinition(name="batches")
 TOGETHER = dg.BackfillPolicy.single_run()  # a run over many partitions loads the model once

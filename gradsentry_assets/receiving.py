@@ -76,7 +76,7 @@ def receive(
     batch of its own as well, so that somebody sees it; it is tried again at every later look.
     """
     name = plain_name(PurePosixPath(file.url).name)
-    with workshop(store / "incoming") as folder:
+    with workshop(Store(store).incoming) as folder:
         copy = folder / name
         try:
             _copy(file, root, copy, limit)
@@ -102,7 +102,7 @@ def receive(
             key = f"{_key(name, sha256).rpartition('-')[0]}-{sha256}"
             return _record(Arrival(key, file.url, sha256, file.bytes, failure=str(taken)), store)
         arrival = Arrival(key, file.url, sha256, file.bytes, f"source/{name}", usable, told=dict(told or {}))
-        kept = store / "batches" / key / arrival.path
+        kept = Store(store).batch(key) / arrival.path
         if not kept.exists():
             kept.parent.mkdir(parents=True, exist_ok=True)
             copy.replace(kept)
@@ -111,7 +111,7 @@ def receive(
 
 def find_arrival(store: Path, batch: str) -> Arrival | None:
     """The last delivery of a batch; None for one that did not come through the landing folder. Raises BadInput."""
-    path = store / "batches" / batch / "arrival.json"
+    path = Store(store).arrival(batch)
     try:
         return Arrival(**read_json(path))
     except FileNotFoundError:
@@ -202,7 +202,7 @@ def _renamed(key: str, sha256: str, present: Collection[str], batches: Iterable[
 
 
 def _record(arrival: Arrival, store: Path) -> Arrival:
-    write_json(store / "batches" / arrival.batch / "arrival.json", asdict(arrival))
+    write_json(Store(store).arrival(arrival.batch), asdict(arrival))
     return arrival
 
 

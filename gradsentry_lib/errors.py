@@ -110,6 +110,16 @@ class DamagedStore(BadInput):
     advice = "`gradsentry audit verify` names all that was altered; restore it from a backup, or scan the batch again"
 
 
+class Damaged(DamagedStore):
+    """A file of the store is not what was recorded of it, or gone."""
+
+    title = "A file of the store is not what was recorded"
+    advice = "scan the batch again; `gradsentry audit verify` names all that was altered"
+
+    def __init__(self, path: Path, what: str) -> None:
+        super().__init__(f"{path} {what}: scan the batch again")
+
+
 class BusyStore(GradSentryError):
     """Another process holds the store, for longer than one waits."""
 
@@ -135,7 +145,7 @@ class EvidenceAltered(GradSentryError):
 
 
 class MachineTrouble(GradSentryError):
-    """The machine refuses: memory, space, permission, a failing disk (trouble.py says it in a line)."""
+    """The machine refuses: memory, space, permission, a failing disk (system_errors.py says it in a line)."""
 
     title = "The machine refuses"
     advice = "free memory or space, or mend the permissions, then run the same again: what was finished is kept"

@@ -138,7 +138,11 @@ class Settings:
         None, "store", "Where the embedded model is kept", otherwise="`gradsentry` in the user's cache", only=_PLACE
     )
     tested: str | None = _option(
-        None, "store", "Where the results of self-tests are kept", otherwise="`tested` in the cache", only=_PLACE
+        None,
+        "store",
+        "Where the results of the scorer's self-tests are kept",
+        otherwise="`tested` in the cache",
+        only=_PLACE,
     )
     landing: str | None = _option(
         None,
@@ -155,6 +159,13 @@ class Settings:
         field="pattern",
         only="dagster: the command is given its source",
     )
+    landing_mapping: str | None = _option(
+        None,
+        "landing",
+        "LLaMA-Factory's dataset_info.json or Axolotl's YAML, by which files are read",
+        field="mapping",
+        only="dagster: the command has --mapping for its one source",
+    )
     landing_marker: bool = _option(
         False,
         "landing",
@@ -162,13 +173,6 @@ class Settings:
         otherwise="0",
         field="done_marker",
         only="dagster: the command is given its source",
-    )
-    landing_mapping: str | None = _option(
-        None,
-        "landing",
-        "LLaMA-Factory's dataset_info.json or Axolotl's YAML, by which files are read",
-        field="mapping",
-        only="dagster: the command is told --mapping of its source",
     )
 
     # What scores.

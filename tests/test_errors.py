@@ -68,8 +68,10 @@ def test_every_kind_is_raised_somewhere() -> None:
 def test_the_command_ends_with_the_code_of_the_kind(kind: type[GradSentryError]) -> None:
     import gradsentry_lib.cli as cli
 
+    said = ["what happened; what to do"] * (2 if kind is errors.Damaged else 1)
+
     def fail() -> None:
-        raise kind("what happened; what to do")
+        raise kind(*said)
 
     with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as ended:
         patch.setattr(cli, "app", fail)

@@ -179,7 +179,7 @@ def _is_text(text: str) -> bool:
 
 def _index(ledger: Ledger, batch_key: str) -> Any:
     """A batch's index, made anew where it is gone."""
-    path = index.index_path(ledger.store, batch_key)
+    path = ledger.paths.sample_ids(batch_key)
     try:
         if path.exists():
             return index.read_index(path)

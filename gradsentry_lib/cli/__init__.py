@@ -1,5 +1,8 @@
 """The `gradsentry` command. One file a group of commands; what they do lives in the rooms below.
 
+In: arguments and environment. Out: text or `--json` on the terminal, files in the user's folder, an exit code that is
+read off the error's class. No judgement is made here.
+
 A command's file is imported when the command is called, not before: looking a sample up must not wait for the
 libraries that a scan needs.
 """
@@ -16,7 +19,7 @@ from typer.main import get_group
 from gradsentry_lib import __version__
 from gradsentry_lib.errors import GradSentryError, MachineTrouble
 from gradsentry_lib.report.escape import rich_markup
-from gradsentry_lib.trouble import check_addresses, explain
+from gradsentry_lib.system_errors import check_addresses, explain
 
 # Command: the file it is in, and what `gradsentry --help` says of it, the first paragraph of its own help.
 COMMANDS = {

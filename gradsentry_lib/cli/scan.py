@@ -18,8 +18,8 @@ from rich.progress import Progress as Bar
 from rich.table import Table
 
 from gradsentry_lib.cli import reading
-from gradsentry_lib.cli.handout import EVIDENCE, Target, earlier_results
 from gradsentry_lib.cli.options import told
+from gradsentry_lib.cli.output_folder import Target, earlier_results
 from gradsentry_lib.errors import GateFailed, SourceChanged
 from gradsentry_lib.pipeline.decided import load_evidence
 from gradsentry_lib.pipeline.run import ScanResult, scan
@@ -146,9 +146,9 @@ def _progress(console: Console) -> Iterator[Callable[[Progress], None]]:
 
 def _results(result: ScanResult, store: Store) -> dict[str, Path]:
     """What there is to hand out, by name."""
-    folder = store.batch(result.batch.batch_key)
-    files = {name: folder / "decisions" / result.decided.decision_key / name for name in EVIDENCE}
-    files["rejected.jsonl"] = folder / "rejected.jsonl"
+    made = store.decision(result.batch.batch_key, result.decided.decision_key)
+    found = (made.verdicts, made.threshold, made.plot, made.groups, made.report, store.rejected(result.batch.batch_key))
+    files = {path.name: path for path in found}
     if result.published is not None:
         # Hidden ones are what another scan of the same batch is writing at this moment.
         files |= {path.name: path for path in result.published.folder.iterdir() if not path.name.startswith(".")}
@@ -193,7 +193,7 @@ def _tell(console: Console, result: ScanResult, store: Store, out: Path) -> None
 
 
 def _tell_flagged(console: Console, result: ScanResult, store: Store) -> None:
-    path = store.batch(result.batch.batch_key) / "decisions" / result.decided.decision_key / "verdicts.parquet"
+    path = store.decision(result.batch.batch_key, result.decided.decision_key).verdicts
     verdicts = pq.ParquetFile(path).read()  # a filter of `read_table` would import a query engine
     flagged = verdicts.filter(pc.equal(verdicts["verdict"], "flagged"))
     if not flagged.num_rows:

@@ -47,12 +47,14 @@ def batch_key(source: Source, options: Mapping[str, Any], store: Store) -> str:
     return key
 
 
-def check_key(key: str, source: Source, options: Mapping[str, Any], store: Store) -> None:
-    """Raises NameTaken where the ledger has another batch under this key."""
+def find_batch(key: str, source: Source, options: Mapping[str, Any], store: Store) -> Batch | None:
+    """The batch of that key as it was read last, None where it never was. Raises NameTaken where it is another one."""
     with open_ledger(store.ledger, read_only=True) as ledger:
-        for batch in ledger.find(Batch, batch_key=key):
-            if not _is_same(batch, source, options):
-                raise NameTaken(key, batch.source.sha256, source.sha256)
+        found = ledger.find(Batch, batch_key=key)
+    for batch in found:
+        if not _is_same(batch, source, options):
+            raise NameTaken(key, batch.source.sha256, source.sha256)
+    return found[-1] if found else None
 
 
 def new_key(name: str, sha256: str) -> str:

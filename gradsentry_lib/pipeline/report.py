@@ -14,8 +14,8 @@ import pyarrow.parquet as pq
 from gradsentry_lib.detection.verdict import Group
 from gradsentry_lib.files import write_text
 from gradsentry_lib.pipeline.decided import Decided, load_evidence
-from gradsentry_lib.pipeline.elsewhere import released_elsewhere
 from gradsentry_lib.pipeline.ingest import Ingested
+from gradsentry_lib.pipeline.other_batches import released_elsewhere
 from gradsentry_lib.report.contents import Contents, Counts, EvidenceGroup, Points, Reading, RejectedRow, Row, Span
 from gradsentry_lib.report.page import render_page
 from gradsentry_lib.samples.preview import SHOWN as FIRST
@@ -30,9 +30,8 @@ SHOWN = 200  # rows of a kind on the page
 
 def write_report(batch: Ingested, decided: Decided, store: Store, state: GateState, path: Path) -> Path:
     """Writes the page of a decision to `path`, atomically. `state`: how the gate stands now."""
-    folder = store.batch(batch.batch_key) / "decisions" / decided.decision_key
     names = ["row", "sample_id", "entropy", "supervised_tokens", "nll", "verdict", "reasons"]
-    verdicts = pq.read_table(folder / "verdicts.parquet", columns=names)
+    verdicts = pq.read_table(store.decision(batch.batch_key, decided.decision_key).verdicts, columns=names)
     evidence = load_evidence(store, decided)
     with open_ledger(store.ledger, read_only=True) as ledger:
         scan = ledger.get(Scan, ledger.get(Decision, decided.number).scan)
@@ -56,7 +55,7 @@ def write_report(batch: Ingested, decided: Decided, store: Store, state: GateSta
         groups=tuple(_group(group) for group in evidence.groups),
         rows=_rows(flagged, texts, evidence.groups),
         unscored=_rows(unscored, texts, ()),
-        rejected=tuple(RejectedRow(**asdict(r)) for r in islice(read_rejects(_rejected(store, batch)), SHOWN)),
+        rejected=tuple(RejectedRow(**asdict(r)) for r in islice(read_rejects(store.rejected(batch.batch_key)), SHOWN)),
         reading=_reading(store, batch),
         settings=_settings(scan, decided),
         provenance=_provenance(batch, scan, runs[-1] if runs else None),
@@ -66,7 +65,7 @@ def write_report(batch: Ingested, decided: Decided, store: Store, state: GateSta
 
 
 def _reading(store: Store, batch: Ingested) -> Reading:
-    first = next(read_samples(store.batch(batch.batch_key) / "samples.parquet", FIRST), [])
+    first = next(read_samples(store.samples(batch.batch_key), FIRST), [])
     rows = tuple(
         Row(s.row, s.line, turns=tuple((f"{turn.role}: {standing(turn)}", turn.said) for turn in s.turns))
         for s in first
@@ -76,10 +75,6 @@ def _reading(store: Store, batch: Ingested) -> Reading:
 
 def _cut_short(batch: Ingested) -> tuple[str, ...]:
     return (f"The source is cut short, so rows of it are missing: {batch.truncated}.",) if batch.truncated else ()
-
-
-def _rejected(store: Store, batch: Ingested) -> Path:
-    return store.batch(batch.batch_key) / "rejected.jsonl"
 
 
 def _some(verdicts: pa.Table, verdict: str) -> pa.Table:
@@ -98,7 +93,7 @@ def _points(verdicts: pa.Table) -> Points:
 def _texts(store: Store, batch: Ingested, rows: np.ndarray) -> Mapping[int, Sample]:
     """The samples of some rows, by row number."""
     wanted = set(rows.tolist())
-    chunks: Iterator[list[Sample]] = read_samples(store.batch(batch.batch_key) / "samples.parquet")
+    chunks: Iterator[list[Sample]] = read_samples(store.samples(batch.batch_key))
     return {sample.row: sample for chunk in chunks for sample in chunk if sample.row in wanted} if wanted else {}
 
 

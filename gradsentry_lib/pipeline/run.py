@@ -10,9 +10,9 @@ from gradsentry_lib import settings
 from gradsentry_lib.errors import GateFailed
 from gradsentry_lib.pipeline.decide import DecisionConfig, decide, settle
 from gradsentry_lib.pipeline.decided import Decided
-from gradsentry_lib.pipeline.elsewhere import ReleasedElsewhere, released_elsewhere
 from gradsentry_lib.pipeline.ingest import Ingested, ingest
 from gradsentry_lib.pipeline.naming import batch_key
+from gradsentry_lib.pipeline.other_batches import ReleasedElsewhere, released_elsewhere
 from gradsentry_lib.pipeline.publish import Published, publish, write_refusal
 from gradsentry_lib.pipeline.score import Progress, Scored, score_batch
 from gradsentry_lib.samples.read import open_as_told

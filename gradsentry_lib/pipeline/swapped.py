@@ -11,11 +11,10 @@ from gradsentry_lib.errors import DamagedStore
 from gradsentry_lib.files import has_digest, sha256_file, write_json
 from gradsentry_lib.samples.table import read_samples
 from gradsentry_lib.scoring.config import ScoringConfig
+from gradsentry_lib.store.paths import DecisionFiles
 
 if TYPE_CHECKING:
     from gradsentry_lib.scoring.model import ScoringModel
-
-FILE = "swapped.json"
 
 
 class Asked:
@@ -36,15 +35,15 @@ class Asked:
             self.said |= dict(zip(new, score_swapped(new, found, self.load(), self.config), strict=True))
         return [self.said[asked] for asked in questions]
 
-    def write(self, folder: Path) -> str:
+    def write(self, path: Path) -> str:
         """Writes the file; its SHA-256."""
-        write_json(folder / FILE, [[*asked, sorted(costs.items())] for asked, costs in sorted(self.said.items())])
-        return sha256_file(folder / FILE)
+        write_json(path, [[*asked, sorted(costs.items())] for asked, costs in sorted(self.said.items())])
+        return sha256_file(path)
 
 
-def recorded(folder: Path, sha256: str) -> Swapped:
+def recorded(decision: DecisionFiles, sha256: str) -> Swapped:
     """`Swapped` from what a decision kept. Raises BadInput where the file is gone, altered, or lacks a question."""
-    path = folder / FILE
+    path = decision.swapped
     if not has_digest(path, sha256):
         raise DamagedStore(f"what the model said for this decision is gone or altered: {path}")
     said = {

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from gradsentry_lib.scoring.batching import pack
+from gradsentry_lib.scoring.kv_cache import EMPTY, Past
+from gradsentry_lib.scoring.packed_attention import NAME, register, run_strip
 from gradsentry_lib.scoring.padded import run_padded
-from gradsentry_lib.scoring.past import EMPTY, Past
-from gradsentry_lib.scoring.strip import NAME, register, run_strip
 from gradsentry_lib.scoring.tested import UNLIMITED
 from gradsentry_lib.scoring.transformers_private import attention_of
 

@@ -21,9 +21,9 @@ from gradsentry_lib.scoring.config import ScoringConfig
 from gradsentry_lib.scoring.encoding import Encoded
 from gradsentry_lib.scoring.gradient import LOGIT_BYTES
 from gradsentry_lib.scoring.identity import first_line
+from gradsentry_lib.scoring.kv_cache import EMPTY
 from gradsentry_lib.scoring.model import ScoringModel, release
 from gradsentry_lib.scoring.padded import run_padded
-from gradsentry_lib.scoring.past import EMPTY
 from gradsentry_lib.scoring.plain_model import PlainModel
 from gradsentry_lib.scoring.spectrum import singular_values_by_columns, singular_values_by_rows, spectral_entropy
 from gradsentry_lib.scoring.states import States, Unfit, is_out_of_memory

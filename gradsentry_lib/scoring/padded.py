@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gradsentry_lib.scoring.past import Past, stacked
+from gradsentry_lib.scoring.kv_cache import Past, stacked
 
 if TYPE_CHECKING:
     from transformers.cache_utils import DynamicCache

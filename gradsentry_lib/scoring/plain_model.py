@@ -22,7 +22,7 @@ from torch.nn.functional import linear, silu
 from gradsentry_lib.errors import UnusableModel
 from gradsentry_lib.scoring.checkpoint import read_if_object
 from gradsentry_lib.scoring.identity import SPREAD, ModelIdentity
-from gradsentry_lib.scoring.strip import NAME, Strip, rows_apart
+from gradsentry_lib.scoring.packed_attention import NAME, Strip, rows_apart
 
 KINDS = ("llama", "mistral", "qwen2", "qwen3")
 PLAIN_ROPE = {"rope_type": "default", "partial_rotary_factor": 1.0}  # any other value turns positions otherwise

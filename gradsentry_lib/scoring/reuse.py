@@ -12,7 +12,7 @@ import numpy as np
 
 from gradsentry_lib.scoring.encoding import Encoded
 from gradsentry_lib.scoring.forward import passes, run_body
-from gradsentry_lib.scoring.past import EMPTY, Past
+from gradsentry_lib.scoring.kv_cache import EMPTY, Past
 from gradsentry_lib.scoring.prefix import Node, prefix_tree
 
 PAST_BYTES = 1 << 30  # keys and values alive at a time

@@ -35,7 +35,6 @@ Samples, scores and verdicts from outside the store are copied into it.
 """
 
 from gradsentry_lib.store.ledger import (
-    FILE_NAME,
     Ledger,
     applied,
     gate_inputs_sha256,
@@ -46,6 +45,7 @@ from gradsentry_lib.store.records import (
     Batch,
     Decision,
     FileRef,
+    Findings,
     GateAcceptance,
     GateResult,
     GateState,
@@ -61,10 +61,10 @@ from gradsentry_lib.store.records import (
 )
 
 __all__ = [
-    "FILE_NAME",
     "Batch",
     "Decision",
     "FileRef",
+    "Findings",
     "GateAcceptance",
     "GateResult",
     "GateState",

@@ -17,7 +17,8 @@ from gradsentry_lib.errors import BusyStore, DamagedStore, GradSentryError, Unus
 from gradsentry_lib.files import workshop
 from gradsentry_lib.store import journal, views
 from gradsentry_lib.store.lock import PATIENCE, Waiting, hold, pauses
-from gradsentry_lib.trouble import explain
+from gradsentry_lib.store.paths import LAYOUT, Store
+from gradsentry_lib.system_errors import explain
 
 _open_here = threading.local()  # the ledgers that this thread has open: opening one twice would wait for itself
 
@@ -94,7 +95,7 @@ def _reading(path: Path, patience: float) -> Iterator[duckdb.DuckDBPyConnection]
 @contextmanager
 def _writing(path: Path, patience: float) -> Iterator[duckdb.DuckDBPyConnection]:
     with _locked(path, read_only=False, patience=patience) as connection:
-        heads = _check_heads(path.parent)
+        heads = _check_heads(Store(path.parent).heads)
         before = journal.head(connection)
         connection.begin()
         try:
@@ -116,21 +117,15 @@ def _make(path: Path, patience: float) -> None:
         pass
 
 
-def head_file(store: Path) -> Path:
-    """A line for every time that the ledger grew: its newest record, so that cutting it off shows. Ship it elsewhere,
-    line by line, and nobody who can write to the store can take records out unseen."""
-    return store / "ledger.heads"
-
-
-def _check_heads(store: Path) -> Path:
-    """The file of heads. Raises BadInput, before anything is recorded, where no line can be added to it."""
+def _check_heads(path: Path) -> Path:
+    """The file of heads. Raises UnusableStore, before anything is recorded, where no line can be added to it."""
     try:
-        with head_file(store).open("a", encoding="utf-8"):
-            return head_file(store)
+        with path.open("a", encoding="utf-8"):
+            return path
     except OSError as error:
         raise UnusableStore(
-            f"can't write to {head_file(store)}: {error.strerror}; it gets a line whenever the ledger grows, so "
-            "nothing was recorded: move what lies there away"
+            f"can't write to {path}: {error.strerror}; it gets a line whenever the ledger grows, so nothing was "
+            "recorded: move what lies there away"
         ) from error
 
 
@@ -229,7 +224,21 @@ def _version(connection: duckdb.DuckDBPyConnection) -> int:
             f"the ledger has schema version {version}, written by a newer GradSentry; "
             f"this one ({__version__}) knows up to {len(_versions())}: upgrade it"
         )
+    _check_layout(connection)
     return version
+
+
+def _check_layout(connection: duckdb.DuckDBPyConnection) -> None:
+    """Raises BadInput where a newer version moved the store's files. A schema that knows of no layout may pass."""
+    try:
+        ((layout,),) = connection.execute("SELECT max(version) FROM store_layout").fetchall()
+    except duckdb.CatalogException:
+        return
+    if not isinstance(layout, int) or layout > LAYOUT:
+        raise UnusableStore(
+            f"the store {Path(_place(connection)).parent} has layout {layout}, made by a newer GradSentry; this one "
+            f"({__version__}) knows up to {LAYOUT}: upgrade it"
+        )
 
 
 def _place(connection: duckdb.DuckDBPyConnection) -> str:

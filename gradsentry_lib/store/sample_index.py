@@ -21,10 +21,6 @@ DIGITS = 16  # hex digits of a sample id that fit a uint64
 ROWS = 8192  # of a table, read at a time
 
 
-def index_path(store: Path, batch_key: str) -> Path:
-    return store / "batches" / batch_key / "sample_ids.u64"
-
-
 def write_index(samples: Path, path: Path) -> None:
     """From any table with a `sample_id` column."""
     heads = make_index(samples)

@@ -12,6 +12,9 @@ from gradsentry_assets.arrivals import Landing, list_landing
 from gradsentry_assets.partitions import MAX_TOGETHER, neighbours
 from gradsentry_assets.receiving import find_arrival
 from gradsentry_lib.pipeline import naming
+from gradsentry_lib.pipeline.ingest import ingest, load
+from gradsentry_lib.samples.read import open_source
+from gradsentry_lib.store import current_run
 from tests.assets.conftest import World, as_jsonl, questions
 
 
@@ -52,15 +55,22 @@ def test_changed_content_is_a_new_batch_and_a_touched_file_is_not(world: World) 
     assert second != first
 
 
+def as_read(world: World, batch: str) -> None:
+    """What the batch's run does first."""
+    arrival = find_arrival(world.home, batch)
+    assert arrival is not None
+    ingest(open_source(str(world.store.batch(batch) / arrival.path)), world.store, current_run("test"), key=batch)
+
+
 def _again(world: World, batch: str) -> list[str]:
     """A batch whose first run has not read it yet is asked for again, under a key that Dagster takes only once."""
-    return [] if (world.store.batch(batch) / "batch.json").exists() else [batch]
+    return [] if load(world.store, batch) else [batch]
 
 
 def test_renamed_dropped_again_and_deleted_files(world: World) -> None:
     folder = Path(world.landing)
     batch = world.take_in("a.jsonl", questions(5))
-    (world.store.batch(batch) / "batch.json").write_text("{}")  # as after its run
+    as_read(world, batch)  # as after its run
     (folder / "a.jsonl").rename(folder / "b.jsonl")
     assert asked(world) + asked(world) == []
     assert world.batches == [batch]
@@ -206,7 +216,7 @@ def test_any_file_system(world: World) -> None:
 
 def test_a_lost_or_broken_cursor_forgets_nothing_that_matters(world: World) -> None:
     batch = world.take_in("a.jsonl", questions(5))
-    (world.store.batch(batch) / "batch.json").write_text("{}")
+    as_read(world, batch)
     for cursor in (None, "", "{", "[]", '{"files": 3}', '{"files": {"x": [1, 2, 3, 4]}, "looks": 1}'):
         world.cursor = cursor
         assert asked(world) + asked(world) == []

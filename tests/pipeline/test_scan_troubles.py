@@ -19,7 +19,7 @@ from gradsentry_lib.errors import BusyStore
 from gradsentry_lib.scoring.fingerprint import WEIGHTS, fingerprint
 from gradsentry_lib.store import connection, lock, open_ledger
 from gradsentry_lib.store.paths import Store
-from gradsentry_lib.trouble import explain
+from gradsentry_lib.system_errors import explain
 from tests.pipeline.builder import lines, write
 
 OPEN = ("--policy", "paper", "--max-flagged", "1", "--warn-flagged", "1", "--by", "Ada", "--reason", "a test")

@@ -17,8 +17,8 @@ from torch.utils._pytree import tree_leaves
 from gradsentry_lib.scoring.forward import lay_strips, run_body
 from gradsentry_lib.scoring.gradient import span_signals
 from gradsentry_lib.scoring.head import OutputProjection
+from gradsentry_lib.scoring.kv_cache import EMPTY
 from gradsentry_lib.scoring.padded import run_padded
-from gradsentry_lib.scoring.past import EMPTY
 from gradsentry_lib.scoring.sketch import SIDE, Projection, project
 
 from .architectures import VOCAB, WIDTH, tiny

@@ -8,8 +8,8 @@ import torch
 
 from gradsentry_lib.scoring.forward import lay_strips, lays_strips, run_body
 from gradsentry_lib.scoring.head import body_name
-from gradsentry_lib.scoring.past import EMPTY
-from gradsentry_lib.scoring.strip import run_strip
+from gradsentry_lib.scoring.kv_cache import EMPTY
+from gradsentry_lib.scoring.packed_attention import run_strip
 
 from .architectures import CONFIGS, VOCAB, tiny
 

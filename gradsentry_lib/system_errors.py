@@ -45,8 +45,8 @@ def explain(error: BaseException) -> str | None:
 
 
 def check_addresses() -> None:
-    """Raises BadInput where this process may map less than the libraries of a scan need for themselves: they would end
-    it by a signal, without a word."""
+    """Raises MachineTrouble where this process may map less than the libraries of a scan need for themselves: they
+    would end it by a signal, without a word."""
     limit = resource.getrlimit(resource.RLIMIT_AS)[0] if resource else -1
     if resource and limit != resource.RLIM_INFINITY and limit < ADDRESSES:
         raise MachineTrouble(

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
 from gradsentry_lib.scoring.batching import pack
-from gradsentry_lib.scoring.past import Past, stacked
+from gradsentry_lib.scoring.kv_cache import Past, stacked
 
 NAME = "gradsentry_strip"
 UNKNOWN = ("softcap", "s_aux", "position_bias", "cache")  # what a model may add to attention and this does not do

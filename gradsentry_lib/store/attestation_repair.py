@@ -11,7 +11,7 @@ import shutil
 from pathlib import Path
 
 from gradsentry_lib.files import atomic_path, has_digest, sha256_json
-from gradsentry_lib.store.attestation import FOLDER, attestations, broken_rules, byproduct, statement
+from gradsentry_lib.store.attestation import attestations, broken_rules, byproduct, statement
 from gradsentry_lib.store.ledger import Ledger
 from gradsentry_lib.store.records import Decision, Output, file_ref
 
@@ -23,8 +23,8 @@ def heal(ledger: Ledger, batch_key: str) -> None:
         if not file.file.exists():
             _bring_back(ledger, file.file, file.sha256)
     known = {file.file for file in kept}
-    for path in sorted((ledger.store / "batches" / batch_key / FOLDER).glob("*.json")):
-        if path in known or path.name.endswith(".dsse.json"):
+    for path in ledger.paths.kept_attestations(batch_key):
+        if path in known:
             continue
         decision = _borne_out(ledger, batch_key, path)
         if decision is not None:

@@ -44,12 +44,11 @@ def hold(path: Path, kind: Kind, sha256: str, store: Store) -> Iterator[Path]:
 
 
 def _incoming(store: Store) -> Path:
-    folder = store.home / "incoming"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        store.incoming.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UnusableStore(f"can't write to {store.home}: {error.strerror}") from error
-    return folder
+    return store.incoming
 
 
 def _copy(path: Path, kind: Kind, copy: Path, store: Store) -> None:
