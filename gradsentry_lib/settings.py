@@ -35,6 +35,14 @@ def watched() -> str:
     return os.environ.get("GRADSENTRY_WATCHED") or "keep"
 
 
+def review_port() -> int:
+    """Where `gradsentry review` listens, and where the UI's links point. `GRADSENTRY_REVIEW_PORT`. Raises BadInput."""
+    told = os.environ.get("GRADSENTRY_REVIEW_PORT") or "8765"
+    if not told.isdigit() or not 0 < int(told) < 65536:
+        raise BadInput(f"GRADSENTRY_REVIEW_PORT is to be a port, not {told!r}")
+    return int(told)
+
+
 def max_memory() -> dict[int | str, str] | None:
     """With the device `spread`: how much of each GPU (0, 1, ...) and of main memory (`cpu`) the model may take.
 

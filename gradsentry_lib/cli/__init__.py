@@ -49,6 +49,7 @@ COMMANDS = {
         "Trace files, batches and samples: `gradsentry audit THING`, short for `audit show THING`. Check the evidence.",
     ),
     "gate": ("gate", "See how a batch's gate stands; accept a failed one by name; set the store's own limits."),
+    "review": ("review", "Review flagged rows: a local page of all batches, decisions by name, and what came of them."),
     "store": ("store", "Bring the store of an earlier version up to this one."),
     "attest": ("attest", "Sign attestations, and make keys for that."),
 }

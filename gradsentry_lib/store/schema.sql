@@ -227,3 +227,7 @@ ALTER TABLE gate_results ADD COLUMN loosened JSON;
 -- What a person saw when accepting: counts, verdicts, limits, and the checks that had failed; NULL before version 2.
 ALTER TABLE gate_acceptances ADD COLUMN accepted JSON;
 ALTER TABLE batches ADD COLUMN truncated VARCHAR;  -- NULL: nothing showed that the source is cut short
+
+-- version 3
+
+ALTER TABLE overrides ADD COLUMN page VARCHAR;  -- NULL: not said on a review page
