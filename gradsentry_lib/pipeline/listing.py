@@ -76,8 +76,9 @@ def _read(path: Path, decided: Decided) -> Listing | None:
 
 
 def _card(told: Mapping[str, Any]) -> Card:
-    lists = {name: tuple(value) if isinstance(value, list) else value for name, value in told.items()}
-    return Card(**{**lists, "evidence": tuple((name, said) for name, said in told["evidence"])})
+    made: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in told.items()}
+    made["evidence"] = tuple((name, said) for name, said in told["evidence"])
+    return Card(**made)
 
 
 def _make(path: Path, store: Store, batch: Ingested, decided: Decided) -> Listing:

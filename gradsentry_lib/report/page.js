@@ -71,14 +71,14 @@
     return made;
   };
   const toGroup = button("Whole group", "g", () => toggleGroup(), { "aria-pressed": "false" });
-  const bar = make("div", { class: "bar", role: "group", "aria-label": "Decide" },
+  const bar = make("div", { class: "decide", role: "group", "aria-label": "Decide" },
     make("label", { for: "reason", class: "wide" }, "Reason", reason), scopeLabel,
     button("Release", "r", () => decide("release")), button("Keep out", "f", () => decide("flag")), toGroup,
     button("All shown, release", "R", () => decideShown("release")), button("All shown, keep out", "F", () => decideShown("flag")),
     button("Undo", "u", () => undo()));
   if (!data.served) bar.append(button("Save decisions.json", "s", () => save()));
   const help = make("p", { class: "note keys" },
-    "Keys: ", ...["j next", "k previous", "n next that waits", "r release", "f keep out", "g whole group on or off", "u undo", "w whole text", "/ search", ...(data.served ? [] : ["s save"])]
+    "Keys: ", ...["j next", "k previous", "n next that waits", "r release", "f keep out", "g whole group on or off", "e change the reason", "u undo", "w whole text", "/ search", ...(data.served ? [] : ["s save"])]
       .flatMap((told) => { const [key, ...rest] = told.split(" "); return [make("kbd", {}, key), ` ${rest.join(" ")}  `]; }));
   bench.append(tools, tally, make("div", { class: "panes" }, list, detail));
   if (canDecide) bench.append(bar);
@@ -327,7 +327,7 @@
   // What is pressed and clicked.
   const keys = { j: () => move(1), k: () => move(-1), ArrowDown: () => move(1), ArrowUp: () => move(-1), n: toNext, w: toggleWhole, "/": () => search.focus(),
     Home: () => move(-view.length), End: () => move(view.length), PageDown: () => move(8), PageUp: () => move(-8) };
-  const deciding = { r: () => decide("release"), f: () => decide("flag"), R: () => decideShown("release"), F: () => decideShown("flag"), g: toggleGroup, u: undo };
+  const deciding = { r: () => decide("release"), f: () => decide("flag"), R: () => decideShown("release"), F: () => decideShown("flag"), g: toggleGroup, u: undo, e: () => { reason.focus(); reason.select(); } };
   if (!data.served) deciding.s = save;
   document.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey) return;

@@ -37,7 +37,7 @@ def render_page(contents: Contents) -> str:
         style=Markup(style),
         script=Markup(script),
         data=Markup(data),
-        policy=security_policy(style, script, contents.review.served),
+        policy=Markup(security_policy(style, script, contents.review.served)),
         headline=_headline(contents),
         refused=_refused(contents),
         entropy_decides=contents.policy == "paper",
@@ -53,7 +53,7 @@ def render_index(batches: Sequence[Any], by: str) -> str:
     """The page of all batches (review/batches.py). `by`: who decides, "" where nobody may."""
     style = (_HERE / "page.css").read_text(encoding="utf-8")
     page = _environment().get_template("index.html")
-    return page.render(batches=batches, by=by, style=Markup(style), policy=security_policy(style, "", False))
+    return page.render(batches=batches, by=by, style=Markup(style), policy=Markup(security_policy(style, "", False)))
 
 
 def security_policy(style: str, script: str, served: bool) -> str:

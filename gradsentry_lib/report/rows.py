@@ -22,6 +22,8 @@ TURNS = 12  # of a chat that are listed; those with marks always
 LONGEST = 20_000  # characters of one turn in the file of rows
 PAGE_ROWS = 2_000
 PAGE_BYTES = 4_200_000  # of rows in one page
+ROLES = ("system", "developer", "user", "assistant", "tool", "context", "prompt", "instruction", "input", "response",
+         "rejected", "text", "")  # fmt: skip
 Row = Mapping[str, Any]
 
 
@@ -92,11 +94,17 @@ def _size(row: Row) -> int:
 
 def redacted(row: Row) -> Row:
     """The row without its text: of each piece its length and the beginning of its digest. Reasons name no words."""
-    made = {**row, "turns": [[role, judged, [_hidden(piece) for piece in cut]] for role, judged, cut in row["turns"]]}
+    turns = [[_role(role), judged, [_hidden(piece) for piece in cut]] for role, judged, cut in row["turns"]]
+    made = {**row, "turns": turns}
     made["why"] = [hidden(reason) for reason in row.get("why", ())]
     if row.get("near"):
         made["near"] = redacted(row["near"])
     return made
+
+
+def _role(role: str) -> str:
+    """A chat may call its roles anything."""
+    return role if role in ROLES else hidden(role)
 
 
 def _hidden(piece: Any) -> Any:

@@ -15,8 +15,8 @@ from gradsentry_lib.store import Batch, Decision, GateResult, Ledger, Output, Sc
 
 @dataclass(frozen=True)
 class BatchState:
-    """`state`: "not scored", "not judged", "refused", "accepted" or "published"; or "stale", where people said something
-    since its verdicts. `waiting`: flagged, watched and unscored rows without a person's word; `deciders`: name to words
+    """`state`: "not scored", "not judged", "refused", "accepted" or "published"; or "stale", where people spoke since
+    its verdicts. `waiting`: flagged, watched and unscored rows without a person's word; `deciders`: name to words
     in force."""
 
     batch: str

