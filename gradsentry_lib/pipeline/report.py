@@ -23,7 +23,7 @@ from gradsentry_lib.report.contents import Contents, Counts, Points, Reading, Re
 from gradsentry_lib.report.evidence import looked_for
 from gradsentry_lib.report.page import render_page
 from gradsentry_lib.report.redact import redact
-from gradsentry_lib.report.rows import for_page
+from gradsentry_lib.report.rows import PAGE_ROWS, SERVED_ROWS, for_page
 from gradsentry_lib.samples.preview import SHOWN as FIRST
 from gradsentry_lib.samples.preview import standing
 from gradsentry_lib.samples.table import read_rejects, read_samples
@@ -72,7 +72,7 @@ def page_contents(
         remarks=(*_cut_short(batch), *decided.remarks, *map(str, released_elsewhere(store, batch.batch_key))),
         looked_for=looked_for(decided.policy, scored, level),
         cards=listed.cards,
-        rows=tuple(for_page(listed.rows())),
+        rows=tuple(for_page(listed.rows(), PAGE_ROWS if served is None else SERVED_ROWS)),
         listed=listed.count,
         watched=_watched(verdicts),
         unscored=_reasons(verdicts, "unscored"),

@@ -12,6 +12,7 @@ A piece is a text, or ["p" or "t", text] for a mark of the payload or the trigge
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 from gradsentry_lib.report.contents import Span
@@ -21,6 +22,7 @@ from gradsentry_lib.report.excerpt import Piece, pieces, whole
 TURNS = 12  # of a chat that are listed; those with marks always
 LONGEST = 20_000  # characters of one turn in the file of rows
 PAGE_ROWS = 2_000
+SERVED_ROWS = 400  # of a page that can ask for more
 PAGE_BYTES = 4_200_000  # of rows in one page
 ROLES = ("system", "developer", "user", "assistant", "tool", "context", "prompt", "instruction", "input", "response",
          "rejected", "text", "")  # fmt: skip
@@ -74,9 +76,9 @@ def _shorter(cut: Sequence[Any]) -> list[Any]:
     return pieces_json(pieces(text, spans))
 
 
-def for_page(rows: Iterable[Row]) -> list[Row]:
-    """As many rows as a page takes, whole if they fit and in part if not."""
-    first = [row for row, _ in zip(rows, range(PAGE_ROWS), strict=False)]
+def for_page(rows: Iterable[Row], most: int = PAGE_ROWS) -> list[Row]:
+    """As many rows as a page takes, at most `most`, whole if they fit and in part if not."""
+    first = list(islice(rows, most))
     if sum(map(_size, first)) > PAGE_BYTES:
         first = [shortened(row) for row in first]
     kept, total = [], 0

@@ -40,12 +40,13 @@ class BatchState:
         return "now"
 
 
-def all_batches(ledger_path: Path) -> list[BatchState]:
-    """Those that wait first, then the newest."""
+def all_batches(ledger_path: Path, newest: int | None = None) -> list[BatchState]:
+    """Those that wait first, then the newest; only so many of the newest, if asked."""
     with open_ledger(ledger_path, read_only=True) as ledger:
-        states = [_state(ledger, key) for key in ledger.batch_keys()] if ledger_path.exists() else []
-    newest = sorted(states, key=lambda state: state.arrived or datetime.min.replace(tzinfo=UTC), reverse=True)
-    return sorted(newest, key=lambda state: state.waiting == 0)
+        keys = ledger.batch_keys() if ledger_path.exists() else []
+        states = [_state(ledger, key) for key in keys[-newest if newest else 0 :]]
+    by_age = sorted(states, key=lambda state: state.arrived or datetime.min.replace(tzinfo=UTC), reverse=True)
+    return sorted(by_age, key=lambda state: state.waiting == 0)
 
 
 def _state(ledger: Ledger, key: str) -> BatchState:

