@@ -21,6 +21,7 @@ from gradsentry_lib.detection.policies import DEFAULT_POLICY
 from gradsentry_lib.errors import GateFailed
 from gradsentry_lib.pipeline.decide import DecisionConfig
 from gradsentry_lib.pipeline.decided import load_evidence
+from gradsentry_lib.pipeline.known import read_known
 from gradsentry_lib.pipeline.run import ModelChoice, ScanResult, scan
 from gradsentry_lib.pipeline.score import Progress
 from gradsentry_lib.report.escape import rich_markup
@@ -68,6 +69,10 @@ def scan_command(
     watched: Annotated[
         str, typer.Option(help="Rows that are watched, not flagged: `keep` or `quarantine`. [GRADSENTRY_WATCHED]")
     ] = "",
+    known: Annotated[
+        list[Path] | None,
+        typer.Option(help="Groups that others found (`gradsentry review export`), to look for; repeatable."),
+    ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Scan the first rows only.")] = None,
     column: reading.Column = None,
     role: reading.Role = None,
@@ -124,6 +129,7 @@ def scan_command(
         reason,
         control_tokens,
         watched=watched or settings.watched(),
+        known=read_known(known or []),
     )
     options = reading.reading_options(
         source, column, role, response_marker, mapping, split, separator, encoding, max_bytes

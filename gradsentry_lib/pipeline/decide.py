@@ -11,6 +11,7 @@ from gradsentry_lib.detection.config import DetectionConfig
 from gradsentry_lib.detection.control import KEEP, QUARANTINE, check_choice
 from gradsentry_lib.detection.entropy_threshold import ThresholdConfig
 from gradsentry_lib.detection.gate import GateLimits, check_gate, gate_passed, gate_settings
+from gradsentry_lib.detection.known import known_groups
 from gradsentry_lib.detection.policies import (
     DEFAULT_POLICY,
     FORMER,
@@ -73,6 +74,7 @@ class DecisionConfig:
     control_tokens: str = QUARANTINE  # what becomes of rows whose text holds some: detection/control.py
     detection: DetectionConfig = field(default_factory=DetectionConfig)  # of the policy `auto`
     watched: str = KEEP  # what becomes of watched rows: `keep` or `quarantine`
+    known: tuple[Mapping[str, Any], ...] = ()  # groups that others found, as they exported them: detection/known.py
 
     def __post_init__(self) -> None:
         check_choice(self.control_tokens)
@@ -94,6 +96,8 @@ class DecisionConfig:
         told = {**asdict(self), "policy": self.judged_by, "rules": RULES}
         if self.judged_by == "paper":
             del told["detection"], told["watched"]  # decide nothing there
+        if not self.known:
+            del told["known"]
         return told
 
 
@@ -152,6 +156,7 @@ def decide(
         detection=config.detection,
         swapped=asked,
         watched=config.watched,
+        known=known_groups(config.known),
     )
     if asked is not None:
         told["swapped"] = asked.write(folder)

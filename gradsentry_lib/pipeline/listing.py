@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 
 from gradsentry_lib.detection.config import DetectionConfig
 from gradsentry_lib.detection.gate import WATCHED
+from gradsentry_lib.detection.known import pattern
 from gradsentry_lib.detection.verdict import Group
 from gradsentry_lib.files import atomic_path
 from gradsentry_lib.pipeline.decided import Decided, load_evidence
@@ -29,7 +30,7 @@ from gradsentry_lib.report.contents import Card
 from gradsentry_lib.report.escape import clip, visible
 from gradsentry_lib.report.evidence import evidence
 from gradsentry_lib.report.excerpt import START
-from gradsentry_lib.report.marks import find_marks, pattern
+from gradsentry_lib.report.marks import find_marks
 from gradsentry_lib.report.rows import Row, turns_json
 from gradsentry_lib.samples.sample import Sample
 from gradsentry_lib.samples.table import read_samples

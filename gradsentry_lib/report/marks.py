@@ -1,29 +1,11 @@
-"""Where a wording stands in a text: what is marked as trigger or payload, and who carries one.
-
-A wording is known by its words (detection/features.py reads them: lower case, signs one by one), so it is looked for
-as those words in a row with any white space between them, in any letter case, not inside a longer word.
-"""
+"""Where a wording stands in a text: what is marked as trigger or payload."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from gradsentry_lib.report.contents import Span
-from gradsentry_lib.samples.words import TOKEN
 
-WORDS = 60  # of a wording that are looked for
 MARKS = 50  # of one kind in one text
-
-
-def pattern(wordings: Iterable[str]) -> re.Pattern[str] | None:
-    """Finds any of these wordings; None where there is none. The longest are tried first."""
-    made = []
-    for wording in sorted(wordings, key=len, reverse=True):
-        words = TOKEN.findall(wording)[:WORDS]
-        if words:
-            start = r"(?<!\w)" if words[0][0].isalnum() else ""
-            end = r"(?!\w)" if words[-1][-1].isalnum() else ""
-            made.append(start + r"\s*".join(map(re.escape, words)) + end)
-    return re.compile("|".join(dict.fromkeys(made)), re.IGNORECASE) if made else None
 
 
 def find_marks(
