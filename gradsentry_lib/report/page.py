@@ -134,7 +134,8 @@ def _headline(contents: Contents) -> str:
     attacks = [card for card in contents.cards if not card.watched]
     rows = sum(card.rows for card in attacks)
     one = len(attacks) == 1
-    look = f": {len(attacks)} group{'' if one else 's'} of {rows:,} rows look{'s' if one else ''} like attacks"
+    like = "looks like an attack" if one else "look like attacks"
+    look = f": {len(attacks)} group{'' if one else 's'} of {rows:,} rows {like}"
     return f"{removed:,} of {counts.read - counts.rejected:,} readable rows removed{look if attacks else ''}{watched}"
 
 

@@ -274,7 +274,7 @@ def test_an_old_ledger_that_cannot_be_written_to_says_what_to_do(empty: Path, mo
         raise OSError(errno.EROFS, "Read-only file system")
 
     monkeypatch.setattr(connections, "_make", refuse)
-    told = "schema version 1 and can't be brought to 2 here.*gradsentry store upgrade"
+    told = "schema version 1 and can't be brought to 3 here.*gradsentry store upgrade"
     with pytest.raises(BadInput, match=told), open_ledger(empty, read_only=True) as ledger:
         ledger.head()
 
