@@ -10,6 +10,7 @@ Rooms, lower floors first (a room imports only rooms below it):
     report/                           the threshold picture and the HTML page
     pipeline/                         the steps of one scan, shared by the command and the Dagster assets
     audit/                            what was removed, why, by whom; and whether all of it is still so
+    review/                           people's decisions on flagged rows: pages served, recorded, counted, shared
     evaluation/                       attacks, peers, measures
     cli/                              the `gradsentry` command
 """
