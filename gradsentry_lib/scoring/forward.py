@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from gradsentry_lib.scoring.batching import pack
-from gradsentry_lib.scoring.kv_cache import EMPTY, Past
-from gradsentry_lib.scoring.packed_attention import NAME, run_strip
+from gradsentry_lib.scoring.kv_cache import EMPTY, KVCache
+from gradsentry_lib.scoring.packed_attention import NAME, run_packed
 from gradsentry_lib.scoring.padded import run_padded
 from gradsentry_lib.scoring.transformers_private import attention_of
 
@@ -17,21 +17,21 @@ UNLIMITED = 1 << 30  # tokens
 
 
 def run_body(
-    body: Any, ids: Sequence[np.ndarray], pasts: Sequence[Past] | None = None, keep: bool = False
-) -> tuple[Tensor, list[Past]]:
+    body: Any, ids: Sequence[np.ndarray], caches: Sequence[KVCache] | None = None, keep: bool = False
+) -> tuple[Tensor, list[KVCache]]:
     """Hidden states (N, D) of the N tokens of all rows, row after row; with `keep`, the past that each row ends with.
 
-    ids: token ids of R rows. pasts: what stands before each, nothing where not given.
+    ids: token ids of R rows. caches: what stands before each, nothing where not given.
     """
-    pasts = pasts or [EMPTY] * len(ids)
-    longest = max(past.length + len(tokens) for past, tokens in zip(pasts, ids, strict=True))
-    run = run_strip if lays_strips(body) and longest <= window(body) else run_padded
-    return run(body, ids, pasts, keep)
+    caches = caches or [EMPTY] * len(ids)
+    longest = max(past.length + len(tokens) for past, tokens in zip(caches, ids, strict=True))
+    run = run_packed if is_packed(body) and longest <= window(body) else run_padded
+    return run(body, ids, caches, keep)
 
 
 def passes(body: Any, lengths: Sequence[int], budget: int) -> list[list[int]]:
     """Which rows go through `run_body` together, so that it costs least: see `pack`."""
-    return pack(lengths, budget, padded=not lays_strips(body))
+    return pack(lengths, budget, padded=not is_packed(body))
 
 
 def window(body: Any) -> int:
@@ -41,18 +41,18 @@ def window(body: Any) -> int:
     return min((size for size in sizes if size), default=UNLIMITED)
 
 
-def lays_strips(body: Any) -> bool:
+def is_packed(body: Any) -> bool:
     """Whether rows are laid end to end, so that a pass holds no padding."""
     return attention_of(body) == NAME
 
 
-def lay_strips(body: Any) -> None:
+def use_packed_attention(body: Any) -> None:
     """Has the body lay rows end to end from now on, where that gives the states that padded rows give."""
     before = attention_of(body)
     if before != "sdpa":  # another attention was chosen, and it can't be cut into rows
         return
     body.set_attn_implementation(NAME)
-    if not (lays_strips(body) and is_exact(body, run_strip)):
+    if not (is_packed(body) and is_exact(body, run_packed)):
         body.set_attn_implementation(before)
 
 
@@ -78,8 +78,8 @@ def is_exact(body: Any, run: Any) -> bool:
     try:
         expected, _ = run_padded(body, whole, none, False)
         found, _ = run(body, whole, none, False)
-        _, pasts = run(body, heads, none, True)
-        continued, _ = run(body, tails, pasts, False)
+        _, caches = run(body, heads, none, True)
+        continued, _ = run(body, tails, caches, False)
     except Exception:  # whatever an architecture raises on what it was not made for: it can't
         return False
     ends = [row[cut:] for row, cut in zip(expected.split([len(ids) for ids in whole]), cuts, strict=True)]

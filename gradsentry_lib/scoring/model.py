@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from gradsentry_lib.scoring.forward import lay_strips, past_limit
+from gradsentry_lib.scoring.forward import past_limit, use_packed_attention
 from gradsentry_lib.scoring.head import OutputProjection, body_name, find_output_projection
 from gradsentry_lib.scoring.identity import ModelIdentity, identify
 from gradsentry_lib.scoring.loading import load_causal_lm, load_tokenizer
@@ -70,7 +70,7 @@ def wrap(model: Any, tokenizer: Any, identity: ModelIdentity) -> ScoringModel:
     """A ScoringModel from a model that is in memory already."""
     head = find_output_projection(model)
     body = text_body(model)
-    lay_strips(body)
+    use_packed_attention(body)
     projection = make_projection(body, tokenizer, head, context(model), vocab(model, head))
     return ScoringModel(identity, model, body, tokenizer, head, past_limit(body), projection)
 
