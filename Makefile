@@ -48,6 +48,13 @@ dev: setup
 bench-eval: setup
 	$(BIN)/python -m benchmarks.evaluation $(ARGS)
 
+# A store with batches in every state, made without a model, and the pages to review them: open the printed link.
+REVIEW ?= .review
+.PHONY: review
+review: setup
+	$(BIN)/python -m tests.review.demo $(REVIEW)
+	GRADSENTRY_HOME=$(REVIEW) $(BIN)/gradsentry review --by $${USER:-me} $(ARGS)
+
 # What happens to files and models of the kinds that bug reports are about, beside what is right.
 FIELD ?= ../shared/field
 field: setup

@@ -32,13 +32,7 @@ STILL = {
     "gradsentry_lib/pipeline/run.py": {"elsewhere"},
     "gradsentry_lib/report/contents.py": {"elsewhere"},
     "gradsentry_lib/scoring/checkpoint.py": {"elsewhere"},
-    "gradsentry_lib/scoring/forward.py": {"strip"},
-    "gradsentry_lib/scoring/model.py": {"strip"},
-    "gradsentry_lib/scoring/packed_attention.py": {"strip"},
-    "gradsentry_lib/scoring/plain_model.py": {"strip"},
-    "gradsentry_lib/scoring/tested.py": {"strip"},
     "gradsentry_lib/store/ledger.py": {"elsewhere"},
-    "gradsentry_lib/store/attestation_repair.py": {"orphan"},
 }
 
 

@@ -8,11 +8,13 @@ import base64
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import dagster as dg
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from gradsentry_lib import settings
 from gradsentry_lib.detection.entropy_threshold import Threshold
 from gradsentry_lib.detection.verdict import Group
 from gradsentry_lib.pipeline.decided import Decided, Evidence
@@ -21,6 +23,7 @@ from gradsentry_lib.pipeline.other_batches import released_elsewhere
 from gradsentry_lib.pipeline.publish import Published
 from gradsentry_lib.pipeline.score import Scored
 from gradsentry_lib.report.escape import one_line
+from gradsentry_lib.review.batches import all_batches
 from gradsentry_lib.samples.sample import Sample
 from gradsentry_lib.samples.table import read_samples
 from gradsentry_lib.store import GateState
@@ -100,9 +103,39 @@ def of_decision(decided: Decided, evidence: Evidence, store: Store) -> Metadata:
         **({"valley_ratio": _figure(threshold.valley_ratio)} if threshold.valley_ratio is not None else {}),
         **({"top_flagged": top_flagged(decided, store)} if decided.flagged else {}),
         **({"groups": groups_table(evidence.groups)} if evidence.groups else {}),
+        **review_links(decided.batch_key, store),
         "decision_key": decided.decision_key,
         "verdicts": dg.MetadataValue.path(files.verdicts),
     }
+
+
+def review_link(batch_key: str) -> dg.MetadataValue:
+    """The batch's page, as `gradsentry review` serves it on the reader's own machine. (A link to the file itself would
+    not open: no browser follows one from a page of a server.)"""
+    return dg.MetadataValue.url(f"http://127.0.0.1:{settings.review_port()}/batches/{quote(batch_key)}")
+
+
+def review_links(batch_key: str, store: Store) -> Metadata:
+    """The batch's page, and where the newest batches stand."""
+    columns = [dg.TableColumn(name) for name in ("batch", "state", "gate", "age", "decided by")]
+    columns[3:3] = [dg.TableColumn(name, "int") for name in ("rows", "flagged", "waiting")]
+    records = [
+        dg.TableRecord(
+            {
+                "batch": one_line(each.batch, EXCERPT),
+                "state": each.state,
+                "gate": each.gate,
+                "rows": each.rows,
+                "flagged": each.flagged,
+                "waiting": each.waiting,
+                "age": each.age,
+                "decided by": one_line(", ".join(f"{name} {words}" for name, words in each.deciders.items()), EXCERPT),
+            }
+        )
+        for each in all_batches(store.ledger, TOP_ROWS)
+    ]
+    table = dg.MetadataValue.table(records, dg.TableSchema(columns))
+    return {"review": review_link(batch_key), "batches_to_review": table}
 
 
 def of_publication(batch: Ingested, decided: Decided, published: Published, state: GateState, store: Store) -> Metadata:
@@ -110,6 +143,7 @@ def of_publication(batch: Ingested, decided: Decided, published: Published, stat
         "clean_file": dg.MetadataValue.path(published.clean),
         "quarantine_file": dg.MetadataValue.path(published.quarantine),
         "report": dg.MetadataValue.path(published.report),
+        "review": review_link(batch.batch_key),
         "attestation": dg.MetadataValue.path(published.attestation),
         "clean_rows": published.clean_rows,
         "quarantined_rows": published.quarantined_rows,

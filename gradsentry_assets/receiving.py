@@ -22,6 +22,7 @@ from gradsentry_assets.folder import Refused, open_regular, signature
 from gradsentry_lib.errors import BadInput, DamagedStore, UnusableStore
 from gradsentry_lib.files import read_json, sha256_json, workshop, write_json
 from gradsentry_lib.pipeline.naming import DIGITS, NameTaken, batch_key, may_be, new_key
+from gradsentry_lib.samples.container import large_hole
 from gradsentry_lib.samples.read import open_as_told
 from gradsentry_lib.samples.sample import Sample
 from gradsentry_lib.samples.source import digest
@@ -126,6 +127,8 @@ def _copy(file: Landed, root: UPath, target: Path, limit: int | None) -> None:
     for member in file.members:
         to = target if member == file.name else target / plain_path(member.removeprefix(f"{file.name}/"))
         with open_member(root, member) as (read, sign):
+            if is_local(root) and (hole := large_hole(read)):
+                raise Refused(f"has a hole of {hole:,} bytes (a sparse file), as no data has")
             left = _copy_file(read, to, left, limit)
             signatures.append(sign())
     if join_signatures(signatures) != file.signature:

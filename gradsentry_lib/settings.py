@@ -282,6 +282,14 @@ class Settings:
     webhook_proxy: str | None = _option(
         None, "service", "Proxy to the webhook; the usual proxy variables are not looked at", secret=True, only=_RUN_BY
     )
+    review_port: int = _option(
+        8765,
+        "service",
+        "Where `gradsentry review` serves, on this machine alone",
+        low=1,
+        high=65535,
+        only="environment: the UI's links and `gradsentry review` have to mean the same port",
+    )
     ui_url: str | None = _option(None, "service", "The web server's address, for links in those messages", only=_RUN_BY)
     rescan_cron: str = _option("0 3 * * *", "service", "When stale batches are scanned again (UTC)", only=_RUN_BY)
     keep_runs_days: int = _option(90, "service", "How long Dagster's history is kept", unit="days", low=1, only=_RUN_BY)
@@ -343,6 +351,11 @@ def model() -> str:
 def device() -> str:
     """`auto`, `cpu`, `cuda`, `cuda:N` or `spread`."""
     return value("device")
+
+
+def review_port() -> int:
+    """Where `gradsentry review` listens, and where the UI's links point."""
+    return value("review_port")
 
 
 def max_memory() -> dict[int | str, str] | None:

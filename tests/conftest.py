@@ -1,6 +1,7 @@
 """What tests of several rooms share: the embedded model, a tiny model, a store of their own."""
 
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import pytest
 import torch
 
 from gradsentry_lib.settings import OPTIONS
+from tests.store.made import copied, empty, made  # noqa: F401  stores to look at and to tamper with
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
@@ -106,3 +108,18 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory, tiny_tokenizer: Any) ->
         return folder
 
     return make
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator:
+    """Headless Chromium; skips where there is none. One a module: two of Playwright's loops can't run at once."""
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    arguments = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+    with sync_api.sync_playwright() as playwright:
+        path = path or playwright.chromium.executable_path
+        if not os.path.exists(path):  # noqa: PTH110
+            pytest.skip("no Chromium on this machine")
+        browser = playwright.chromium.launch(executable_path=path, args=arguments)
+        yield browser
+        browser.close()

@@ -15,6 +15,7 @@ from gradsentry_lib import settings
 from gradsentry_lib.detection.config import DetectionConfig
 from gradsentry_lib.detection.control import KEEP, QUARANTINE
 from gradsentry_lib.detection.entropy_threshold import ThresholdConfig
+from gradsentry_lib.detection.known import known_groups
 from gradsentry_lib.detection.policies import judge
 from gradsentry_lib.detection.reason import Swapped
 from gradsentry_lib.detection.verdict import Override
@@ -50,6 +51,7 @@ def judge_again(batch: Batch, scan: Scan, threshold: ThresholdRecord, decision: 
         detection=_detection(decision),
         swapped=_swapped(decision),
         watched=decision.settings.get("watched", KEEP),
+        known=known_groups(decision.settings.get("known", ())),
     )
     return judgement.threshold.tau, judgement.verdicts
 

@@ -80,7 +80,7 @@ def _line(told: Mapping[str, Any]) -> list[str]:
         str(told.get("name", "?")),
         str(on.get("dtype", "?")),
         str(on.get("processor", {}).get("name", "?")),
-        "same" if found["strips"] else "refused: padded",
+        "same" if found["packed"] else "refused: padded",
         "refused" if not limit else "same" if limit >= tested.UNLIMITED else f"same up to {limit:,} tokens",
         "same to the bit" if found["written_out"] else "refused: transformers' own",
         "; ".join(_unlike(on)) or "yes",

@@ -4,6 +4,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Annotated
@@ -21,7 +22,9 @@ from gradsentry_lib.cli import reading
 from gradsentry_lib.cli.options import told
 from gradsentry_lib.cli.output_folder import Target, earlier_results
 from gradsentry_lib.errors import GateFailed, SourceChanged
+from gradsentry_lib.pipeline.decide import DecisionConfig
 from gradsentry_lib.pipeline.decided import load_evidence
+from gradsentry_lib.pipeline.known import read_known
 from gradsentry_lib.pipeline.run import ScanResult, scan
 from gradsentry_lib.pipeline.score import Progress
 from gradsentry_lib.report.escape import rich_markup
@@ -57,6 +60,10 @@ def scan_command(
     limits_reason: Annotated[str | None, told("limits_reason")] = None,
     control_tokens: Annotated[str | None, told("control_tokens")] = None,
     watched: Annotated[str | None, told("watched")] = None,
+    known: Annotated[
+        list[Path] | None,
+        typer.Option(help="Groups that others found (`gradsentry review export`), to look for; repeatable."),
+    ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Scan the first rows only.")] = None,
     column: reading.Column = None,
     role: reading.Role = None,
@@ -86,6 +93,7 @@ def scan_command(
     """
     console = Console()
     settings = read(**{name: given for name, given in context.params.items() if name in OPTIONS})
+    decision = replace(DecisionConfig.of(settings), known=read_known(known or []))
     if settings.engine == "local":
         _without_pandas()
     options = reading.reading_options(
@@ -103,6 +111,7 @@ def scan_command(
                     store,
                     options=options | ({"limit": limit} if limit else {}),
                     settings=settings,
+                    decision=decision,
                     on_progress=show,
                 )
         except SourceChanged:

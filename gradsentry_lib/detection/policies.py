@@ -23,6 +23,7 @@ from gradsentry_lib.detection.earlier import Earlier, Sketches
 from gradsentry_lib.detection.entropy_threshold import Threshold, ThresholdConfig, find_threshold
 from gradsentry_lib.detection.findings import Findings, Notes
 from gradsentry_lib.detection.gate import WATCHED
+from gradsentry_lib.detection.known import KnownGroup, find_known
 from gradsentry_lib.detection.length_confounding import Trust, assess
 from gradsentry_lib.detection.reason import Swapped
 from gradsentry_lib.detection.remarks import batch_remarks
@@ -73,6 +74,7 @@ def judge(
     detection: DetectionConfig | None = None,
     swapped: Swapped | None = None,
     watched: str = KEEP,
+    known: Sequence[KnownGroup] = (),
 ) -> Judgement:
     """Judges a batch.
 
@@ -82,8 +84,8 @@ def judge(
     did it. `history`: earlier batches, in which rows of a group found here are looked for; no verdict depends on it.
     `control_tokens`: see control.py. `detection`, `swapped`: the numbers of the policy `auto`, and what it asks the
     model (detection/reason.py); without that it watches and flags nothing. `watched`: what becomes of watched rows,
-    `keep` or `quarantine`. Raises BadInput for a policy that does not exist, or one that lacks the sketches or texts
-    it needs.
+    `keep` or `quarantine`. `known`: groups that others found (known.py). Raises BadInput for a policy that does not
+    exist, or one that lacks the sketches or texts it needs.
     """
     policy = current_name(policy)
     OPTIONS["watched"].check(watched)
@@ -101,10 +103,16 @@ def judge(
     missing = np.flatnonzero(unscored)
     held = control_notes(scores, control_tokens)
     notes: Notes = ((missing, _why_unscored(failures, raw_entropy, missing)), held, *findings.notes)
+    if known and samples is not None:
+        poison, told = find_known(samples(), known)
+        notes = (*notes, *told)
+    else:
+        poison = np.empty(0, np.int64)
     looked_at = np.zeros(entropy.size, bool) if findings.watched is None else findings.watched
     suspect = findings.flagged | (looked_at if watched == QUARANTINE else False)
     verdict = np.where(suspect, "flagged", "clean")
     verdict[held[0]] = "flagged"
+    verdict[poison] = "flagged"
     verdict = np.where(unscored, "unscored", verdict)
     verdict, notes = _override(verdict, notes, scores["sample_id"], overrides)
 

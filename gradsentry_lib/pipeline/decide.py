@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 from gradsentry_lib.detection.config import DetectionConfig
 from gradsentry_lib.detection.entropy_threshold import ThresholdConfig
 from gradsentry_lib.detection.gate import GateLimits, check_gate, gate_passed, gate_settings
+from gradsentry_lib.detection.known import known_groups
 from gradsentry_lib.detection.policies import RULES, Judgement, current_name, judge
 from gradsentry_lib.detection.verdict import Override, count_verdicts
 from gradsentry_lib.files import atomic_path, has_digest
@@ -62,6 +63,7 @@ class DecisionConfig:
     control_tokens: str = Settings.control_tokens  # what becomes of rows whose text holds some: detection/control.py
     detection: DetectionConfig = field(default_factory=DetectionConfig)  # of the policy `auto`
     watched: str = Settings.watched  # what becomes of watched rows
+    known: tuple[Mapping[str, Any], ...] = ()  # groups that others found, as they exported them: detection/known.py
 
     def __post_init__(self) -> None:
         for name in ("control_tokens", "policy", "watched"):
@@ -94,6 +96,8 @@ class DecisionConfig:
         told = {**asdict(self), "policy": self.judged_by, "rules": RULES}
         if self.judged_by == "paper":
             del told["detection"], told["watched"]  # decide nothing there
+        if not self.known:
+            del told["known"]
         return told
 
 
@@ -152,6 +156,7 @@ def decide(
         detection=config.detection,
         swapped=asked,
         watched=config.watched,
+        known=known_groups(config.known),
     )
     if asked is not None:
         told["swapped"] = asked.write(files.swapped)

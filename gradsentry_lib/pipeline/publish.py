@@ -27,7 +27,7 @@ from gradsentry_lib.store import (
     open_ledger,
 )
 from gradsentry_lib.store.attestation import publish_attestation
-from gradsentry_lib.store.attestation_repair import heal
+from gradsentry_lib.store.attestation_repair import repair
 from gradsentry_lib.store.paths import Store
 from gradsentry_lib.store.records import OutputKind
 
@@ -123,7 +123,7 @@ def publish(batch: Ingested, decided: Decided, store: Store, run: Run) -> Publis
         for output in outputs:
             ledger.record_output(output)
     with open_ledger(store.ledger) as ledger:
-        heal(ledger, batch.batch_key)
+        repair(ledger, batch.batch_key)
         publish_attestation(ledger, decided.number, outputs[0].file, attestation, run.run_id)
     return Published(files.folder, clean, quarantine, attestation, report, clean_rows, quarantined_rows, state.status)
 

@@ -171,31 +171,31 @@ def open_unpacked(path: Path, compression: str | None, meter: Meter, cut: list[s
         return cast(IO[bytes], io.BufferedReader(_Member(path, meter), BLOCK))
     file = open_regular(path)
     if compression is None:
-        _refuse_hole(file, path)
+        if hole := large_hole(file):
+            file.close()
+            raise UnusableInput(f"{path} has a hole of {hole:,} bytes (a sparse file), as no text has; it is not read")
         return file
     return cast(IO[bytes], io.BufferedReader(_Unpacked(file, compression, meter, cut), BLOCK))
 
 
-def _refuse_hole(file: io.BufferedReader, path: Path) -> None:
-    """A text has no holes: a sparse file costs whoever makes it nothing, and whoever reads it hours."""
-    handle, begin, at, size = file.fileno(), 0, 0, path.stat().st_size
+def large_hole(file: IO[bytes]) -> int:
+    """Bytes of a hole that is too large for any row, 0 where there is none: a sparse file costs whoever makes it
+    nothing, and whoever reads or copies it hours. The file is an open one, at its beginning."""
+    handle = file.fileno()
+    size, begin, end = os.fstat(handle).st_size, 0, 0
     if size < HOLE or not hasattr(os, "SEEK_HOLE"):
-        return
+        return 0
     with suppress(OSError):  # a file system that does not tell, or no data behind the last hole
         for _ in range(HOLES):
-            begin = at = os.lseek(handle, at, os.SEEK_HOLE)
+            begin = end = os.lseek(handle, end, os.SEEK_HOLE)
             if begin >= size:
                 break
-            at = size
-            at = os.lseek(handle, begin, os.SEEK_DATA)
-            if at - begin >= HOLE:
+            end = size
+            end = os.lseek(handle, begin, os.SEEK_DATA)
+            if end - begin >= HOLE:
                 break
     os.lseek(handle, 0, os.SEEK_SET)
-    if at - begin >= HOLE:
-        file.close()
-        raise UnusableInput(
-            f"{path} has a hole of {at - begin:,} bytes in it (a sparse file), as no text has; it is not read"
-        )
+    return end - begin if end - begin >= HOLE else 0
 
 
 class _Member(io.RawIOBase):

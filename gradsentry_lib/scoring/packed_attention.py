@@ -1,9 +1,9 @@
-"""A pass over rows laid end to end in one strip of tokens: no padding in anything but attention.
+"""A pass over rows laid end to end in one row of tokens (packed): no padding in anything but attention.
 
 Embeddings, projections and feed-forward layers treat every token alike, so they need not know where a row ends. Only
 attention does. It is called through the interface that transformers offers to attention functions of one's own: there
-the strip is cut into rows, rows of similar length attend together (padded there, where a token costs little), each to
-itself and to its own past.
+what is packed is cut into rows, rows of similar length attend together (padded there, where a token costs little),
+each to itself and to its own past.
 """
 
 from collections.abc import Sequence
@@ -16,17 +16,18 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
 from gradsentry_lib.scoring.batching import pack
-from gradsentry_lib.scoring.kv_cache import Past, stacked
+from gradsentry_lib.scoring.kv_cache import KVCache, stacked
 
-NAME = "gradsentry_strip"
+NAME = "gradsentry_packed"
 UNKNOWN = ("softcap", "s_aux", "position_bias", "cache")  # what a model may add to attention and this does not do
 
 
 @dataclass(frozen=True)
 class Group:
-    """B rows that attend together, the longest of L tokens, their pasts of at most P.
+    """B rows that attend together, the longest of L tokens, their caches of at most P.
 
-    `at`: (B L,) where in the strip each token lies, anywhere for padding; `real`: (n,) which of the B L are no padding;
+    `at`: (B L,) where among the packed tokens each one lies, anywhere for padding; `real`: (n,) which of the B L are no
+    padding;
     `mask`: (B, 1, L, P + L) bool, what may be looked at, None where there is no past.
     """
 
@@ -34,11 +35,11 @@ class Group:
     at: Tensor
     real: Tensor
     mask: Tensor | None
-    pasts: list[Past]
+    caches: list[KVCache]
 
 
 @dataclass(frozen=True)
-class Strip:
+class PackedRows:
     """What the attention of every layer has to know. `kept`: keys and values (heads, N, width) by layer, if wanted."""
 
     groups: list[Group]
@@ -46,26 +47,28 @@ class Strip:
     kept: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
 
 
-def run_strip(body: Any, ids: Sequence[np.ndarray], pasts: Sequence[Past], keep: bool) -> tuple[Tensor, list[Past]]:
+def run_packed(
+    body: Any, ids: Sequence[np.ndarray], caches: Sequence[KVCache], keep: bool
+) -> tuple[Tensor, list[KVCache]]:
     """See `run_body`."""
     device = next(body.parameters()).device
     sizes = list(map(len, ids))
     starts = np.concatenate(([0], np.cumsum(sizes)))
-    groups = [_group(list(members), starts, sizes, pasts, device) for members in pack(sizes, int(starts[-1]))]
-    strip = Strip(groups, keep)
-    positions = np.concatenate([past.length + np.arange(size) for past, size in zip(pasts, sizes, strict=True)])
+    groups = [_group(list(members), starts, sizes, caches, device) for members in pack(sizes, int(starts[-1]))]
+    packed_rows = PackedRows(groups, keep)
+    positions = np.concatenate([past.length + np.arange(size) for past, size in zip(caches, sizes, strict=True)])
     output = body(
         input_ids=torch.from_numpy(np.concatenate(ids)).to(device)[None],
         position_ids=torch.from_numpy(positions).to(device)[None],
         attention_mask=torch.ones(1, 1, 1, 1, dtype=torch.bool, device=device),  # of four dimensions: is not looked at
         use_cache=False,
-        strip=strip,
+        packed_rows=packed_rows,
     )
-    ends = zip(pasts, starts, sizes, strict=False)  # there is one start more: where the last row ends
-    return output.last_hidden_state[0], [_end(strip.kept, *row) for row in ends] if keep else []
+    ends = zip(caches, starts, sizes, strict=False)  # there is one start more: where the last row ends
+    return output.last_hidden_state[0], [_end(packed_rows.kept, *row) for row in ends] if keep else []
 
 
-def _end(kept: dict[int, tuple[Tensor, Tensor]], past: Past, start: int, size: int) -> Past:
+def _end(kept: dict[int, tuple[Tensor, Tensor]], past: KVCache, start: int, size: int) -> KVCache:
     """The past that a row ends with: its own, then its own new tokens."""
     layers = []
     for layer in range(len(kept)):
@@ -73,11 +76,11 @@ def _end(kept: dict[int, tuple[Tensor, Tensor]], past: Past, start: int, size: i
         if past.length:
             keys, values = (torch.cat(two, 1) for two in zip(past.layers[layer], (keys, values), strict=True))
         layers.append((keys, values))
-    return Past(layers, past.length + size)
+    return KVCache(layers, past.length + size)
 
 
-def _group(rows: list[int], starts: np.ndarray, sizes: list[int], pasts: Sequence[Past], device: Any) -> Group:
-    length, own = max(sizes[row] for row in rows), [pasts[row] for row in rows]
+def _group(rows: list[int], starts: np.ndarray, sizes: list[int], caches: Sequence[KVCache], device: Any) -> Group:
+    length, own = max(sizes[row] for row in rows), [caches[row] for row in rows]
     steps = np.arange(length)
     real = steps[None] < np.array([sizes[row] for row in rows])[:, None]
     at = np.where(real, starts[rows][:, None] + steps[None], 0).ravel()
@@ -98,34 +101,34 @@ def attention(
     key: Tensor,
     value: Tensor,
     attention_mask: Tensor | None,
-    strip: Strip | None = None,
+    packed_rows: PackedRows | None = None,
     **given: Any,
 ) -> tuple[Tensor, None]:
-    """Attention of (1, heads, N, width) row by row, as (1, N, heads, width); without a strip, torch's as it comes."""
-    if strip is None:
+    """Attention of (1, heads, N, width) row by row, as (1, N, heads, width); without packed rows, torch's own."""
+    if packed_rows is None:
         from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
         return sdpa_attention_forward(module, query, key, value, attention_mask, **given)
     if any(given.get(name) is not None for name in UNKNOWN):
         raise NotImplementedError("attention of a kind that can't be cut into rows")
     groups = getattr(module, "num_key_value_groups", 1)
-    return rows_apart(strip, module.layer_idx, query, key, value, groups, given.get("scaling")), None
+    return rows_apart(packed_rows, module.layer_idx, query, key, value, groups, given.get("scaling")), None
 
 
 def rows_apart(
-    strip: Strip, layer: int, query: Tensor, key: Tensor, value: Tensor, groups: int, scaling: float | None
+    packed_rows: PackedRows, layer: int, query: Tensor, key: Tensor, value: Tensor, groups: int, scaling: float | None
 ) -> Tensor:
     """Attention of (1, heads, N, width) row by row, as (1, N, heads, width). `groups`: query heads to a key's head."""
     result = query.new_empty(query.shape[2], query.shape[1], value.shape[3])
-    for group in strip.groups:
+    for group in packed_rows.groups:
         own, keys, values = (_cut(part, group) for part in (query, key, value))
         if group.mask is not None:
-            past_keys, past_values = stacked(group.pasts, layer)
+            past_keys, past_values = stacked(group.caches, layer)
             keys, values = torch.cat([past_keys, keys], 2), torch.cat([past_values, values], 2)
         seen = _attend(own, keys, values, group.mask, groups, scaling).transpose(1, 2)
         result.index_copy_(0, group.at[group.real], seen.flatten(0, 1)[group.real])
-    if strip.keep:
-        strip.kept[layer] = (key[0], value[0])
+    if packed_rows.keep:
+        packed_rows.kept[layer] = (key[0], value[0])
     return result[None]
 
 

@@ -16,7 +16,7 @@ from gradsentry_lib.store.ledger import Ledger
 from gradsentry_lib.store.records import Decision, Output, file_ref
 
 
-def heal(ledger: Ledger, batch_key: str) -> None:
+def repair(ledger: Ledger, batch_key: str) -> None:
     """Puts a batch's attestations right; to be called before the next one is made, since each names the one before."""
     kept = attestations(ledger, batch_key)
     for file in kept:

@@ -66,6 +66,11 @@ class DecisionFiles:
         return self.folder / "swapped.json"
 
     @property
+    def rows(self) -> Path:
+        """What the review page lists, a line a row."""
+        return self.folder / "rows.jsonl"
+
+    @property
     def said(self) -> Path:
         """Of version 0.3.0: what the ledger has by now."""
         return self.folder / "decision.json"

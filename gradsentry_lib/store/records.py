@@ -275,6 +275,7 @@ class Override(Record):
     """A person's word on a sample: `release` it, `flag` it, or `unset` what was said before.
 
     `batch_key` None: in every batch. A word on one batch goes before a word on all; among equals the last one counts.
+    `page`: SHA-256 of the review page that it was said on; None where it was not said on one.
     """
 
     sample_id: str
@@ -282,6 +283,7 @@ class Override(Record):
     made_by: str
     reason: str
     batch_key: str | None = None
+    page: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

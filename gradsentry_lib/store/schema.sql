@@ -248,3 +248,4 @@ CREATE TABLE findings (
 -- How the files of the store lie (paths.py, LAYOUT): 1 where an earlier version wrote them, until they are brought over.
 CREATE TABLE store_layout (version INTEGER NOT NULL);
 INSERT INTO store_layout SELECT CASE WHEN count(*) = 0 THEN 2 ELSE 1 END FROM batches;
+ALTER TABLE overrides ADD COLUMN page VARCHAR;  -- NULL: not said on a review page

@@ -22,7 +22,7 @@ from gradsentry_lib.store import Output, attestation, attestation_repair, open_l
 from gradsentry_lib.store.attestation import attestations, broken_rules, dependency, schema, sign_attestation
 from gradsentry_lib.store.paths import Store
 from tests.store import builder
-from tests.store.conftest import Made
+from tests.store.made import Made
 
 
 @pytest.fixture
@@ -306,6 +306,6 @@ def test_a_forged_attestation_is_never_recorded(forged: str, made: Made, copied:
     path.write_text("{" if forged == "no JSON" else json.dumps(made_up))
     with open_ledger(store.ledger) as ledger:
         before = ledger.head()
-        attestation_repair.heal(ledger, key)
+        attestation_repair.repair(ledger, key)
         assert (ledger.head() == before) == (forged != "nothing")
     assert any("the ledger does not know it" in line for line in said(store)) == (forged != "nothing")

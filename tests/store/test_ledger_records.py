@@ -38,7 +38,7 @@ from gradsentry_lib.store import (
     sample_index as index,
 )
 from gradsentry_lib.store.journal import check_chain
-from tests.store.conftest import Made
+from tests.store.made import Made
 
 A, B, C = "a" * 64, "b" * 64, "c" * 64
 

@@ -19,7 +19,7 @@ from gradsentry_lib.pipeline.decide import DecisionConfig, decide
 from gradsentry_lib.store import Override, open_ledger
 from gradsentry_lib.store.paths import Store
 from tests.store import builder
-from tests.store.conftest import Made
+from tests.store.made import Made
 
 
 @dataclass(frozen=True)

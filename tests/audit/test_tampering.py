@@ -20,7 +20,7 @@ from gradsentry_lib.store import Override, current_run, open_ledger
 from gradsentry_lib.store.journal import line_digest, row_digest, rows
 from gradsentry_lib.store.records import TABLES
 from gradsentry_lib.store.signing import make_keys, sign_file
-from tests.store.conftest import Made
+from tests.store.made import Made
 
 
 def check(home: Path, made: Made, *told: str) -> Verified:
