@@ -27,6 +27,7 @@ ARGUMENTS = {  # of `gradsentry scan`: what is said of this source and of its re
     "source": "the source itself",
     **dict.fromkeys(("column", "role", "response_marker", "mapping", "encoding", "separator", "split"), "how it reads"),
     "limit": "which of its rows",
+    "known": "files of groups that others found, named for one scan; Dagster has no field for them yet",
     "out": "where its results go",
     "overwrite": "what is replaced there",
 }
