@@ -26,9 +26,8 @@ UNKNOWN = ("softcap", "s_aux", "position_bias", "cache")  # what a model may add
 class Group:
     """B rows that attend together, the longest of L tokens, their caches of at most P.
 
-    `at`: (B L,) where among the packed tokens each one lies, anywhere for padding; `real`: (n,) which of the B L are no
-    padding;
-    `mask`: (B, 1, L, P + L) bool, what may be looked at, None where there is no past.
+    `at`: (B L,) where among the packed tokens each token lies, anywhere for padding; `real`: (n,) which of the B L are
+    no padding; `mask`: (B, 1, L, P + L) bool, what may be looked at, None where there is no past.
     """
 
     rows: int
@@ -104,7 +103,7 @@ def attention(
     packed_rows: PackedRows | None = None,
     **given: Any,
 ) -> tuple[Tensor, None]:
-    """Attention of (1, heads, N, width) row by row, as (1, N, heads, width); without packed rows, torch's own."""
+    """Attention of (1, heads, N, width) row by row, as (1, N, heads, width); torch's own without `packed_rows`."""
     if packed_rows is None:
         from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
