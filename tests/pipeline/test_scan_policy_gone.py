@@ -33,7 +33,8 @@ def test_a_decision_of_a_policy_that_is_gone_is_noted_not_suspected(
     tmp_path: Path, model: Path, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(decide, "RULES", policies.DECLARED - 1)
-    key = run(write(tmp_path / "batch.jsonl", lines(range(40))), model, store).batch.batch_key
+    source = write(tmp_path / "batch.jsonl", lines(range(40)))
+    key = run(source, model, store, decision=replace(OPEN, policy="auto")).batch.batch_key
     report = verify(store.ledger, recompute())
     assert report.problems == ()
     said = [finding.message for finding in report.findings if "a policy that is gone" in finding.message]
