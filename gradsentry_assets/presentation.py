@@ -18,8 +18,8 @@ from gradsentry_lib import settings
 from gradsentry_lib.detection.entropy_threshold import Threshold
 from gradsentry_lib.detection.verdict import Group
 from gradsentry_lib.pipeline.decided import Decided, Evidence
-from gradsentry_lib.pipeline.elsewhere import released_elsewhere
 from gradsentry_lib.pipeline.ingest import Ingested
+from gradsentry_lib.pipeline.other_batches import released_elsewhere
 from gradsentry_lib.pipeline.publish import Published
 from gradsentry_lib.pipeline.score import Scored
 from gradsentry_lib.report.escape import one_line
@@ -35,7 +35,7 @@ EXCERPT = 160  # characters of a prompt or a response
 LARGEST_PICTURE = 50_000  # bytes of PNG that metadata should hold
 
 
-def of_batch(batch: Ingested, folder: Path) -> Metadata:
+def of_batch(batch: Ingested, store: Store) -> Metadata:
     return {
         "rows_read": batch.read,
         "rows_readable": batch.readable,
@@ -43,12 +43,12 @@ def of_batch(batch: Ingested, folder: Path) -> Metadata:
         "format": batch.kind,
         "source_sha256": batch.source_sha256,
         **({"truncated": one_line(batch.truncated, 400)} if batch.truncated else {}),
-        "samples": dg.MetadataValue.path(folder / "samples.parquet"),
-        **({"rejected": dg.MetadataValue.path(folder / "rejected.jsonl")} if batch.rejected else {}),
+        "samples": dg.MetadataValue.path(store.samples(batch.batch_key)),
+        **({"rejected": dg.MetadataValue.path(store.rejected(batch.batch_key))} if batch.rejected else {}),
         **({"layout": one_line(batch.layout, 300)} if batch.layout else {}),
         **({"how_rows_were_read": one_line("; ".join(batch.notes), 1000)} if batch.notes else {}),
         **({"text_not_read": _unread(batch)} if batch.unread else {}),
-        "preview": rows_table(_first_samples(folder, 3), {}),
+        "preview": rows_table(_first_samples(store.samples(batch.batch_key), 3), {}),
     }
 
 
@@ -57,9 +57,10 @@ def _unread(batch: Ingested) -> str:
     return one_line("; ".join(column.share(batch.readable) for column in batch.unread), 1000)
 
 
-def of_scores(scored: Scored, folder: Path) -> Metadata:
+def of_scores(scored: Scored, store: Store) -> Metadata:
     """`computed` rows were scored in this run, the rest were known; rates are those of the computed ones."""
-    entropy = pq.read_table(folder / "scores.parquet", columns=["entropy"])["entropy"]
+    path = store.scores(scored.batch_key, scored.score_key)
+    entropy = pq.read_table(path, columns=["entropy"])["entropy"]
     known = pc.drop_null(pc.if_else(pc.is_nan(entropy), None, entropy))
     found = {
         "score_key": scored.score_key,
@@ -70,7 +71,7 @@ def of_scores(scored: Scored, folder: Path) -> Metadata:
         "computed": scored.computed,
         "from_cache": scored.rows - scored.computed,
         "supervised_tokens": scored.supervised_tokens,
-        "scores": dg.MetadataValue.path(folder / "scores.parquet"),
+        "scores": dg.MetadataValue.path(path),
     }
     if len(known):
         found |= {"mean_entropy": _figure(pc.mean(known).as_py()), "max_entropy": _figure(pc.max(known).as_py())}
@@ -85,9 +86,9 @@ def of_scores(scored: Scored, folder: Path) -> Metadata:
 
 def of_decision(decided: Decided, evidence: Evidence, store: Store) -> Metadata:
     threshold = evidence.threshold
-    folder = store.batch(decided.batch_key) / "decisions" / decided.decision_key
+    files = store.decision(decided.batch_key, decided.decision_key)
     return {
-        "threshold": picture(folder / "threshold.png", threshold),
+        "threshold": picture(files.plot, threshold),
         "tau": _figure(threshold.tau),
         "method": threshold.method,
         "why": one_line(threshold.reason),
@@ -104,7 +105,7 @@ def of_decision(decided: Decided, evidence: Evidence, store: Store) -> Metadata:
         **({"groups": groups_table(evidence.groups)} if evidence.groups else {}),
         **review_links(decided.batch_key, store),
         "decision_key": decided.decision_key,
-        "verdicts": dg.MetadataValue.path(folder / "verdicts.parquet"),
+        "verdicts": dg.MetadataValue.path(files.verdicts),
     }
 
 
@@ -176,12 +177,11 @@ def picture(path: Path, threshold: Threshold) -> dg.MetadataValue:
 
 def top_flagged(decided: Decided, store: Store) -> dg.MetadataValue:
     """The flagged rows of highest entropy, with reasons."""
-    folder = store.batch(decided.batch_key)
-    verdicts = pq.read_table(folder / "decisions" / decided.decision_key / "verdicts.parquet")
+    verdicts = pq.read_table(store.decision(decided.batch_key, decided.decision_key).verdicts)
     flagged = verdicts.filter(pc.equal(verdicts["verdict"], "flagged"))
     top = flagged.take(pc.sort_indices(flagged, [("entropy", "descending")])[:TOP_ROWS])
     wanted = {row["row"]: row for row in top.select(["row", "entropy", "reasons"]).to_pylist()}
-    samples = {s.row: s for s in _samples(folder, wanted)}
+    samples = {s.row: s for s in _samples(store.samples(decided.batch_key), wanted)}
     return rows_table([samples[row] for row in wanted], wanted)
 
 
@@ -219,23 +219,21 @@ def rows_table(samples: Sequence[Sample], verdicts: dict[int, dict[str, Any]]) -
 
 def _two_sides(sample: Sample) -> tuple[str, str]:
     """What was asked and what is to be learned, as text that is safe to show."""
-    answers = [turn.said for turn in sample.turns if turn.judged]
-    asked = [turn.said for turn in sample.turns if not turn.judged]
     # A prompt often begins with a template that all rows share; what it asks stands at its end.
-    question = " / ".join(filter(None, asked))
+    question = " / ".join(filter(None, sample.asked))
     start = "…" if len(question) > EXCERPT else ""
-    return start + one_line(question[-EXCERPT:]), one_line(" / ".join(answers), EXCERPT)
+    return start + one_line(question[-EXCERPT:]), one_line(" / ".join(sample.answered), EXCERPT)
 
 
-def _samples(folder: Path, wanted: dict[int, Any]) -> list[Sample]:
+def _samples(path: Path, wanted: dict[int, Any]) -> list[Sample]:
     if not wanted:
         return []
-    chunks = read_samples(folder / "samples.parquet")
+    chunks = read_samples(path)
     return [sample for chunk in chunks for sample in chunk if sample.row in wanted]
 
 
-def _first_samples(folder: Path, count: int) -> list[Sample]:
-    return next(read_samples(folder / "samples.parquet", count), [])[:count]
+def _first_samples(path: Path, count: int) -> list[Sample]:
+    return next(read_samples(path, count), [])[:count]
 
 
 def _text(reasons: Sequence[str]) -> str:

@@ -2,7 +2,7 @@
 
 Rooms, lower floors first (a room imports only rooms below it):
 
-    errors, trouble, files, settings  what every room may use
+    errors, system_errors, files, settings  what every room may use
     samples/                          rows in and out: readers, layouts, clean and quarantine writers
     detection/                        what the rows' scores mean together: tests, policies, threshold, verdicts, gate
     scoring/                          one forward pass, all signals of a sample

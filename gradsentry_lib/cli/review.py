@@ -12,7 +12,7 @@ from rich.table import Table
 from gradsentry_lib import settings
 from gradsentry_lib.audit.lookup import find_batch
 from gradsentry_lib.cli.show import as_json
-from gradsentry_lib.errors import BadInput
+from gradsentry_lib.errors import UnusableOption
 from gradsentry_lib.files import write_json, write_text
 from gradsentry_lib.report.escape import rich_markup
 from gradsentry_lib.store import open_ledger
@@ -56,13 +56,13 @@ def review(
 
 
 def _free(port: int) -> int:
-    """The port itself, or a free one for 0. Raises BadInput where it is taken."""
+    """The port itself, or a free one for 0. Raises UnusableOption where it is taken."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", port))
         except OSError as error:
-            raise BadInput(f"port {port} can't be had ({error.strerror}): name another with --port") from error
+            raise UnusableOption(f"port {port} can't be had ({error.strerror}): name another with --port") from error
         return int(probe.getsockname()[1])
 
 
@@ -79,7 +79,7 @@ def apply_command(
     from gradsentry_lib.review.decisions import apply, read_decisions
 
     if not by.strip():
-        raise BadInput("give a name with --by: it is recorded")
+        raise UnusableOption("give a name with --by: it is recorded")
     done = apply(Store.default().ledger, read_decisions(file), by)
     if json_output:
         typer.echo(json.dumps(as_json(done), indent=2))

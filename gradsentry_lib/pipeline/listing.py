@@ -61,7 +61,7 @@ class Listing:
 
 def listing(store: Store, batch: Ingested, decided: Decided) -> Listing:
     """Found beside the verdicts, or made there. Raises Damaged for evidence that is not what was recorded."""
-    path = store.batch(batch.batch_key) / "decisions" / decided.decision_key / "rows.jsonl"
+    path = store.decision(batch.batch_key, decided.decision_key).rows
     return _read(path, decided) or _make(path, store, batch, decided)
 
 
@@ -83,9 +83,9 @@ def _card(told: Mapping[str, Any]) -> Card:
 
 
 def _make(path: Path, store: Store, batch: Ingested, decided: Decided) -> Listing:
-    verdicts = pq.read_table(path.parent / "verdicts.parquet")
+    verdicts = pq.read_table(store.decision(batch.batch_key, decided.decision_key).verdicts)
     groups = load_evidence(store, decided).groups
-    samples = store.batch(batch.batch_key) / "samples.parquet"
+    samples = store.samples(batch.batch_key)
     views = [_View(group) for group in groups]
     at = _listed(verdicts, groups)
     new = _new(store, batch, verdicts["sample_id"].to_pylist(), at)
@@ -224,7 +224,7 @@ def _new(store: Store, batch: Ingested, ids: list[str], at: list[int]) -> dict[i
         reviewed = [key for key in dict.fromkeys(earlier) if ledger.present(key, dict.fromkeys(said))] if said else []
     if not reviewed or not at:
         return {}
-    path = index.index_path(store.home, reviewed[-1])
+    path = store.sample_ids(reviewed[-1])
     if not path.exists():
         return {}
     known = index.members(index.read_index(path), [ids[i] for i in at])

@@ -16,9 +16,9 @@ from gradsentry_lib.detection.config import DetectionConfig
 from gradsentry_lib.detection.gate import WATCHED
 from gradsentry_lib.files import write_text
 from gradsentry_lib.pipeline.decided import Decided, load_evidence
-from gradsentry_lib.pipeline.elsewhere import released_elsewhere
 from gradsentry_lib.pipeline.ingest import Ingested
 from gradsentry_lib.pipeline.listing import listing
+from gradsentry_lib.pipeline.other_batches import released_elsewhere
 from gradsentry_lib.report.contents import Contents, Counts, Points, Reading, RejectedRow, Review, Row
 from gradsentry_lib.report.evidence import looked_for
 from gradsentry_lib.report.page import render_page
@@ -46,8 +46,7 @@ def page_contents(
     batch: Ingested, decided: Decided, store: Store, state: GateState, served: Mapping[str, Any] | None = None
 ) -> Contents:
     """What the page shows. `served`: `by` and `token` of the server that asks."""
-    folder = store.batch(batch.batch_key) / "decisions" / decided.decision_key
-    verdicts = pq.read_table(folder / "verdicts.parquet")
+    verdicts = pq.read_table(store.decision(batch.batch_key, decided.decision_key).verdicts)
     evidence, listed = load_evidence(store, decided), listing(store, batch, decided)
     with open_ledger(store.ledger, read_only=True) as ledger:
         decision = ledger.get(Decision, decided.number)
@@ -55,7 +54,7 @@ def page_contents(
         runs = ledger.find(Run, run_id=scan.run_id)
         words, head = ledger.active_overrides(batch.batch_key), ledger.head()
     accepted = f"{state.acceptance.made_by}: {state.acceptance.reason}" if state.acceptance else ""
-    rejects = list(read_rejects(_rejected(store, batch)))
+    rejects = list(read_rejects(store.rejected(batch.batch_key)))
     scored = verdicts.num_rows - decided.unscored
     level = (decision.settings.get("detection") or {}).get("level", DetectionConfig().level)
     return Contents(
@@ -103,7 +102,7 @@ def page_contents(
 
 
 def _reading(store: Store, batch: Ingested) -> Reading:
-    first = next(read_samples(store.batch(batch.batch_key) / "samples.parquet", FIRST), [])
+    first = next(read_samples(store.samples(batch.batch_key), FIRST), [])
     rows = tuple(
         Row(s.row, s.line, turns=tuple((f"{turn.role}: {standing(turn)}", turn.said) for turn in s.turns))
         for s in first
@@ -113,10 +112,6 @@ def _reading(store: Store, batch: Ingested) -> Reading:
 
 def _cut_short(batch: Ingested) -> tuple[str, ...]:
     return (f"The source is cut short, so rows of it are missing: {batch.truncated}.",) if batch.truncated else ()
-
-
-def _rejected(store: Store, batch: Ingested) -> Path:
-    return store.batch(batch.batch_key) / "rejected.jsonl"
 
 
 def _watched(verdicts: pa.Table) -> int:

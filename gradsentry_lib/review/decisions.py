@@ -15,7 +15,7 @@ from typing import Any, Literal
 import pyarrow.parquet as pq
 from pydantic import TypeAdapter, ValidationError
 
-from gradsentry_lib.errors import BadInput
+from gradsentry_lib.errors import UnusableFile
 from gradsentry_lib.files import has_digest
 from gradsentry_lib.store import Decision, Ledger, Override, open_ledger, overrides_digest
 
@@ -67,13 +67,13 @@ class Applied:
 
 
 def read_decisions(path: Path) -> Decisions:
-    """Raises BadInput for a file that no page wrote, or that was edited since."""
+    """Raises UnusableFile for a file that no page wrote, or that was edited since."""
     try:
         if path.stat().st_size > LARGEST:
-            raise BadInput(f"{path} is larger than any page's decisions")
+            raise UnusableFile(f"{path} is larger than any page's decisions")
         data = path.read_bytes()
     except OSError as error:
-        raise BadInput(f"{path} can't be read: {error.strerror}") from error
+        raise UnusableFile(f"{path} can't be read: {error.strerror}") from error
     return parse_decisions(data, str(path))
 
 
@@ -82,21 +82,21 @@ def parse_decisions(data: bytes, name: str = "decisions.json") -> Decisions:
         made = TypeAdapter(Decisions).validate_json(data, strict=True)
     except ValidationError as error:
         first = error.errors()[0]
-        raise BadInput(
+        raise UnusableFile(
             f"{name} is no decisions.json of a review page ({'.'.join(map(str, first['loc'])) or 'file'}: "
             f"{first['msg']}): save it again from the page"
         ) from error
     if made.format != FORMAT:
-        raise BadInput(f"{name} has the format {made.format!r}, this version reads {FORMAT!r}")
+        raise UnusableFile(f"{name} has the format {made.format!r}, this version reads {FORMAT!r}")
     edited = [n for n, each in enumerate(made.decisions) if each.sha256 != digest_of(made.page, n, each)]
     if edited:
         first_, more = made.decisions[edited[0]], f" and {len(edited) - 1} more" if len(edited) > 1 else ""
-        raise BadInput(
+        raise UnusableFile(
             f"{name} was edited by hand: decision {edited[0] + 1} ({first_.action} of {len(first_.samples):,} samples, "
             f"{first_.what}){more} is not what the page wrote. Decide on the page again; nothing was recorded"
         )
     if made.sha256 != whole_digest(made):
-        raise BadInput(
+        raise UnusableFile(
             f"{name} was edited by hand: its decisions, their order or what they are of (batch {made.batch}) are not "
             "what the page wrote. Decide on the page again; nothing was recorded"
         )
@@ -115,7 +115,8 @@ def whole_digest(made: Decisions) -> str:
 
 
 def apply(ledger_path: Path, made: Decisions, by: str) -> Applied:
-    """Records what was decided under a name, in one block. Raises BadInput, with what changed, where it is outdated."""
+    """Records what was decided under a name, in one block. Raises UnusableFile, with what
+    changed, where it is outdated."""
     final = {(_scope(made, each), name): each for each in made.decisions for name in each.samples}
     with open_ledger(ledger_path) as ledger:
         _check_page(ledger, made)
@@ -126,7 +127,7 @@ def apply(ledger_path: Path, made: Decisions, by: str) -> Applied:
             _check_current(ledger, made)
             ids = {name: name for _, name in final}
             if strange := set(ids) - set(ledger.present(made.batch, ids)):
-                raise BadInput(f"batch {made.batch} has no sample {min(strange)[:12]}: nothing was recorded")
+                raise UnusableFile(f"batch {made.batch} has no sample {min(strange)[:12]}: nothing was recorded")
             ledger.record_overrides(words)
     with open_ledger(ledger_path, read_only=True) as ledger:
         now, seq = overrides_digest(ledger.active_overrides(made.batch)), ledger.head().seq
@@ -168,7 +169,7 @@ def _check_page(ledger: Ledger, made: Decisions) -> None:
     """That the page was made from this very ledger."""
     shown = [each for each in ledger.find(Decision, batch_key=made.batch) if each.seq == made.decision]
     if not shown or shown[0].verdicts.sha256 != made.verdicts_sha256:
-        raise BadInput(
+        raise UnusableFile(
             f"the ledger {ledger.path} has no decision {made.decision} with these verdicts on batch {made.batch}: "
             "the page is of another store, or the file was edited"
         )
@@ -177,7 +178,7 @@ def _check_page(ledger: Ledger, made: Decisions) -> None:
 def _check_current(ledger: Ledger, made: Decisions) -> None:
     latest = ledger.decision(made.batch)
     if latest.verdicts.sha256 != made.verdicts_sha256:
-        raise BadInput(
+        raise UnusableFile(
             f"outdated: batch {made.batch} was judged again since the page (decision {latest.seq}, not "
             f"{made.decision}): {_verdicts_changed(ledger, made, latest)}. Open its new page; nothing was recorded"
         )
@@ -190,7 +191,7 @@ def _check_current(ledger: Ledger, made: Decisions) -> None:
             for word in since[:NAMED]
         ).replace("flagd", "flagged")
         more = f"; and {len(since) - NAMED} more" if len(since) > NAMED else ""
-        raise BadInput(
+        raise UnusableFile(
             f"outdated: people decided on batch {made.batch} since the page ({named or 'a word was changed'}{more}). "
             "Open its new page; nothing was recorded"
         )

@@ -26,7 +26,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from gradsentry_lib.errors import BadInput, GradSentryError
+from gradsentry_lib.errors import GradSentryError, UnusableInput
 from gradsentry_lib.pipeline.decided import load_evidence
 from gradsentry_lib.pipeline.ingest import Ingested
 from gradsentry_lib.pipeline.listing import listing, whole_turns
@@ -173,25 +173,25 @@ def _text(desk: Desk, request: Request, body: bytes) -> Response:
     samples = pq.read_table(_samples(desk.store, batch), filters=pc.field("row") == row)
     found = [sample for part in samples.to_batches() for sample in from_batch(part)]
     if not found:
-        raise BadInput(f"batch {batch.batch_key} has no row {row}")
+        raise UnusableInput(f"batch {batch.batch_key} has no row {row}")
     return JSONResponse(whole_turns(found[0], load_evidence(desk.store, decided).groups))
 
 
 def _samples(store: Store, batch: Ingested) -> Path:
-    return store.batch(batch.batch_key) / "samples.parquet"
+    return store.samples(batch.batch_key)
 
 
 def _decide(desk: Desk, request: Request, body: bytes) -> Response:
     made = parse_decisions(body)
     if made.batch != request.path_params["key"]:
-        raise BadInput("these decisions are of another batch")
+        raise UnusableInput("these decisions are of another batch")
     return JSONResponse(asdict(apply(desk.store.ledger, made, desk.by)))
 
 
 def _number(request: Request, name: str) -> int:
     told: Any = request.query_params.get(name, "")
     if not told.isascii() or not told.isdigit() or len(told) > 12:
-        raise BadInput(f"{name} is to be a number")
+        raise UnusableInput(f"{name} is to be a number")
     return int(told)
 
 

@@ -19,7 +19,7 @@ from gradsentry_lib.pipeline.decide import DecisionConfig, decide
 from gradsentry_lib.store import Override, open_ledger
 from gradsentry_lib.store.paths import Store
 from tests.store import builder
-from tests.store.conftest import Made
+from tests.store.made import Made
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def test_a_clean_file_answers_with_everything(made: Made, typed: Callable[..., D
     assert decision["acceptances"][0]["made_by"] == "ben"
     assert decision["runs"][0]["packages"]["duckdb"]
     assert {fact["output"]["kind"]: fact["state"] for fact in decision["outputs"]} == dict.fromkeys(
-        ("threshold", "plot", "groups", "decision", "clean", "quarantine", "report", "attestation", "signature"),
+        ("threshold", "plot", "groups", "clean", "quarantine", "report", "attestation", "signature"),
         "unaltered",
     )
 

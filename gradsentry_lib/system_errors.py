@@ -6,7 +6,15 @@ Nothing is lost by any of them: what was finished stays, what was not is not the
 import errno
 import re
 
+from gradsentry_lib.errors import MachineTrouble
+
+try:
+    import resource
+except ImportError:  # no such limits on Windows
+    resource = None  # type: ignore[assignment]
+
 AGAIN = "nothing that was finished is lost, the same command goes on from there"
+ADDRESSES = 1200 << 20  # bytes of address space that the libraries take before a model is loaded, measured
 _SPACE = {errno.ENOSPC, errno.EDQUOT}
 _LOCKED = {errno.EROFS, errno.EACCES, errno.EPERM}
 _FULL = re.compile(r"no space left on device|disk quota exceeded|could not write|failed to write", re.IGNORECASE)
@@ -34,6 +42,17 @@ def explain(error: BaseException) -> str | None:
         if isinstance(cause, OSError) and cause.errno == errno.EIO:
             return f"the disk fails ({_about(cause)}): check the device before anything is written to it again"
     return None
+
+
+def check_addresses() -> None:
+    """Raises MachineTrouble where this process may map less than the libraries of a scan need for themselves: they
+    would end it by a signal, without a word."""
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0] if resource else -1
+    if resource and limit != resource.RLIM_INFINITY and limit < ADDRESSES:
+        raise MachineTrouble(
+            f"there is not enough memory: this process may take {limit >> 20:,} MiB of addresses (ulimit -v), the "
+            f"libraries alone take {ADDRESSES >> 20:,}; raise the limit"
+        )
 
 
 def _chain(error: BaseException | None) -> list[BaseException]:

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from gradsentry_lib.scoring.forward import lay_strips, lays_strips, run_body
+from gradsentry_lib.scoring.forward import is_packed, run_body, use_packed_attention
 from gradsentry_lib.scoring.head import body_name
-from gradsentry_lib.scoring.past import EMPTY
-from gradsentry_lib.scoring.strip import run_strip
+from gradsentry_lib.scoring.kv_cache import EMPTY
+from gradsentry_lib.scoring.packed_attention import run_packed
 
 from .architectures import CONFIGS, VOCAB, tiny
 
@@ -45,20 +45,20 @@ def alone(body: Any, ids: np.ndarray) -> torch.Tensor:
         return body(input_ids=torch.from_numpy(ids)[None], use_cache=False).last_hidden_state[0]
 
 
-def test_which_architectures_lay_strips() -> None:
+def test_which_architectures_are_packed() -> None:
     bodies = {name: body_of(name) for name in CONFIGS}
     for body in bodies.values():
-        lay_strips(body)
-    assert {name for name, body in bodies.items() if not lays_strips(body)} == PADDED
+        use_packed_attention(body)
+    assert {name for name, body in bodies.items() if not is_packed(body)} == PADDED
 
 
 @pytest.mark.parametrize("name", STRIPS)
 @torch.no_grad()
 def test_states_are_those_of_a_row_alone(name: str) -> None:
     body, untouched = body_of(name), body_of(name)
-    lay_strips(body)
+    use_packed_attention(body)
     given = rows(30, 1, 7, 30, 55, 29, 2)
-    found, _ = run_strip(body, given, [EMPTY] * len(given), False)
+    found, _ = run_packed(body, given, [EMPTY] * len(given), False)
     expected = torch.cat([alone(untouched, ids) for ids in given])
     assert torch.allclose(found, expected, atol=1e-5 * float(expected.abs().max()))
 
@@ -66,17 +66,17 @@ def test_states_are_those_of_a_row_alone(name: str) -> None:
 @pytest.mark.parametrize("name", STRIPS)
 @torch.no_grad()
 def test_pasts_of_unequal_length_on_pasts(name: str) -> None:
-    """Three steps, each on the pasts of the one before; some rows have none."""
+    """Three steps, each on the caches of the one before; some rows have none."""
     body, untouched = body_of(name), body_of(name)
-    lay_strips(body)
+    use_packed_attention(body)
     whole = rows(40, 33, 25, 40)
     first, second = (5, 0, 9, 11), (12, 8, 10, 25)  # where the second and the third step begin
     begun = [i for i, cut in enumerate(first) if cut]
-    _, made = run_strip(body, [whole[i][: first[i]] for i in begun], [EMPTY] * len(begun), True)
-    pasts = [made[begun.index(i)] if i in begun else EMPTY for i in range(4)]
-    _, pasts = run_strip(body, [ids[a:b] for ids, a, b in zip(whole, first, second, strict=True)], pasts, True)
-    assert [past.length for past in pasts] == list(second)
-    found, _ = run_strip(body, [ids[b:] for ids, b in zip(whole, second, strict=True)], pasts, False)
+    _, made = run_packed(body, [whole[i][: first[i]] for i in begun], [EMPTY] * len(begun), True)
+    caches = [made[begun.index(i)] if i in begun else EMPTY for i in range(4)]
+    _, caches = run_packed(body, [ids[a:b] for ids, a, b in zip(whole, first, second, strict=True)], caches, True)
+    assert [past.length for past in caches] == list(second)
+    found, _ = run_packed(body, [ids[b:] for ids, b in zip(whole, second, strict=True)], caches, False)
     expected = torch.cat([alone(untouched, ids)[b:] for ids, b in zip(whole, second, strict=True)])
     assert torch.allclose(found, expected, atol=1e-5 * float(expected.abs().max()))
 
@@ -86,7 +86,7 @@ def test_pasts_of_unequal_length_on_pasts(name: str) -> None:
 def test_the_model_answers_others_as_before(padding: str) -> None:
     """A padded batch with its mask, as training and generation send it, is none of the strip's business."""
     model, untouched = tiny("llama"), tiny("llama")
-    lay_strips(model.model)
+    use_packed_attention(model.model)
     ids, mask = torch.from_numpy(np.stack(rows(12, 12))), torch.ones(2, 12, dtype=torch.long)
     mask[1, slice(None, 5) if padding == "left" else slice(7, None)] = 0
     assert torch.equal(model(ids, attention_mask=mask).logits, untouched(ids, attention_mask=mask).logits)
@@ -97,7 +97,7 @@ def test_the_model_answers_others_as_before(padding: str) -> None:
 @torch.no_grad()
 def test_rows_beyond_the_window_are_padded() -> None:
     body, untouched = body_of("mistral-wide"), body_of("mistral-wide")
-    lay_strips(body)
+    use_packed_attention(body)
     for lengths in ((64, 20), (90, 20)):  # the window is 64
         given = rows(*lengths)
         found, _ = run_body(body, given)
@@ -108,5 +108,5 @@ def test_rows_beyond_the_window_are_padded() -> None:
 def test_another_attention_is_left_alone() -> None:
     body = body_of("llama")
     body.set_attn_implementation("eager")
-    lay_strips(body)
+    use_packed_attention(body)
     assert body.config._attn_implementation == "eager"

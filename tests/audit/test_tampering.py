@@ -14,19 +14,17 @@ import pytest
 
 from gradsentry_lib.audit import heads
 from gradsentry_lib.audit.heads import read_heads
-from gradsentry_lib.audit.recompute import recompute
 from gradsentry_lib.audit.verify import Verified, verify
 from gradsentry_lib.errors import BadInput
 from gradsentry_lib.store import Override, current_run, open_ledger
-from gradsentry_lib.store.attestation import FOLDER
 from gradsentry_lib.store.journal import line_digest, row_digest, rows
 from gradsentry_lib.store.records import TABLES
 from gradsentry_lib.store.signing import make_keys, sign_file
-from tests.store.conftest import Made
+from tests.store.made import Made
 
 
 def check(home: Path, made: Made, *told: str) -> Verified:
-    return verify(home / "ledger.duckdb", recompute(), key=made.public, noted=read_heads(told))
+    return verify(home / "ledger.duckdb", key=made.public, noted=read_heads(told))
 
 
 def test_an_untouched_store_holds(made: Made) -> None:
@@ -165,11 +163,11 @@ def curve_in_ledger(home: Path) -> None:
 
 
 def what_the_batch_says(home: Path) -> None:
-    edit_bytes(only(home, "batches/alpha-*/batch.json"), b'"read": 61', b'"read": 60')
+    sql(home, "UPDATE batches SET reading = replace(reading, '\"reader\"', '\"Reader\"') WHERE name = 'alpha'")
 
 
 def what_the_decision_says(home: Path) -> None:
-    edit_bytes(only(home, "batches/beta-*/decisions/*/decision.json"), b'"gate_passed": false', b'"gate_passed": true')
+    sql(home, "UPDATE findings SET remarks = '[]', groups = '[{}]' WHERE batch_key LIKE 'beta-%'")
 
 
 def threshold_in_its_file(home: Path) -> None:
@@ -313,7 +311,7 @@ def acceptance_renamed(home: Path) -> None:
 
 
 def attestation_edited(home: Path) -> None:
-    edit_bytes(only(home, f"batches/alpha-*/{FOLDER}/{KEPT}"), b'"toy"', b'"big"')
+    edit_bytes(only(home, f"batches/alpha-*/attestations/{KEPT}"), b'"toy"', b'"big"')
 
 
 def handed_out_attestation_edited(home: Path) -> None:
@@ -336,7 +334,7 @@ def attestation_chain_broken(home: Path) -> None:
 
 
 def attestations_deleted(home: Path) -> None:
-    for path in [*home.glob(f"batches/*/{FOLDER}/*"), *home.glob("batches/*/clean/*/attestation*")]:
+    for path in [*home.glob("batches/*/attestations/*"), *home.glob("batches/*/clean/*/attestation*")]:
         path.unlink()
 
 
@@ -353,7 +351,7 @@ def log_of_heads_deleted(home: Path) -> None:
 
 
 def attestation_unknown(home: Path) -> None:
-    path = only(home, f"batches/alpha-*/{FOLDER}/{KEPT}")
+    path = only(home, f"batches/alpha-*/attestations/{KEPT}")
     made = json.loads(path.read_text())
     made["subject"][0]["digest"]["sha256"] = "0" * 64
     path.with_name("0123456789abcdef.json").write_text(json.dumps(made))
@@ -361,7 +359,10 @@ def attestation_unknown(home: Path) -> None:
 
 def signed_by_a_wrong_key(home: Path) -> None:
     make_keys(home / "wrong", home / "wrong.pub")
-    for path in [*home.glob(f"batches/beta-*/{FOLDER}/{KEPT}"), *home.glob("batches/beta-*/clean/*/attestation.json")]:
+    for path in [
+        *home.glob(f"batches/beta-*/attestations/{KEPT}"),
+        *home.glob("batches/beta-*/clean/*/attestation.json"),
+    ]:
         sign_file(path, home / "wrong")
 
 
@@ -412,8 +413,8 @@ KINDS: list[tuple[Callable[[Path], None], list[str]]] = [
     (tau_in_ledger, ["ledger thresholds", "altered", "tau 0.99 was recorded"]),
     (tau_in_ledger_and_chain, ["tau 0.99 was recorded"]),
     (curve_in_ledger, ["ledger thresholds"]),
-    (what_the_batch_says, ["batch file of batch alpha", "batch.json is not what was recorded"]),
-    (what_the_decision_says, ["decision file of decision", "decision.json is not what was recorded"]),
+    (what_the_batch_says, ["ledger batches", "altered"]),
+    (what_the_decision_says, ["ledger findings", "altered"]),
     (threshold_in_its_file, ["threshold file of decision", "threshold.json is not what was recorded"]),
     (picture_byte, ["plot file of decision", "threshold.png is not what was recorded"]),
     (picture_deleted, ["plot file of decision", "threshold.png is missing"]),

@@ -6,11 +6,12 @@ of the environment is used, only one that GRADSENTRY_WEBHOOK_PROXY names. Of the
 
 import http.client
 import json
-import os
 import socket
 import threading
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
+
+from gradsentry_lib import settings
 
 TIMEOUT = 10.0  # seconds for one post, from the look-up of the name to the answer's status
 
@@ -52,7 +53,7 @@ def _connection(url: SplitResult, timeout: float) -> tuple[http.client.HTTPConne
         raise ValueError("GRADSENTRY_WEBHOOK is no http(s) URL of the form https://host/path")
     kind = http.client.HTTPSConnection if url.scheme == "https" else http.client.HTTPConnection
     path = (url.path or "/") + (f"?{url.query}" if url.query else "")
-    proxy = urlsplit(os.environ.get("GRADSENTRY_WEBHOOK_PROXY") or "")
+    proxy = urlsplit(settings.value("webhook_proxy") or "")
     try:
         if not proxy.hostname:
             return kind(url.hostname, url.port, timeout=timeout), path

@@ -3,15 +3,19 @@
 Beside the results lies a list of what was written there, with digests and the store it came from. A later scan of the
 same store replaces or removes only what is on the list and unchanged. Anything else in the way is refused by name,
 before there is work to lose; `--overwrite` lets it go, but never the source, nor a folder around it or a link to it.
+
+A scan that fails leaves what an earlier one wrote, and names the clean file that is not its own; one whose source
+changed under it withdraws it.
 """
 
 import os
 import shutil
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from gradsentry_lib.errors import BadInput
+from gradsentry_lib.errors import InTheWay, UnusableFile
 from gradsentry_lib.files import atomic_path, read_json, sha256_file, sha256_json, workshop, write_json
 
 LIST = ".gradsentry-outputs.json"
@@ -32,13 +36,22 @@ class Target:
     def check(self, suffix: str) -> None:
         """Raises BadInput where a scan of a source with this suffix could not hand out its results."""
         if self.source is not None and self.source.is_dir() and _within(self.folder, self.source):
-            raise BadInput(f"{self.folder} lies in the source {self.source}: name a folder outside it for the results")
+            raise InTheWay(f"{self.folder} lies in the source {self.source}: name a folder outside it for the results")
         try:
             with workshop(self.folder):
                 pass
         except OSError as error:
-            raise BadInput(f"can't write to {self.folder}: {error.strerror or error}") from error
+            raise UnusableFile(f"can't write to {self.folder}: {error.strerror or error}") from error
         self._refuse_foreign({*EVIDENCE, *OTHERS, f"clean{suffix}"})
+
+    def withdraw(self) -> None:
+        """Removes what an earlier scan of this store left here and nobody changed since."""
+        old = self._listed()
+        kept = {name: made for name, made in old.items() if digest(self.folder / name) not in ["", *made]}
+        if old and (self.source is None or not any(is_part_of(self.folder / name, self.source) for name in old)):
+            for name in sorted({*old} - {*kept}):
+                _remove(self.folder / name)
+            self._list(kept)
 
     def write(self, files: Mapping[str, Path]) -> None:
         """Copies files and folders under these names; what an earlier scan left here under others goes.
@@ -61,7 +74,7 @@ class Target:
         present = [name for name in sorted({*wanted, *listed, LIST}) if os.path.lexists(self.folder / name)]
         for name in present:
             if self.source is not None and is_part_of(self.folder / name, self.source):
-                raise BadInput(
+                raise InTheWay(
                     f"{self.folder / name} is the source {self.source}, or holds it, or is a link to it, and is never "
                     "overwritten: name another folder for the results"
                 )
@@ -72,7 +85,7 @@ class Target:
             foreign.append(LIST)
         if foreign:
             told = ", ".join(foreign[:NAMED]) + (", ..." if len(foreign) > NAMED else "")
-            raise BadInput(
+            raise InTheWay(
                 f"{self.folder} holds what no scan of this store wrote, or what was changed since: {told}; move it "
                 "away, name another folder, or give --overwrite to replace it"
             )
@@ -89,6 +102,19 @@ class Target:
         if not (self.folder / LIST).is_file():
             _remove(self.folder / LIST)
         write_json(self.folder / LIST, {"store": str(self.home.resolve()), "outputs": dict(outputs)})
+
+
+@contextmanager
+def earlier_results(folder: Path) -> Iterator[None]:
+    """A scan that ends with an error in this block says which clean files were in the folder before it: who does not
+    look at the exit code could take them for its result."""
+    try:
+        yield
+    except BaseException as error:
+        with suppress(OSError):
+            if left := sorted(path.name for path in folder.glob("clean*") if _is_output(path.name)):
+                error.add_note(f"{', '.join(left[:NAMED])} in {folder} is older: not of this scan")
+        raise
 
 
 def digest(path: Path) -> str:

@@ -40,7 +40,7 @@ def released_elsewhere(store: Store, batch_key: str) -> tuple[ReleasedElsewhere,
         words = [word for word in ledger.released_elsewhere(batch_key) if word.sample_id not in settled]
     if not words:
         return ()
-    samples = pq.read_table(store.batch(batch_key) / "samples.parquet", columns=["row", "sample_id"])
+    samples = pq.read_table(store.samples(batch_key), columns=["row", "sample_id"])
     found = samples.filter(pc.is_in(samples["sample_id"], pa.array([word.sample_id for word in words])))
     said: dict[tuple[str, str, str], list[int]] = {}
     by_sample: dict[str, Override] = {word.sample_id: word for word in words}

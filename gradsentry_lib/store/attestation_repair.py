@@ -11,20 +11,20 @@ import shutil
 from pathlib import Path
 
 from gradsentry_lib.files import atomic_path, has_digest, sha256_json
-from gradsentry_lib.store.attestation import FOLDER, attestations, broken_rules, byproduct, statement
+from gradsentry_lib.store.attestation import attestations, broken_rules, byproduct, statement
 from gradsentry_lib.store.ledger import Ledger
 from gradsentry_lib.store.records import Decision, Output, file_ref
 
 
-def heal(ledger: Ledger, batch_key: str) -> None:
+def repair(ledger: Ledger, batch_key: str) -> None:
     """Puts a batch's attestations right; to be called before the next one is made, since each names the one before."""
     kept = attestations(ledger, batch_key)
     for file in kept:
         if not file.file.exists():
             _bring_back(ledger, file.file, file.sha256)
     known = {file.file for file in kept}
-    for path in sorted((ledger.store / "batches" / batch_key / FOLDER).glob("*.json")):
-        if path in known or path.name.endswith(".dsse.json"):
+    for path in ledger.paths.kept_attestations(batch_key):
+        if path in known:
             continue
         decision = _borne_out(ledger, batch_key, path)
         if decision is not None:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gradsentry_lib.files import sha256_file
+from gradsentry_lib.store.paths import PublishedFiles
 from gradsentry_lib.store.records import Output
 
 
@@ -23,7 +24,7 @@ def mismatch(file: Path, output: Output, outputs: Sequence[Output]) -> str:
     do, or where none lies there. `output`: what the ledger knows `file` as."""
     if output.kind not in ("clean", "attestation"):
         return ""
-    beside = file.parent / "attestation.json"
+    beside = PublishedFiles(file.parent).attestation
     statement = file if output.kind == "attestation" else beside
     try:
         said = json.loads(statement.read_bytes())["subject"][0]

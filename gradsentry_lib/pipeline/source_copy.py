@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from gradsentry_lib.errors import BadInput, SourceChanged
+from gradsentry_lib.errors import BadInput, SourceChanged, UnusableStore
 from gradsentry_lib.files import workshop
 from gradsentry_lib.samples.source import Kind, digest, source_files
 from gradsentry_lib.store.paths import Store
@@ -44,12 +44,11 @@ def hold(path: Path, kind: Kind, sha256: str, store: Store) -> Iterator[Path]:
 
 
 def _incoming(store: Store) -> Path:
-    folder = store.home / "incoming"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        store.incoming.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise BadInput(f"can't write to {store.home}: {error.strerror}") from error
-    return folder
+        raise UnusableStore(f"can't write to {store.home}: {error.strerror}") from error
+    return store.incoming
 
 
 def _copy(path: Path, kind: Kind, copy: Path, store: Store) -> None:
@@ -63,7 +62,7 @@ def _copy(path: Path, kind: Kind, copy: Path, store: Store) -> None:
     except FileNotFoundError:
         raise SourceChanged(path) from None
     except OSError as error:
-        raise BadInput(f"can't copy {path} into the store {store.home}: {error.strerror or error}") from error
+        raise UnusableStore(f"can't copy {path} into the store {store.home}: {error.strerror or error}") from error
 
 
 def _copy_file(file: Path, place: Path) -> None:
