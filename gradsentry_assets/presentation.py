@@ -112,7 +112,7 @@ def of_decision(decided: Decided, evidence: Evidence, store: Store) -> Metadata:
 def review_link(batch_key: str) -> dg.MetadataValue:
     """The batch's page, as `gradsentry review` serves it on the reader's own machine. (A link to the file itself would
     not open: no browser follows one from a page of a server.)"""
-    return dg.MetadataValue.url(f"http://127.0.0.1:{settings.review_port()}/batches/{quote(batch_key)}")
+    return dg.MetadataValue.url(f"http://127.0.0.1:{settings.review_port()}/batches/{quote(batch_key, safe='')}")
 
 
 def review_links(batch_key: str, store: Store) -> Metadata:

@@ -1,11 +1,12 @@
 """Batches of any size: blocks of rows, each searched by itself, then every trigger found is looked for everywhere.
 
 Rows are dealt out by the rank of their sample id, so blocks are fair samples and no order of rows moves them. A trigger
-of one block is tested once more on its carriers in the whole batch, against rows of the whole batch, with nothing to
-correct for but the number of triggers. Time is linear in the rows, and memory is one block's similarities. A trigger
-needs its rows in at least one block: some eight of 2,000.
+of one block, proven at a level shared among the blocks, is tested once more on its carriers in the whole batch, against
+rows of the whole batch, with nothing to correct for but the number of triggers. Time is linear in the rows, and memory
+is one block's similarities. A trigger needs its rows in at least one block: some eight of 2,000.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -31,15 +32,16 @@ def detect_all(
     flagged = np.zeros(n, bool)
     triggers: list[Proven] = []
     watched: dict[Name, list[np.ndarray]] = {}
-    features = 0
+    features, shared = 0, replace(config, level=config.level / count)
     for number in range(count):
         here = order[number::count]
-        found = detect(take(rows, here), config, swapped)
+        found = detect(take(rows, here), shared, swapped)
         features = max(features, found.features)
         for trigger in found.triggers:
             triggers.append(replace(trigger, carriers=here[trigger.carriers], flagged=here[trigger.flagged]))
         for tag, tagged in found.watched:
             watched.setdefault(tag, []).append(here[tagged])
+    triggers = _each_once(triggers)
     poison = [trigger for trigger in triggers if trigger.poison]
     for trigger in poison:
         flagged[trigger.flagged] = True
@@ -59,3 +61,17 @@ def detect_all(
         triggers[triggers.index(trigger)] = replace(trigger, carriers=np.sort(carriers), flagged=mine)
     every = tuple((tag, np.sort(np.concatenate(parts))) for tag, parts in watched.items())
     return Detection(flagged, tuple(triggers), features, every)
+
+
+def _each_once(triggers: Sequence[Proven]) -> list[Proven]:
+    """Triggers of several blocks, each with its rows in all of them."""
+    found: dict[tuple[object, bool], Proven] = {}
+    for trigger in triggers:
+        key = (trigger.names, trigger.poison)
+        first = found.get(key, trigger)
+        found[key] = replace(
+            min(first, trigger, key=lambda one: one.log10_p),
+            carriers=np.union1d(first.carriers, trigger.carriers),
+            flagged=np.union1d(first.flagged, trigger.flagged),
+        )
+    return list(found.values())

@@ -1,9 +1,11 @@
 """What the declared test promises: a null of its own, power that grows with the rows, clauses that are all needed."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 from planted import Batch, Model, shuffled
-from scipy.stats import kstest
+from scipy.stats import hypergeom, kstest
 
 from gradsentry_lib.detection import search
 from gradsentry_lib.detection.blocks import detect_all
@@ -13,8 +15,8 @@ from gradsentry_lib.detection.features import questions, read_features, tokenize
 from gradsentry_lib.detection.reason import explained
 from gradsentry_lib.detection.search import detect
 from gradsentry_lib.detection.similarity import cost_given_length, kernels, windows
-from gradsentry_lib.detection.statistics import STATISTICS, value
-from gradsentry_lib.detection.tails import log10_floor, log10_tail, scaled
+from gradsentry_lib.detection.statistics import STATISTICS, inner, value
+from gradsentry_lib.detection.tails import log10_floor, log10_tail, reaches, scaled
 from gradsentry_lib.detection.trigger import phrases
 
 NO_REASON = Model(2.0, 2.0)
@@ -69,6 +71,19 @@ def test_power_grows_with_the_rows_and_three_rows_can_prove_nothing():
         proven.append((found.flagged.sum(), min((t.log10_p for t in found.triggers), default=0.0)))
     assert [count for count, _ in proven] == [0, 5, 8, 12]
     assert [p for _, p in proven] == sorted((p for _, p in proven), reverse=True)
+
+
+def test_splitting_measures_the_tail_of_a_clique_that_a_gamma_makes_too_light():
+    """Sixteen of 160 answers are alike; of twelve rows drawn, seven are among them."""
+    kernel = np.zeros((160, 160), np.float32)
+    kernel[:16, :16] = 1
+    np.fill_diagonal(kernel, 0)
+    rng = np.random.default_rng(0)
+    sets = draw(np.full(160, 12 / 160), 12, rng, 1000)
+    exact = hypergeom.logsf(6, 160, 16, 12) / np.log(10)
+    assert log10_tail(np.array([42.0]), inner(kernel, sets))[0] < exact - 1
+    tail = [reaches(42.0, exact + away, partial(inner, kernel), sets[:300], np.zeros(160), rng) for away in (0.8, -0.8)]
+    assert tail == [True, False]
 
 
 def test_the_floor_is_the_chance_to_draw_just_these_rows():

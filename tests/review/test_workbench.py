@@ -1,7 +1,10 @@
 """The whole way in a real browser: see, decide by group, save, apply, scan again, find it all in the ledger; and the
 page for everyone: axe, both themes, keyboard alone, zoom, right to left, print."""
 
+import functools
+import http.server
 import json
+import threading
 from pathlib import Path
 
 import pytest
@@ -203,3 +206,40 @@ def test_print_shows_groups_and_rows_without_the_tools(chromium, attacked, tmp_p
     page.evaluate("dispatchEvent(new Event('afterprint'))")
     assert page.locator(".printed").count() == 0
     page.context.close()
+
+
+def test_a_link_from_another_server_opens_in_a_browser_that_had_the_printed_link(chromium, attacked, tmp_path):
+    """As from Dagster's UI, which is another origin of this machine. A browser without the printed link is refused."""
+    with served(attacked.store) as desk:
+        address = f"{desk.origins[0]}/batches/{attacked.batch.batch_key}"
+        (tmp_path / "index.html").write_text(f'<a href="{address}">review</a>', encoding="utf-8")
+        handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(tmp_path))
+        with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as other:
+            threading.Thread(target=other.serve_forever, daemon=True).start()
+            for host in ("127.0.0.1", "localhost"):
+                page = chromium.new_context().new_page()
+                page.goto(f"http://{host}:{other.server_port}/index.html")
+                page.get_by_role("link").click()
+                page.get_by_text("open the link that `gradsentry review` printed").wait_for()
+                page.goto(desk.link)
+                page.goto(f"http://{host}:{other.server_port}/index.html")
+                page.get_by_role("link").click()
+                page.locator(".item").first.wait_for()
+                page.context.close()
+            other.shutdown()
+
+
+def test_many_rows_come_as_they_are_looked_at_and_search_looks_at_all(chromium, attacked, monkeypatch):
+    monkeypatch.setattr("gradsentry_lib.pipeline.report.SERVED_ROWS", 10)
+    with served(attacked.store) as desk:
+        page = chromium.new_context().new_page()
+        page.goto(desk.link)
+        page.goto(f"{desk.origins[0]}/batches/{attacked.batch.batch_key}")
+        page.get_by_text("among the 10 loaded").wait_for()
+        page.locator("#list").focus()
+        page.keyboard.press("End")
+        page.locator("#row-71 b").wait_for()
+        page.reload()
+        page.locator("#find").fill("preheat")
+        page.get_by_text("12 of 72 rows; 72 wait").wait_for()
+        page.context.close()
