@@ -104,7 +104,7 @@ def scan_command(
     way.
     """
     console = Console()
-    if engine == "local":
+    if engine == "local" and Path(source).is_file():
         _without_pandas()
     chosen = ModelChoice(
         **{k: v for k, v in {"name": model, "revision": revision, "device": device}.items() if v},
@@ -145,7 +145,7 @@ def scan_command(
 
 def _without_pandas() -> None:
     """Arrow imports pandas, a third of a second, before it looks at its first list, and does without one too old. It
-    asks once; nothing on a scan's way hands it a data frame. Only here, in a process that is this command's own."""
+    asks once; nothing on a file's way hands it a data frame. Only here, where the process is this command's own."""
     if "pandas" in sys.modules:
         return
     old = ModuleType("pandas")
