@@ -12,7 +12,6 @@ from gradsentry_lib import __version__, settings
 from gradsentry_lib.report.escape import rich_markup
 from gradsentry_lib.scoring import tested
 from gradsentry_lib.scoring.identity import auto_device_and_dtype, identify
-from gradsentry_lib.store.paths import Store
 
 
 def register(app: typer.Typer) -> None:
@@ -50,7 +49,7 @@ def doctor_command(
 def _test(model: str, device: str, dtype: str) -> None:
     from gradsentry_lib.scoring.model import load_model
 
-    identity = identify(model, device=device, dtype=dtype, memo=Store.default().digests)
+    identity = identify(model, device=device, dtype=dtype, memo=settings.model_digests())
     tested.forget(identity)
     load_model(identity)
 
@@ -82,7 +81,7 @@ def _line(told: Mapping[str, Any]) -> list[str]:
         str(told.get("name", "?")),
         str(on.get("dtype", "?")),
         str(on.get("processor", {}).get("name", "?")),
-        "same" if found["strips"] else "refused: padded",
+        "same" if found["packed"] else "refused: padded",
         "refused" if not limit else "same" if limit >= tested.UNLIMITED else f"same up to {limit:,} tokens",
         "same to the bit" if found["written_out"] else "refused: transformers' own",
         "; ".join(_unlike(on)) or "yes",

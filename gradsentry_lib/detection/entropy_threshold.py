@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from gradsentry_lib.errors import BadInput
+from gradsentry_lib.settings import OPTIONS
 
 EXACT_ROWS = 20_000  # up to here every row is its own kernel
 BINS = 1 << 14  # above, rows share kernels on this many centres; the density then differs by less than 1e-4 of its peak
@@ -36,9 +36,8 @@ class ThresholdConfig:
     weak_valley_ratio: float = 0.8  # valley / lower peak above this is weak evidence
 
     def __post_init__(self) -> None:
-        for name, tau in (("threshold", self.fixed), ("fallback threshold", self.fallback)):
-            if tau is not None and not 0.0 <= tau <= 1.0:
-                raise BadInput(f"the {name} must lie between 0 and 1, not {tau}")
+        OPTIONS["threshold"].check(self.fixed)
+        OPTIONS["threshold"].check(self.fallback, "fallback threshold")
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import torch
 
 from gradsentry_lib.errors import BadInput
 from gradsentry_lib.scoring import tested
-from gradsentry_lib.scoring.forward import lay_strips, lays_strips, past_limit, same_states
+from gradsentry_lib.scoring.forward import is_packed, past_limit, same_states, use_packed_attention
 from gradsentry_lib.scoring.head import OutputProjection, body_name, find_output_projection
 from gradsentry_lib.scoring.identity import ModelIdentity, identify
 from gradsentry_lib.scoring.plain_model import plain_config, plain_model
@@ -95,7 +95,7 @@ def wrap(model: Any, tokenizer: Any, identity: ModelIdentity, known: Tested | No
     """A ScoringModel from a model that is in memory already; its short cuts are tested, but for what is `known`."""
     head = find_output_projection(model)
     body = text_body(model)
-    lay_strips(body, known.strips if known else None)
+    use_packed_attention(body, known.packed if known else None)
     if known is None:
         projection = make_projection(body, tokenizer, head, context(model), vocab(model, head))
     else:
@@ -115,9 +115,9 @@ def written_out(identity: ModelIdentity, known: Tested) -> ScoringModel:
 def _tested(made: ScoringModel) -> Tested:
     """What `wrap` found of a model's short cuts, and whether the written-out model is the same to the bit."""
     usual, price = made.projection.usual.cpu().numpy(), made.projection.price
-    strips = lays_strips(made.body)
-    known = Tested(strips, made.past_limit, False, usual, price)
-    usable = strips and made.past_limit > 0 and made.head.plain and made.head.bias is None
+    packed = is_packed(made.body)
+    known = Tested(packed, made.past_limit, False, usual, price)
+    usable = packed and made.past_limit > 0 and made.head.plain and made.head.bias is None
     if not usable or plain_config(made.identity) is None:
         return known
     try:

@@ -5,7 +5,7 @@ queries and keys (RoPE). That is all there is in these models, and all that this
 seconds to import for it. It is a short cut: which models take it is decided by trying (tested.py), and a model with
 anything else in its configuration or among its weights never does.
 
-Rows come laid end to end (strip.py), the only way in. Weights are mapped from the file, not read.
+Rows come laid end to end (packed_attention.py), the only way in. Weights are mapped from the file, not read.
 """
 
 from collections.abc import Iterator
@@ -19,10 +19,10 @@ from safetensors import safe_open
 from torch import Tensor
 from torch.nn.functional import linear, silu
 
-from gradsentry_lib.errors import BadInput
+from gradsentry_lib.errors import UnusableModel
 from gradsentry_lib.scoring.checkpoint import read_if_object
 from gradsentry_lib.scoring.identity import SPREAD, ModelIdentity
-from gradsentry_lib.scoring.strip import NAME, Strip, rows_apart
+from gradsentry_lib.scoring.packed_attention import NAME, PackedRows, rows_apart
 
 KINDS = ("llama", "mistral", "qwen2", "qwen3")
 PLAIN_ROPE = {"rope_type": "default", "partial_rotary_factor": 1.0}  # any other value turns positions otherwise
@@ -87,7 +87,7 @@ def plain_config(identity: ModelIdentity) -> PlainConfig | None:
 
 
 class PlainBody:
-    """The transformer without its head, as `run_strip` calls it."""
+    """The transformer without its head, as `run_packed` calls it."""
 
     def __init__(self, config: PlainConfig, weights: dict[str, Tensor]) -> None:
         self.config = config
@@ -100,7 +100,7 @@ class PlainBody:
         return iter(self.weights.values())
 
     @torch.no_grad()
-    def __call__(self, input_ids: Tensor, position_ids: Tensor, strip: Strip, **_: Any) -> Any:
+    def __call__(self, input_ids: Tensor, position_ids: Tensor, packed_rows: PackedRows, **_: Any) -> Any:
         """input_ids, position_ids: (1, N). Gives `last_hidden_state` (1, N, D)."""
         states = torch.nn.functional.embedding(input_ids, self.weights["model.embed_tokens.weight"])
         angles = position_ids[..., None].float() * self.turns  # (1, N, head_dim / 2)
@@ -108,14 +108,14 @@ class PlainBody:
         cos, sin = (part.to(states.dtype).unsqueeze(1) for part in (angles.cos(), angles.sin()))
         for number, layer in enumerate(self.layers):
             seen = self._norm(states, layer["input_layernorm.weight"])
-            states = states + self._attention(seen, layer, number, cos, sin, strip)
+            states = states + self._attention(seen, layer, number, cos, sin, packed_rows)
             inner = self._norm(states, layer["post_attention_layernorm.weight"])
             inner = silu(_map(inner, layer, "mlp.gate_proj")) * _map(inner, layer, "mlp.up_proj")
             states = states + _map(inner, layer, "mlp.down_proj")
         return SimpleNamespace(last_hidden_state=self._norm(states, self.weights["model.norm.weight"]))
 
     def _attention(
-        self, states: Tensor, layer: dict[str, Tensor], number: int, cos: Tensor, sin: Tensor, strip: Strip
+        self, states: Tensor, layer: dict[str, Tensor], number: int, cos: Tensor, sin: Tensor, packed_rows: PackedRows
     ) -> Tensor:
         query, key, value = (
             _map(states, layer, f"self_attn.{name}_proj").unflatten(-1, (-1, self.config.head_dim)) for name in "qkv"
@@ -126,7 +126,7 @@ class PlainBody:
         query, key, value = (part.transpose(1, 2) for part in (query, key, value))  # (1, heads, N, head_dim)
         query, key = (part * cos + _half_turned(part) * sin for part in (query, key))
         groups = self.config.num_attention_heads // self.config.num_key_value_heads
-        seen = rows_apart(strip, number, query, key, value, groups, self.config.head_dim**-0.5)
+        seen = rows_apart(packed_rows, number, query, key, value, groups, self.config.head_dim**-0.5)
         return _map(seen.flatten(2), layer, "self_attn.o_proj")
 
     def _norm(self, states: Tensor, weight: Tensor) -> Tensor:
@@ -151,7 +151,7 @@ def plain_model(identity: ModelIdentity) -> PlainModel:
     """Raises BadInput where the files hold other weights than such a model has."""
     config = plain_config(identity)
     if config is None:
-        raise BadInput(f"model {identity.name} is of a kind that is not written out")
+        raise UnusableModel(f"model {identity.name} is of a kind that is not written out")
     (file,) = identity.folder.glob("*.safetensors")
     weights = _mapped(file, getattr(torch, identity.dtype), identity.device)
     head = weights["model.embed_tokens.weight"] if config.tied else weights.pop("lm_head.weight", None)
@@ -159,7 +159,7 @@ def plain_model(identity: ModelIdentity) -> PlainModel:
     known = {"model.embed_tokens.weight", "model.norm.weight"}
     known |= {f"model.layers.{n}.{name}" for n, layer in enumerate(body.layers) for name in layer}
     if head is None or set(weights) != known:
-        raise BadInput(f"model {identity.name} holds weights that are not written out")
+        raise UnusableModel(f"model {identity.name} holds weights that are not written out")
     return PlainModel(config, body, head)
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gradsentry_lib.errors import BadInput
+from gradsentry_lib.errors import UnusableModel
 from gradsentry_lib.scoring.checkpoint import read_if_object
 
 NAMED = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
@@ -86,7 +86,7 @@ def plain_tokenizer(folder: Path) -> PlainTokenizer:
     if (folder / "chat_template.jinja").is_file():
         template = (folder / "chat_template.jinja").read_text(encoding="utf-8")
     if not (folder / "tokenizer.json").is_file() or not (template is None or isinstance(template, str)):
-        raise BadInput(f"{folder} has a tokenizer of a kind that is not written out")
+        raise UnusableModel(f"{folder} has a tokenizer of a kind that is not written out")
     backend = Tokenizer.from_file(str(folder / "tokenizer.json"))
     backend.no_truncation()
     return PlainTokenizer(backend, named, template)

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gradsentry_lib.errors import BadInput
+from gradsentry_lib.errors import UnusableModel
 from gradsentry_lib.scoring.forward import run_body
 from gradsentry_lib.scoring.head import OutputProjection
 from gradsentry_lib.windows import CODES, LIMIT, RECORD, pack, pack_codes, unpack
@@ -76,7 +76,7 @@ def make_projection(
             ids = np.array(tokenizer.encode(text), dtype=np.int64)[:context]
             known = ids < (vocab or head.vocab)
             if known.mean() < 0.5 or known.sum() < 2:
-                raise BadInput(
+                raise UnusableModel(
                     f"the tokenizer is not this model's: {(~known).sum()} of {len(ids)} tokens of a plain text lie "
                     f"beyond its vocabulary of {vocab or head.vocab}"
                 )

@@ -1,7 +1,8 @@
 """What the self-tests of the scorer's short cuts found, kept: once for a model, versions and kind of processor.
 
-Nothing is taken that was not tried on this very combination. Laid rows (strip.py), reused prefixes (reuse.py) and the
-written-out model (plain_model.py) are each compared with the slow road; the projection's averages (sketch.py) are made
+Nothing is taken that was not tried on this very combination. Packed rows (packed_attention.py), reused prefixes
+(reuse.py) and the written-out model (plain_model.py) are each compared with the slow road; the averages of the
+projection (sketch.py) are made
 on the way. The result is a small file named by the digest of all that it depends on, which the file repeats. One that
 is torn, of another combination, or that somebody else may write to is not believed: the tests are made again.
 
@@ -39,30 +40,30 @@ MOST = 200  # results kept; the oldest give way
 
 @dataclass(frozen=True)
 class Tested:
-    """`strips`: rows may be laid end to end. `past_limit`: forward.py. `written_out`: model and tokenizer may be the
+    """`packed`: rows may be laid end to end. `past_limit`: forward.py. `written_out`: model and tokenizer may be the
     written-out ones. `usual` (D,) float32 and `price`: sketch.py."""
 
-    strips: bool
+    packed: bool
     past_limit: int
     written_out: bool
     usual: np.ndarray
     price: float
 
     def to_dict(self) -> dict[str, Any]:
-        told = {"strips": self.strips, "past_limit": self.past_limit, "written_out": self.written_out}
+        told = {"packed": self.packed, "past_limit": self.past_limit, "written_out": self.written_out}
         return told | {"usual": self.usual.astype("<f4").tobytes().hex(), "price": self.price}
 
     @classmethod
     def of(cls, told: Mapping[str, Any]) -> "Tested":
         """Raises KeyError, TypeError or ValueError for what `to_dict` did not make."""
         usual = np.frombuffer(bytes.fromhex(told["usual"]), "<f4")
-        flags = (told["strips"], told["written_out"])
+        flags = (told["packed"], told["written_out"])
         whole = all(isinstance(flag, bool) for flag in flags) and type(told["past_limit"]) is int
         if not (whole and isinstance(told["price"], float) and told["price"] > 0 and np.isfinite(usual).all()):
             raise ValueError("no result of a test")
-        if told["written_out"] and not (told["strips"] and told["past_limit"] > 0):
+        if told["written_out"] and not (told["packed"] and told["past_limit"] > 0):
             raise ValueError("no result of a test")
-        return cls(told["strips"], told["past_limit"], told["written_out"], usual, told["price"])
+        return cls(told["packed"], told["past_limit"], told["written_out"], usual, told["price"])
 
 
 def combination(identity: ModelIdentity) -> dict[str, Any]:

@@ -112,7 +112,7 @@ def of_another(path: Path) -> None:
 def no_result(path: Path) -> None:
     """The written-out model where rows can't even be laid: nothing that a test could have found."""
     told = json.loads(path.read_text())
-    told["found"]["strips"] = False
+    told["found"]["packed"] = False
     del told["sha256"]
     path.write_text(json.dumps(told | {"sha256": sha256_json(told)}))
 
@@ -190,7 +190,7 @@ def test_other_architectures_keep_their_own(name: str, tiny_tokenizer: Any, tmp_
     first, second = load_model(identity), load_model(identity)
     assert not isinstance(second.model, PlainModel)
     assert second.past_limit == first.past_limit
-    assert forward.lays_strips(second.body) == forward.lays_strips(first.body)
+    assert forward.is_packed(second.body) == forward.is_packed(first.body)
     assert torch.equal(second.projection.usual, first.projection.usual)
 
 
