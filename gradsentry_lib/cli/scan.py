@@ -94,7 +94,7 @@ def scan_command(
     console = Console()
     settings = read(**{name: given for name, given in context.params.items() if name in OPTIONS})
     decision = replace(DecisionConfig.of(settings), known=read_known(known or []))
-    if settings.engine == "local":
+    if settings.engine == "local" and Path(source).is_file():
         _without_pandas()
     options = reading.reading_options(
         source, column, role, response_marker, mapping, split, separator, encoding, max_bytes
@@ -126,7 +126,7 @@ def scan_command(
 
 def _without_pandas() -> None:
     """Arrow imports pandas, a third of a second, before it looks at its first list, and does without one too old. It
-    asks once; nothing on a scan's way hands it a data frame. Only here, in a process that is this command's own."""
+    asks once; nothing on a file's way hands it a data frame. Only here, where the process is this command's own."""
     if "pandas" in sys.modules:
         return
     old = ModuleType("pandas")

@@ -11,10 +11,10 @@ from tests.pipeline.builder import lines, write
 
 TOLD = "import sys, json; print(json.dumps(sorted(sys.modules)), file=sys.stderr)"
 NEVER = {
-    *("pandas", "matplotlib", "scipy.stats", "scipy.signal", "scipy.optimize", "sklearn", "datasets", "ray", "dagster"),
+    *("pandas", "matplotlib", "scipy.signal", "sklearn", "datasets", "ray", "dagster"),
     *("great_expectations", "sympy", "accelerate", "transformers", "torch._dynamo", "torch._inductor", "peft", "boto3"),
 }
-FIRST, AGAIN = 1950, 850  # modules: 1,790 and 710 when this was written, 4,160 and 1,025 before
+FIRST, AGAIN = 2500, 850  # modules; with scipy.stats, which the declared test asks for tails: some 500 of the first
 
 
 def imported(home: Path, tested: Path, source: Path, model: Path) -> list[str]:
