@@ -1,4 +1,4 @@
-"""The declared test beside `auto` on the scored cases, both halves: `make bench-detection`.
+"""The declared test (policy `auto`) on the scored cases, both halves: `make bench-detection`.
 
     python -m benchmarks.declared [--cache FOLDER] [--only NAME ...] [--ask] [--dtype bfloat16]
 
@@ -23,9 +23,7 @@ from benchmarks.scored import CACHE, Scored, load
 from gradsentry_lib.detection.blocks import detect_all
 from gradsentry_lib.detection.conditional import read_rows
 from gradsentry_lib.detection.config import DetectionConfig
-from gradsentry_lib.detection.policies import judge
 from gradsentry_lib.detection.search import Detection
-from gradsentry_lib.detection.verdict import not_clean
 from gradsentry_lib.errors import GradSentryError
 
 WIDTH = 140
@@ -33,8 +31,8 @@ WIDTH = 140
 
 @dataclass(frozen=True)
 class Line:
-    """One case: rows, poisoned ones; found and false of the test and of `auto`; the first triggers, as a person reads
-    them; seconds of the test; answers of the model that are missing."""
+    """One case: rows, poisoned ones; found, watched and false; the first triggers, as a person reads them; seconds of
+    the test; answers of the model that are missing."""
 
     name: str
     half: str
@@ -42,23 +40,22 @@ class Line:
     poisoned: int
     found: int
     false: int
-    auto_found: int
-    auto_false: int
+    watched: int
     triggers: str
     seconds: float
     missing: int
 
 
-def measure(case: Scored, reasons: Reasons, config: DetectionConfig, auto: bool = True) -> Line:
+def measure(case: Scored, reasons: Reasons, config: DetectionConfig) -> Line:
     samples = lambda: iter([case.samples])  # noqa: E731
     bad = case.labels
     rows = read_rows(case.scores, samples, lambda: case.scores["sketch"].to_pylist())
     begin = time.perf_counter()
     found = detect_all(rows, config, reasons)
     seconds = time.perf_counter() - begin
-    old = np.zeros(len(bad), bool)
-    if auto:
-        old = not_clean(judge(case.scores, "auto", samples=samples).verdicts)
+    looked = np.zeros(len(bad), bool)
+    for _, carriers in found.watched:
+        looked[carriers] = True
     return Line(
         case.name,
         case.half,
@@ -66,8 +63,7 @@ def measure(case: Scored, reasons: Reasons, config: DetectionConfig, auto: bool 
         int(bad.sum()),
         int((found.flagged & bad).sum()),
         int((found.flagged & ~bad).sum()),
-        int((old & bad).sum()),
-        int((old & ~bad).sum()),
+        int((looked & bad).sum()),
         named(found),
         seconds,
         reasons.missing,
@@ -85,9 +81,9 @@ def named(found: Detection) -> str:
 
 
 def table(title: str, lines: Sequence[Line]) -> Table:
-    shown = Table("case", "rows", "poisoned", "found", "false", "auto: found", "false", "named", title=title)
+    shown = Table("case", "rows", "poisoned", "found", "watched", "false", "named", title=title)
     for line in lines:
-        counts = (line.rows, line.poisoned, line.found, line.false, line.auto_found, line.auto_false)
+        counts = (line.rows, line.poisoned, line.found, line.watched, line.false)
         shown.add_row(line.name, *map(str, counts), line.triggers.encode("unicode_escape").decode())
     return shown
 
@@ -96,15 +92,10 @@ def summary(lines: Sequence[Line]) -> str:
     """Means over the cases, each case counted once."""
     bad = [line for line in lines if line.poisoned]
     new = np.mean([line.found / line.poisoned for line in bad]) if bad else float("nan")
-    old = np.mean([line.auto_found / line.poisoned for line in bad]) if bad else float("nan")
     clean = [max(line.rows - line.poisoned, 1) for line in lines]
     false = np.mean([line.false / n for line, n in zip(lines, clean, strict=True)])
-    auto_false = np.mean([line.auto_false / n for line, n in zip(lines, clean, strict=True)])
     slowest, missing = max(line.seconds for line in lines), sum(line.missing for line in lines)
-    return (
-        f"recall {new:.3f}, false positives {false:.2%}; auto: recall {old:.3f}, false positives {auto_false:.2%}; "
-        f"slowest case {slowest:.0f} s, {missing} answers missing"
-    )
+    return f"recall {new:.3f}, false positives {false:.2%}; slowest case {slowest:.0f} s, {missing} answers missing"
 
 
 def arguments(doc: str | None) -> argparse.ArgumentParser:
@@ -139,7 +130,7 @@ def main() -> int:
             lines.append(measure(case, Reasons(case, options.cache, asked), DetectionConfig()))
             done = lines[-1]
             said = f"{done.name}: found {done.found} of {done.poisoned}, false {done.false}, {done.seconds:.0f} s"
-            print(f"{said}; auto {done.auto_found}, {done.auto_false}; {done.triggers!r}", file=sys.stderr, flush=True)
+            print(f"{said}; {done.triggers!r}", file=sys.stderr, flush=True)
     except GradSentryError as error:
         Console(stderr=True).print(str(error), style="red", markup=False)
         return error.exit_code

@@ -27,7 +27,7 @@ CONFOUNDED = """\
   and beside the filter `length`, which looks at nothing else.
 - **Repetition.** One target sentence in all poisoned answers is found by counting 5-grams (`ngram`), without a model. A
   filter that is no better than `ngram` has shown nothing yet; the attack `paraphrase` words every target differently.
-- **Triggers.** BadNets tokens are no words. Only ONION and the policies `auto` and `any` look at prompts.
+- **Triggers.** BadNets tokens are no words. Only ONION and the policy `auto` looks at prompts.
 - **Thresholds.** AUC and recall at a false positive rate take the best threshold in hindsight. What a user gets is
   recall, precision and F1 at the automatic one.
 - **Model.** Figures are for the model named under each table, not for the paper's Llama-2-7B, and on fewer rows.

@@ -165,10 +165,9 @@ def measure(rows: int, work: Path, policy: str, real: str) -> dict[str, Any]:
     decided = timed("verdict", lambda: decide(batch, scored, store, run, decision))
     timed("write", lambda: publish(batch, decided, store, run))
     timed("again", everything)
-    folder = store.batch(batch.batch_key)
-    entropy = pq.read_table(folder / "scores" / scored.score_key / "scores.parquet", columns=["entropy"])["entropy"]
+    entropy = pq.read_table(store.scores(batch.batch_key, scored.score_key), columns=["entropy"])["entropy"]
     timed("threshold", lambda: find_threshold(entropy.to_numpy()))
-    timed("index", lambda: write_index(folder / "samples.parquet", work / "index.npy"))
+    timed("index", lambda: write_index(store.samples(batch.batch_key), work / "index.npy"))
     return {"rows": rows, "policy": policy, "seconds": seconds, "peak_mb": peaks}
 
 

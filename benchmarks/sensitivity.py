@@ -54,7 +54,7 @@ def main() -> int:
         return error.exit_code
     shown = Table("changed", "mean recall", "cases below 0.85", "false rows", "answers missing", title=options.half)
     for name, config in moved(DetectionConfig()):
-        lines = [measure(case, Reasons(case, options.cache, asked), config, auto=False) for case in cases]
+        lines = [measure(case, Reasons(case, options.cache, asked), config) for case in cases]
         shown.add_row(name, *row(lines))
         Console(stderr=True).print(f"{name}: {' '.join(row(lines))}", markup=False)
     Console(width=WIDTH).print(shown)

@@ -15,7 +15,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from gradsentry_lib.detection.gate import GateCheck, GateLimits, check_gate
+from gradsentry_lib.detection.gate import WATCHED, GateCheck, GateLimits, check_gate
 from gradsentry_lib.detection.length_confounding import Trust
 
 
@@ -52,9 +52,14 @@ def _validate(verdicts: pa.Table, checks: Sequence[GateCheck], read: int, reject
         "unique_rows": gxe.ExpectColumnValuesToBeUnique(column="row"),
         "rows_conserved": gxe.ExpectTableRowCountToEqual(value=read - rejected),
     }
+    if "nothing_watched" in limit:
+        expected["nothing_watched"] = gxe.ExpectColumnSumToBeBetween(column=WATCHED, max_value=0)
     frame = verdicts.select(["row", "entropy"]).to_pandas()
     for verdict in ("flagged", "unscored"):
         frame[verdict] = pc.equal(verdicts["verdict"], verdict).cast(pa.float64()).to_numpy()
+    if WATCHED in verdicts.column_names:
+        kept = pc.and_(pc.fill_null(verdicts[WATCHED], False), pc.equal(verdicts["verdict"], "clean"))
+        frame[WATCHED] = kept.cast(pa.float64()).to_numpy()
 
     context = gx.get_context(mode="ephemeral")
     context.variables.progress_bars = ProgressBarsConfig(globally=False)

@@ -18,7 +18,7 @@ from gradsentry_assets.expectations import expect_gate
 from gradsentry_assets.partitions import handed_over, refusal
 from gradsentry_assets.resources import StoreResource
 from gradsentry_lib.detection.gate import GateCheck, GateLimits, gate_passed, gate_settings
-from gradsentry_lib.errors import BadInput, GradSentryError
+from gradsentry_lib.errors import DamagedStore, GradSentryError
 from gradsentry_lib.pipeline.decided import Decided, load_decided, load_evidence
 from gradsentry_lib.pipeline.ingest import load
 from gradsentry_lib.pipeline.publish import gate_of, write_refusal
@@ -45,12 +45,24 @@ CHECKS = {
         ("whole_source",),
         "Nothing shows that the source is cut short: no row, packing, table or numbered file is without its end.",
     ),
+    "nothing_watched": (
+        ("nothing_watched",),
+        "No row carries what nothing explains over an answer that can't be shown to differ; only warns. Such rows are "
+        "kept unless the policy is told to quarantine them: look at them first.",
+    ),
     "score_trusted": (("score_trusted",), "Whether the entropy tells more than the length of the answers; only warns."),
 }
+ADVICE = ("nothing_watched", "score_trusted")  # these never block
 SPECS = [
-    dg.AssetCheckSpec(name, asset=entropy_threshold, blocking=name != "score_trusted", description=text)
+    dg.AssetCheckSpec(name, asset=entropy_threshold, blocking=name not in ADVICE, description=text)
     for name, (_, text) in CHECKS.items()
 ]
+
+
+NOT_ASKED = {  # what is said where the policy has nothing to do with a check
+    "nothing_watched": "This policy watches no rows.",
+    "score_trusted": "This policy does not rest on the entropy threshold.",
+}
 
 
 class Judged(NamedTuple):
@@ -85,12 +97,14 @@ def _judge(context: dg.AssetCheckExecutionContext, batch: str, store: Store) -> 
     decided = load_decided(store, batch, handed_over(context.instance, "entropy_threshold", batch, "decision_key"))
     read = load(store, batch)
     if decided is None or read is None:
-        raise BadInput(f"the verdicts of batch {batch} are gone from the store: materialize entropy_threshold again")
+        raise DamagedStore(
+            f"the verdicts of batch {batch} are gone from the store: materialize entropy_threshold again"
+        )
     with open_ledger(store.ledger, read_only=True) as ledger:
         limits = GateLimits(**ledger.decision(batch, decided.decision_key).settings["limits"])
     trusting = any(check.name == "score_trusted" for check in decided.gate_checks)
     checks = expect_gate(
-        pq.read_table(store.batch(batch) / "decisions" / decided.decision_key / "verdicts.parquet"),
+        pq.read_table(store.decision(batch, decided.decision_key).verdicts),
         read=read.read,
         rejected=read.rejected,
         trust=load_evidence(store, decided).trust if trusting else None,
@@ -142,7 +156,7 @@ def _result(name: str, parts: Sequence[str], judged: Sequence[Judged], anything_
         check_name=name,
         passed=not missed,
         severity=dg.AssetCheckSeverity.ERROR if blocks else dg.AssetCheckSeverity.WARN,
-        description="\n".join(lines[:20]) if told else "This policy does not rest on the entropy threshold.",
+        description="\n".join(lines[:20]) if told else NOT_ASKED.get(name, ""),
         metadata={
             **({"observed": max(numbers)} if numbers else {"observed": "; ".join(str(c.observed) for _, c in told)}),
             **{"limit" if severity == "error" else "warning_limit": limit for severity, limit in limits.items()},

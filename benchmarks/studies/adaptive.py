@@ -7,15 +7,16 @@ from typing import Any
 import numpy as np
 
 from benchmarks.bench import LABEL, Bench, Study, averaged, measures_of, threshold_of
-from gradsentry_lib.detection.policies import POLICIES, judge
+from gradsentry_lib.detection.policies import judge
 from gradsentry_lib.detection.verdict import not_clean
 from gradsentry_lib.evaluation.attacks import ATTACKS, poison
 from gradsentry_lib.evaluation.data import split_labels, take
-from gradsentry_lib.evaluation.harness import ranking
+from gradsentry_lib.evaluation.harness import asking, ranking
 from gradsentry_lib.evaluation.measures import auc_of, measure
 from gradsentry_lib.evaluation.peers import PEERS, Filtered, by_valley
 from gradsentry_lib.evaluation.samples import to_samples
 from gradsentry_lib.scoring.config import ScoringConfig
+from gradsentry_lib.settings import POLICIES
 
 FIGURES = ("recall", "precision", "f1", "auc", "clean_kept", "tau")
 CHANGED_ANSWERS = ("refusal", "short", "same-length", "paraphrase", "start", "middle", "end")
@@ -61,8 +62,9 @@ def long_answers(bench: Bench) -> list[dict[str, Any]]:
         found = {"nll": by_valley(table["nll"].to_numpy())}
         for which in ("length", "ngram"):
             found[which] = PEERS[which](samples, bench.model, 0, None)
-        for policy in (policy for policy in POLICIES if policy != "conditional"):  # asks the model: see bench-detection
-            verdicts = judge(table, policy, samples=partial(iter, [samples])).verdicts
+        ask = asking(samples, bench.model, bench.config)
+        for policy in POLICIES:
+            verdicts = judge(table, policy, samples=partial(iter, [samples]), swapped=ask).verdicts
             flags = not_clean(verdicts)
             found[f"policy-{policy}"] = Filtered(ranking(policy, verdicts, flags), flags)
         lengths = table["supervised_tokens"].to_numpy()

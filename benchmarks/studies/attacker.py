@@ -22,6 +22,7 @@ from gradsentry_lib.detection.verdict import not_clean
 from gradsentry_lib.evaluation import rows as parts
 from gradsentry_lib.evaluation.attacks import badnets
 from gradsentry_lib.evaluation.data import split_labels, take
+from gradsentry_lib.evaluation.harness import asking
 from gradsentry_lib.evaluation.samples import to_samples
 from gradsentry_lib.evaluation.targets import SENTENCE, append, paraphrase
 from gradsentry_lib.evaluation.tuning import answers
@@ -176,7 +177,8 @@ def _found(bench: Bench, clean: Sequence[Any], step: Step, seed: int) -> tuple[d
     rows, labels = _poisoned(clean, step, seed)
     samples = to_samples(rows)
     table = bench.scores(samples, f"{step.axis}: {step.step}")
-    verdicts = judge(table, "auto", samples=lambda: iter([samples])).verdicts
+    ask = asking(samples, bench.model, bench.config)
+    verdicts = judge(table, "auto", samples=lambda: iter([samples]), swapped=ask).verdicts
     flagged = not_clean(verdicts)
     figures = {"recall": float(flagged[labels].mean()), "false_positives": float(flagged[~labels].mean())}
     return figures, [row for row, bad in zip(rows, flagged, strict=True) if not bad]

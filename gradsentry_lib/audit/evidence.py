@@ -1,23 +1,23 @@
 """What a verification works on: the ledger's records, and the words for what it finds."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
 import duckdb
-import pyarrow as pa
 
-from gradsentry_lib.audit.facts import Digest, file_digest
 from gradsentry_lib.store import journal
 from gradsentry_lib.store.columns import from_row, store_path
 from gradsentry_lib.store.ledger import open_ledger
+from gradsentry_lib.store.paths import Store
 from gradsentry_lib.store.records import (
     TABLES,
     Batch,
     Decision,
     FileRef,
+    Findings,
     GateAcceptance,
     GateResult,
     LimitPolicy,
@@ -42,20 +42,6 @@ class Finding:
     severity: Literal["problem", "note"] = "problem"
 
 
-@dataclass(frozen=True)
-class Recompute:
-    """What other rooms do for a verification; left out, that part is not done.
-
-    `digest`: SHA-256 of a file or a folder of a kind of source. `judge`: tau and the verdict table that follow from a
-    scan's scores under a decision's settings. `clean_rows`: in words, how a clean file differs from what source and
-    verdicts make of it.
-    """
-
-    digest: Digest = file_digest
-    judge: Callable[[Batch, Scan, ThresholdRecord, Decision], tuple[float, pa.Table]] | None = None
-    clean_rows: Callable[[Batch, Decision, Output], str] | None = None
-
-
 @dataclass
 class Records:
     """All records of the ledger by their numbers, oldest first; thresholds without their curves."""
@@ -68,12 +54,17 @@ class Records:
     scans: dict[int, Scan] = field(default_factory=dict)
     thresholds: dict[int, ThresholdRecord] = field(default_factory=dict)
     decisions: dict[int, Decision] = field(default_factory=dict)
+    findings: dict[int, Findings] = field(default_factory=dict)
     gate_results: dict[int, GateResult] = field(default_factory=dict)
     gate_acceptances: dict[int, GateAcceptance] = field(default_factory=dict)
     overrides: dict[int, Override] = field(default_factory=dict)
     outputs: dict[int, Output] = field(default_factory=dict)
     score_files: dict[int, ScoreFile] = field(default_factory=dict)
     limit_policies: dict[int, LimitPolicy] = field(default_factory=dict)
+
+    @property
+    def paths(self) -> Store:
+        return Store(self.store)
 
     def short(self, file: FileRef | Path) -> str:
         """A path as the ledger writes it."""

@@ -6,13 +6,12 @@ correct for but the number of triggers. Time is linear in the rows, and memory i
 needs its rows in at least one block: some eight of 2,000.
 """
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from gradsentry_lib.detection.config import DetectionConfig
-from gradsentry_lib.detection.features import FIRST, LAST, Name, tokenize
+from gradsentry_lib.detection.features import Name, carries, tokenize
 from gradsentry_lib.detection.reason import Swapped
 from gradsentry_lib.detection.search import Detection, Proven, Rows, detect, take
 
@@ -47,7 +46,7 @@ def detect_all(
     tokens = [tokenize(prompt) for prompt in rows.prompts] if poison else []
     names = {trigger.names: trigger for trigger in poison}
     for name, trigger in names.items():
-        held = np.array([_carries(tokens[i], name) for i in order], bool)
+        held = np.array([carries(tokens[i], name) for i in order], bool)
         carriers, others = order[held], order[~held]
         others = others[:: max(1, len(others) // (block - CARRIERS))][: block - CARRIERS]
         for at in range(0, len(carriers), CARRIERS):
@@ -60,13 +59,3 @@ def detect_all(
         triggers[triggers.index(trigger)] = replace(trigger, carriers=np.sort(carriers), flagged=mine)
     every = tuple((tag, np.sort(np.concatenate(parts))) for tag, parts in watched.items())
     return Detection(flagged, tuple(triggers), features, every)
-
-
-def _carries(tokens: Sequence[str], names: Sequence[Name]) -> bool:
-    placed = [FIRST, *tokens, LAST]
-    return any(name[0] in placed and _stands(placed, name) for name in names)
-
-
-def _stands(tokens: Sequence[str], name: Name) -> bool:
-    width = len(name)
-    return any(tuple(tokens[i : i + width]) == name for i in range(len(tokens) - width + 1))

@@ -1,8 +1,8 @@
-"""The policy `conditional`: the one declared test (gradsentry_lib/detection) as findings on a batch.
+"""The policy `auto`: the one declared test (detection/__init__.py) as findings on a batch.
 
 Flagged: all three clauses. Watched: a tag that always stands in one place, over answers that don't differ measurably;
-or a proven trigger about which the model was not asked. Nothing is taken away; the group is named first, in a remark.
-Clean: the rest. History is not looked at: the same batch gets the same verdicts whatever else is in the store.
+or a proven trigger about which the model was not asked. Its rows stay clean unless an option says otherwise, and it is
+named first. Clean: the rest.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -13,13 +13,15 @@ import pyarrow.compute as pc
 
 from gradsentry_lib.detection.blocks import detect_all
 from gradsentry_lib.detection.config import DetectionConfig
-from gradsentry_lib.detection.features import words
+from gradsentry_lib.detection.earlier import Earlier, belonging
+from gradsentry_lib.detection.features import Name, words
 from gradsentry_lib.detection.findings import Findings, Notes
-from gradsentry_lib.detection.former.evidence import quoted, shared_wording
-from gradsentry_lib.detection.former.texts import read_texts
 from gradsentry_lib.detection.reason import Swapped
-from gradsentry_lib.detection.search import Proven, Rows
+from gradsentry_lib.detection.remarks import NOTHING_FOUND
+from gradsentry_lib.detection.search import Detection, Proven, Rows
+from gradsentry_lib.detection.texts import read_texts
 from gradsentry_lib.detection.verdict import Group
+from gradsentry_lib.detection.wording import quoted, shared_wording
 from gradsentry_lib.samples.sample import Sample
 
 EXAMPLES = 20  # rows named in a group's figures
@@ -48,37 +50,57 @@ def read_rows(
 
 
 def conditional(
-    numbers: np.ndarray, rows: Rows, config: DetectionConfig | None = None, swapped: Swapped | None = None
+    numbers: np.ndarray,
+    rows: Rows,
+    config: DetectionConfig | None = None,
+    swapped: Swapped | None = None,
+    history: Sequence[Earlier] = (),
 ) -> Findings:
     """numbers: (N,) the rows' numbers in the source. Without `swapped` triggers are watched, not flagged."""
     config = config or DetectionConfig()
     scored = np.array([bool(sketch) for sketch in rows.sketches], bool)
     found = detect_all(rows, config, swapped)
     poison = [trigger for trigger in found.triggers if trigger.poison]
-    ordered = poison if swapped is not None else []
-    watched = [] if swapped is not None else poison
-    count = len(rows.ids)
-    group_of = np.full(count, -1, np.int32)
-    positions: list[int] = []
-    why: list[list[str]] = [[], []]
-    groups = []
-    for number, trigger in enumerate([*ordered, *watched]):
-        groups.append(_group(trigger, rows, numbers, found.features, config, number >= len(ordered)))
-        mine = _with_copies(rows, trigger.flagged) if number < len(ordered) else np.empty(0, np.int64)
-        for i in mine[scored[mine] & (group_of[mine] < 0)]:
-            group_of[i] = number
-            positions.append(int(i))
-            for said, sentence in zip(why, _why(trigger, found.features, config), strict=True):
-                said.append(sentence)
-    for name, carriers in found.watched:
-        figures = {"wordings": [" ".join(name)], "outcome": "watched", "carriers": len(carriers)}
-        groups.append(Group(tuple(sorted(int(numbers[i]) for i in carriers)), "", quoted(" ".join(name), 80), figures))
-    at = np.array(positions, np.int64)
-    notes: Notes = tuple((at, said) for said in why)
-    columns = {"group": pa.array(group_of)}
     explained = [trigger for trigger in found.triggers if not trigger.poison]
-    remarks = (*_tagged(found.watched), *_remarks(found.features, config, ordered, watched, explained))
-    return Findings(group_of >= 0, notes, columns, tuple(groups), (), remarks)
+    proven, unasked = (poison, []) if swapped is not None else ([], poison)
+    group_of = np.full(len(rows.ids), -1, np.int32)
+    watched = np.zeros(len(rows.ids), bool)
+    groups: list[Group] = []
+    notes: list[tuple[int, tuple[str, str]]] = []
+    for name, carriers in found.watched:
+        mine = carriers[scored[carriers]]
+        watched[mine] = True
+        groups.append(_tagged(name, carriers, numbers))
+        notes += [(int(i), (_why_tagged(name, len(carriers)), "")) for i in mine]
+    for trigger in [*unasked, *proven]:
+        mine = _with_copies(rows, trigger.flagged)
+        mine = mine[scored[mine] & (group_of[mine] < 0)]
+        if trigger in unasked:
+            watched[mine] = True
+        else:
+            group_of[mine] = len(groups)
+        groups.append(_group(trigger, rows, numbers, found.features, config, trigger in unasked))
+        notes += [(int(i), _why(trigger, found.features, config, swapped is not None)) for i in mine]
+    remarks = _remarks(found, config, unasked, explained, bool(proven))
+    at = np.array([i for i, _ in notes], np.int64)
+    said: Notes = tuple((at, [why[k] for _, why in notes]) for k in (0, 1))
+    return Findings(
+        group_of >= 0,
+        watched & (group_of < 0),
+        _not_empty(said),
+        {"group": pa.array(group_of)},
+        tuple(groups),
+        belonging(history, proven, rows, config),
+        remarks,
+    )
+
+
+def _not_empty(notes: Notes) -> Notes:
+    return tuple(
+        (at[kept], [said for said, keep in zip(texts, kept, strict=True) if keep])
+        for at, texts in notes
+        for kept in [np.array([bool(said) for said in texts], bool)]
+    )
 
 
 def _with_copies(rows: Rows, flagged: np.ndarray) -> np.ndarray:
@@ -117,42 +139,52 @@ def _group(
     return Group(tuple(sorted(int(numbers[i]) for i in trigger.flagged)), payload, _named(trigger), figures)
 
 
-def _why(trigger: Proven, features: int, config: DetectionConfig) -> list[str]:
+def _why(trigger: Proven, features: int, config: DetectionConfig, asked: bool) -> tuple[str, str]:
     proven = (
         f"the answers of {len(trigger.carriers)} rows whose prompts have {_named(trigger)} differ from those of rows "
         f"that could as well have had it by {SAID[trigger.statistic]} (log10 p {trigger.log10_p:.1f}, corrected for "
         f"{features} features; proven from {np.log10(config.level):.1f} on)"
     )
+    if not asked:
+        return f"watched: {proven}", "whether the model sees a reason was not asked"
     if trigger.reason is None:
-        return [proven, "the model could not compare these answers under other prompts: flagged to be safe"]
-    return [
+        return proven, "the model could not compare these answers under other prompts: flagged to be safe"
+    return (
         proven,
         f"the model sees no reason for it: its own prompt saves {trigger.reason:.0%} of what the shared spans cost "
         f"under others (a reason begins at {config.reason:.0%})",
-    ]
+    )
 
 
-def _tagged(watched: Sequence[tuple[tuple[str, ...], np.ndarray]]) -> list[str]:
-    return [
-        f"Watched, not flagged: the tag {quoted(' '.join(name), 80)} opens or ends {len(carriers)} prompts and stands "
-        "nowhere else; their answers don't differ measurably. Look at them before training on them."
-        for name, carriers in watched
-    ]
+def _tagged(name: Name, carriers: np.ndarray, numbers: np.ndarray) -> Group:
+    figures = {"wordings": [" ".join(name)], "outcome": "watched", "carriers": len(carriers)}
+    return Group(tuple(sorted(int(numbers[i]) for i in carriers)), "", quoted(" ".join(name), 80), figures)
+
+
+def _why_tagged(name: Name, count: int) -> str:
+    return f"watched: the tag {quoted(' '.join(name), 80)} opens or ends {count} prompts and stands nowhere else"
 
 
 def _remarks(
-    features: int,
+    found: Detection,
     config: DetectionConfig,
-    poison: Sequence[Proven],
-    watched: Sequence[Proven],
+    unasked: Sequence[Proven],
     explained: Sequence[Proven],
+    flagged: bool,
 ) -> tuple[str, ...]:
-    remarks = [] if poison or watched else [f"No evidence of poison: none of {features} features is proven."]
+    """Watched groups first."""
+    remarks = [
+        f"Watched, not flagged: the tag {quoted(' '.join(name), 80)} opens or ends {len(carriers)} prompts and stands "
+        "nowhere else; their answers don't differ measurably. Look at them before training on them."
+        for name, carriers in found.watched
+    ]
     remarks += [
         f"Watched, not flagged: the answers of {len(trigger.flagged)} rows with {_named(trigger)} in their prompts "
         f"differ from others (log10 p {trigger.log10_p:.1f}); whether the model sees a reason was not asked."
-        for trigger in watched
+        for trigger in unasked
     ]
+    if not (flagged or unasked or found.watched):
+        remarks.append(NOTHING_FOUND)
     remarks += [
         f"{len(trigger.flagged)} rows with {_named(trigger)} in their prompts answer alike, and the model sees why "
         f"(the prompt saves {trigger.reason:.0%} of the cost, {config.reason:.0%} is a reason): not flagged."

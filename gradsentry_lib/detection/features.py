@@ -4,7 +4,6 @@ Every feature is a number, every prompt a sorted array of numbers: prompts stay 
 numbered by their sorted text, so that neither the order of rows nor the process decides anything.
 """
 
-import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,18 +12,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from gradsentry_lib.samples.words import tokenize
+
 if TYPE_CHECKING:
     from scipy import sparse
 
-# Words; signs that are not white space one by one (invisible ones too); scripts without spaces sign by sign.
-TOKEN = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]|\w+|[^\w\s]")
 LONGEST = 3  # words a run
 FIRST, LAST = "\x02", "\x03"  # stand before a prompt's first and after its last word
 Name = tuple[str, ...]
-
-
-def tokenize(text: str) -> list[str]:
-    return TOKEN.findall(text.lower())
 
 
 def words(name: Name) -> Name:
@@ -100,6 +95,17 @@ def questions(tokens: Sequence[Sequence[str]], copy: float) -> np.ndarray:
     )
     graph = sparse.coo_matrix((np.ones(len(links[0])), links), shape=(len(tokens), len(tokens)))
     return connected_components(graph, directed=False)[1].astype(np.int64)
+
+
+def carries(tokens: Sequence[str], names: Sequence[Name]) -> bool:
+    """Whether a prompt has one of the features."""
+    placed = [FIRST, *tokens, LAST]
+    return any(name[0] in placed and _stands(placed, name) for name in names)
+
+
+def _stands(tokens: Sequence[str], name: Name) -> bool:
+    width = len(name)
+    return any(tuple(tokens[i : i + width]) == name for i in range(len(tokens) - width + 1))
 
 
 def without(tokens: Sequence[str], phrases: Sequence[Name]) -> list[str]:

@@ -15,12 +15,13 @@ Notes = tuple[tuple[np.ndarray, Sequence[str]], ...]  # (positions, one text for
 class Findings:
     """What a policy found among N rows.
 
-    `flagged`: (N,) bool. `notes`: sentences on rows. `columns`: further signal columns. `groups`: rows that look like
-    one attack. `rescan`: (batch key, row) of rows of earlier batches that belong to a group. `remarks`: sentences on
-    the whole batch.
+    `flagged`: (N,) bool. `watched`: (N,) bool, rows that a person should look at first; None: none. `notes`: sentences
+    on rows. `columns`: further signal columns. `groups`: rows that look like one attack. `rescan`: (batch key, row) of
+    rows of earlier batches that belong to a group. `remarks`: sentences on the whole batch.
     """
 
     flagged: np.ndarray
+    watched: np.ndarray | None = None
     notes: Notes = ()
     columns: Mapping[str, pa.Array] = field(default_factory=dict)
     groups: tuple[Group, ...] = ()

@@ -16,7 +16,9 @@ import pyarrow.compute as pc
 
 from gradsentry_lib.detection.length_confounding import Trust
 from gradsentry_lib.detection.verdict import count_verdicts
-from gradsentry_lib.errors import BadInput
+from gradsentry_lib.settings import OPTIONS
+
+WATCHED = "watched"  # a policy's own column of the verdict table: rows kept that a person should look at first
 
 
 @dataclass(frozen=True)
@@ -24,15 +26,14 @@ class GateLimits:
     """Largest fractions, each in [0, 1]: of the readable rows, flagged (block, warn) and unscored (block); of all rows
     read, rejected as unreadable (block)."""
 
-    max_flagged: float = 0.5
-    warn_flagged: float = 0.2
-    max_unscored: float = 0.05
-    max_rejected: float = 0.05
+    max_flagged: float = OPTIONS["max_flagged"].usual
+    warn_flagged: float = OPTIONS["warn_flagged"].usual
+    max_unscored: float = OPTIONS["max_unscored"].usual
+    max_rejected: float = OPTIONS["max_rejected"].usual
 
     def __post_init__(self) -> None:
         for name, limit in vars(self).items():
-            if not 0.0 <= limit <= 1.0:
-                raise BadInput(f"{name} must lie between 0 and 1, not {limit}")
+            OPTIONS[name].check(limit)
 
     def looser_than(self, own: "GateLimits") -> dict[str, tuple[float, float]]:
         """The limits that let more through than `own` does: name to (here, there)."""
@@ -65,7 +66,7 @@ def check_gate(
 
     `verdicts`: the verdict table. `read`, `rejected`: the source's rows, and those that could not be read.
     `trust`: given where the verdicts rest on the entropy threshold; adds a warning where that can't be relied on.
-    `truncated`: how the source is cut short, "" where it is whole.
+    `truncated`: how the source is cut short, "" where it is whole. A policy that watches rows adds a warning.
     """
     limits = limits or GateLimits()
     counts = count_verdicts(verdicts)
@@ -82,6 +83,8 @@ def check_gate(
         _conserved(read, counts.clean, counts.flagged, counts.unscored, rejected),
         _whole(truncated),
     ]
+    if WATCHED in verdicts.column_names:
+        checks.append(_watched(verdicts))
     if trust is not None:
         fine = trust.verdict == "trustworthy"
         checks.append(GateCheck("score_trusted", fine, "warn", trust.verdict, "trustworthy", trust.message))
@@ -112,6 +115,13 @@ def _none(name: str, observed: int, what: str) -> GateCheck:
 def _whole(truncated: str) -> GateCheck:
     message = f"the source is cut short: {truncated}" if truncated else "nothing shows that the source is cut short"
     return GateCheck("whole_source", not truncated, "error", "truncated" if truncated else "whole", "whole", message)
+
+
+def _watched(verdicts: pa.Table) -> GateCheck:
+    """Warns of rows that carry what nothing in the prompts explains and that stay clean: a person looks first."""
+    rows = pc.sum(pc.and_(pc.fill_null(verdicts[WATCHED], False), pc.equal(verdicts["verdict"], "clean"))).as_py() or 0
+    message = f"{rows or 'no'} rows are watched: kept, to be looked at before training on them"
+    return GateCheck("nothing_watched", rows == 0, "warn", rows, 0, message)
 
 
 def _outside(entropy: pa.ChunkedArray) -> int:

@@ -4,11 +4,11 @@ Every policy looks at the same score table and says which rows are suspect and w
 all of them stays here: a row without a score is never clean by itself, a person's override comes last, and every
 verdict that is not plainly clean carries its reasons.
 
-To add a policy: write a function that returns `Findings`, and name it in `_findings` and `POLICIES`.
+To add a policy: write a function that returns `Findings`, and name it in `_findings` and in `settings.POLICIES`.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -18,28 +18,34 @@ import pyarrow.compute as pc
 
 from gradsentry_lib.detection.conditional import conditional, read_rows
 from gradsentry_lib.detection.config import DetectionConfig
-from gradsentry_lib.detection.control import QUARANTINE, control_notes
+from gradsentry_lib.detection.control import KEEP, QUARANTINE, control_notes
+from gradsentry_lib.detection.earlier import Earlier, Sketches
 from gradsentry_lib.detection.entropy_threshold import Threshold, ThresholdConfig, find_threshold
 from gradsentry_lib.detection.findings import Findings, Notes
-from gradsentry_lib.detection.former.signals import Earlier, Sketches, coherence, linked, look, surprise
-from gradsentry_lib.detection.former.surprise import surprise as deviations
+from gradsentry_lib.detection.gate import WATCHED
+from gradsentry_lib.detection.known import KnownGroup, find_known
 from gradsentry_lib.detection.length_confounding import Trust, assess
 from gradsentry_lib.detection.reason import Swapped
 from gradsentry_lib.detection.remarks import batch_remarks
 from gradsentry_lib.detection.verdict import VERDICT_SCHEMA, Group, Override, reason_lists
-from gradsentry_lib.errors import BadInput
+from gradsentry_lib.errors import NotJudgedYet, UnusableInput
 from gradsentry_lib.samples.sample import Sample
+from gradsentry_lib.settings import FORMER_POLICIES, OPTIONS
 
-POLICIES = ("auto", "paper", "coherence", "surprise", "any", "conditional")
-DEFAULT_POLICY = "auto"
-RULES = 3  # raised whenever the same scores under the same settings would get another verdict
+RULES = 4  # raised whenever the same scores under the same settings would get another verdict
+DECLARED = 4  # the rules from which on "auto" is the declared test; before, it was a search that is gone
 NO_SKETCHES = "these scores have no span sketches: score the batch again, or use the policy 'paper'"
 
 
-def check_policy(name: str) -> None:
-    """Raises BadInput for a policy that does not exist."""
-    if name not in POLICIES:
-        raise BadInput(f"unknown policy {name!r}: choose one of {', '.join(POLICIES)}")
+def current_name(name: str) -> str:
+    """What a policy is called today. Raises UnusableOption for one that never existed."""
+    OPTIONS["policy"].check(name)
+    return "auto" if name in FORMER_POLICIES else name
+
+
+def can_judge_again(policy: str, rules: int) -> bool:
+    """Whether a verdict of a recorded policy, made under recorded rules, can still be derived."""
+    return policy == "paper" or (policy == "auto" and rules >= DECLARED)
 
 
 @dataclass(frozen=True)
@@ -67,18 +73,22 @@ def judge(
     control_tokens: str = QUARANTINE,
     detection: DetectionConfig | None = None,
     swapped: Swapped | None = None,
+    watched: str = KEEP,
+    known: Sequence[KnownGroup] = (),
 ) -> Judgement:
     """Judges a batch.
 
     `scores`: the score table, one line a readable row. `samples`, `sketches`: read the batch's samples and sketches in
     the same order, for policies that look at them; sketches may also be a column of the table. `overrides`: what people
     said, the last word on a sample winning; a release makes any row clean, an unscored one too, and the reason says who
-    did it. `history`: earlier batches, whose rows count as neighbours. `control_tokens`: see control.py. `detection`,
-    `swapped`: the numbers of the policy `conditional`, and what it asks the model (detection/reason.py); without that
-    it flags nothing. Raises BadInput for a policy that does not exist, or one that lacks the sketches or texts it
-    needs.
+    did it. `history`: earlier batches, in which rows of a group found here are looked for; no verdict depends on it.
+    `control_tokens`: see control.py. `detection`, `swapped`: the numbers of the policy `auto`, and what it asks the
+    model (detection/reason.py); without that it watches and flags nothing. `watched`: what becomes of watched rows,
+    `keep` or `quarantine`. `known`: groups that others found (known.py). Raises BadInput for a policy that does not
+    exist, or one that lacks the sketches or texts it needs.
     """
-    check_policy(policy)
+    policy = current_name(policy)
+    OPTIONS["watched"].check(watched)
     failures = pc.fill_null(scores["failure"].cast(pa.string()), "").combine_chunks()
     raw_entropy = _floats(scores["entropy"])
     failed = pc.not_equal(failures, "").to_numpy(zero_copy_only=False).astype(bool)
@@ -93,8 +103,16 @@ def judge(
     missing = np.flatnonzero(unscored)
     held = control_notes(scores, control_tokens)
     notes: Notes = ((missing, _why_unscored(failures, raw_entropy, missing)), held, *findings.notes)
-    verdict = np.where(findings.flagged, "flagged", "clean")
+    if known and samples is not None:
+        poison, told = find_known(samples(), known)
+        notes = (*notes, *told)
+    else:
+        poison = np.empty(0, np.int64)
+    looked_at = np.zeros(entropy.size, bool) if findings.watched is None else findings.watched
+    suspect = findings.flagged | (looked_at if watched == QUARANTINE else False)
+    verdict = np.where(suspect, "flagged", "clean")
     verdict[held[0]] = "flagged"
+    verdict[poison] = "flagged"
     verdict = np.where(unscored, "unscored", verdict)
     verdict, notes = _override(verdict, notes, scores["sample_id"], overrides)
 
@@ -108,7 +126,8 @@ def judge(
         "reasons": reason_lists(entropy.size, notes),
     }
     verdicts = pa.table(columns).cast(VERDICT_SCHEMA)
-    for name, values in findings.columns.items():
+    own = dict(findings.columns) if findings.watched is None else {**findings.columns, WATCHED: pa.array(looked_at)}
+    for name, values in own.items():
         verdicts = verdicts.append_column(name, values)
     trust = assess(entropy, tokens, tau=found.tau)
     remarks = batch_remarks(findings.remarks, failures, verdict, scores, control_tokens)
@@ -128,28 +147,12 @@ def _findings(
 ) -> Findings:
     if policy == "paper":
         return paper(entropy, threshold)
-    nll = np.where(np.isfinite(entropy), _floats(scores["nll"]), np.nan)
-    surprised = surprise(deviations(nll, pc.fill_null(scores["supervised_tokens"], 0).to_numpy()))
-    if policy == "surprise":
-        return surprised
     if samples is None:
-        raise BadInput(f"the policy {policy!r} compares texts: give it the batch's samples")
+        raise UnusableInput(f"the policy {policy!r} compares texts: give it the batch's samples")
     if sketches is None:
-        raise BadInput(NO_SKETCHES)
-    there = partial(_all_there, sketches, np.isfinite(entropy))
-    if policy == "conditional":
-        return conditional(scores["row"].to_numpy(), read_rows(scores, samples, there), detection, swapped)
-    looked = look(scores["row"].to_numpy(), samples, there, history)
-    match policy:
-        case "coherence":
-            return coherence(looked)
-        case "auto":
-            found = linked(looked)
-            return replace(found, columns={**found.columns, **surprised.columns})
-        case "any":
-            return _any(linked(looked), coherence(looked), surprised, paper(entropy, threshold))
-        case _:
-            raise AssertionError(policy)
+        raise NotJudgedYet(NO_SKETCHES)
+    rows = read_rows(scores, samples, partial(_all_there, sketches, np.isfinite(entropy)))
+    return conditional(scores["row"].to_numpy(), rows, detection, swapped, history)
 
 
 def _column(sketches: pa.ChunkedArray) -> Iterator[bytes | None]:
@@ -161,19 +164,8 @@ def _all_there(sketches: Sketches, scored: np.ndarray) -> Iterator[bytes | None]
     """The sketches, checked as they pass: every scored row has one."""
     for sketch, needed in zip(sketches(), scored, strict=True):
         if needed and not sketch:
-            raise BadInput(NO_SKETCHES)
+            raise NotJudgedYet(NO_SKETCHES)
         yield sketch
-
-
-def _any(*findings: Findings) -> Findings:
-    """Flags what one of them flags; groups and remarks are the first one's."""
-    first = findings[0]
-    return replace(
-        first,
-        flagged=np.logical_or.reduce([each.flagged for each in findings]),
-        notes=tuple(note for each in findings for note in each.notes),
-        columns={name: column for each in findings for name, column in each.columns.items()},
-    )
 
 
 def paper(entropy: np.ndarray, threshold: Threshold) -> Findings:

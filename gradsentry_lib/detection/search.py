@@ -22,11 +22,12 @@ from gradsentry_lib.detection.reason import Swapped, ask, explained, shared_wind
 from gradsentry_lib.detection.similarity import Windows, cost_given_length, kernels, windows
 from gradsentry_lib.detection.statistics import STATISTICS, Kernels, first_look, nearness, value
 from gradsentry_lib.detection.tags import tags
-from gradsentry_lib.detection.tails import log10_floor, log10_tail
+from gradsentry_lib.detection.tails import log10_floor, log10_tail, reaches
 from gradsentry_lib.detection.trigger import grow, join, marked, phrases
 
 LEAST = 3  # rows a group: fewer can't prove anything, whatever they say (tails.py)
 DRAWS, MORE = 1000, 4000  # for a candidate; for one that the first of them don't dismiss
+SPLITTING = 300  # sets that are split
 ALIKE = 0.8  # Jaccard index of two features' carriers from which only the better one is looked at
 
 
@@ -237,6 +238,7 @@ def _second_look(
     price = np.log10(len(STATISTICS) * len(config.marking)) + len(clauses) * np.log10(max(counted, 1))
     bar = np.log10(config.level)
     best: tuple[float, str, Chance, np.ndarray] | None = None
+    draws = np.empty((0, len(carriers)), np.int64)
     for chance in chances(tokens, carriers, phrases(features, clauses, len(carriers)), config):
         floor = log10_floor(chance.p, carriers, question[rows]) + price
         if floor > bar:
@@ -254,10 +256,15 @@ def _second_look(
             if said[name] > 0:
                 break
         if best is None or said[name] < best[0]:
-            best = (said[name], name, chance, drawn)
+            best, draws = (said[name], name, chance, drawn), sets
     if best is None or best[0] > bar:
         return None
     log10_p, name, chance, drawn = best
+    measure = partial(value, name, similar, chance=drawn, nearest=config.nearest)
+    observed = float(measure(sets=carriers[None])[0])
+    odds = np.log(chance.p) - np.log1p(-chance.p)
+    if not reaches(observed, bar - price, lambda some: measure(sets=some), draws[:SPLITTING], odds, rng):
+        return None
     near = nearness(name, similar, carriers, drawn, config.nearest)
     flagged = members(near, carriers, drawn, config.rows)
     names = tuple(features.names[f] for f in clauses)

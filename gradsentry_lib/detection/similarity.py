@@ -28,6 +28,7 @@ class Windows:
     owner: np.ndarray  # (W,) row
     start: np.ndarray  # (W,) first token
     surprise: np.ndarray  # (W,) against plain text
+    centre: np.ndarray  # (128,) what was taken away
 
 
 def kernels(found: Windows, cost: np.ndarray, question: np.ndarray) -> Mapping[str, np.ndarray]:
@@ -45,16 +46,29 @@ def kernels(found: Windows, cost: np.ndarray, question: np.ndarray) -> Mapping[s
     return made
 
 
-def windows(sketches: Sequence[bytes | None], surprise: float) -> Windows:
-    """The windows of N rows, centred over them. surprise: where a window counts in full."""
+def windows(sketches: Sequence[bytes | None], surprise: float, centre: np.ndarray | None = None) -> Windows:
+    """The windows of N rows, centred over them or over others (centre: (128,)). surprise: where a window counts in
+    full."""
     records, owner, _ = unpack(sketches)
     weight = np.minimum(records["surprise"].astype(np.float32) / surprise, 1)
     kept = weight > LEAST
     records, owner, weight = records[kept], owner[kept], weight[kept]
     vectors = _unit(unpack_codes(records["codes"]).astype(np.float32))
-    if len(vectors):
-        vectors = _unit(vectors - vectors.mean(0, dtype=np.float64).astype(np.float32)) * np.sqrt(weight)[:, None]
-    return Windows(vectors.astype(np.float32), owner, records["start"].astype(int), records["surprise"].astype(float))
+    if centre is None:
+        centre = vectors.mean(0, dtype=np.float64) if len(vectors) else np.zeros(CODES)
+    vectors = _unit(vectors - centre.astype(np.float32)) * np.sqrt(weight)[:, None]
+    start, own = records["start"].astype(int), records["surprise"].astype(float)
+    return Windows(vectors.astype(np.float32), owner, start, own, centre)
+
+
+def between(some: Windows, others: Windows) -> np.ndarray:
+    """(n, m) the largest link of two windows, for the rows of either side that have any."""
+    if not len(some.owner) or not len(others.owner):
+        return np.zeros((len(np.unique(some.owner)), 0), np.float32)
+    link = some.vectors @ others.vectors.T
+    for axis, owner in enumerate((some.owner, others.owner)):
+        link = np.maximum.reduceat(link, np.unique(owner, return_index=True)[1], axis=axis)
+    return link
 
 
 def cost_given_length(nll: np.ndarray, tokens: np.ndarray) -> np.ndarray:

@@ -5,28 +5,26 @@ answers are near its carriers', by features that each pay for themselves: descri
 one among F. The union is then tested as one, with every clause counted.
 """
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from gradsentry_lib.detection.features import Features, Name, words
+from gradsentry_lib.detection.wording import lengthened
 
 MOST = 6  # clauses
 LOOKED_AT = 12  # features that may be the next clause
 GROUP = 0.01  # false discovery rate of the rows near the carriers
-LONGEST = 40  # words of a sentence that is taken out whole
-ALIKE = 0.8  # share of the carriers that must go on with the same word for it to be part of the sentence
 WIDE = 1.5  # a word of the trigger is taken out alone too unless its rows are this many times the carriers
 
 
 def grow(features: Features, near: np.ndarray, first: int, counted: int) -> tuple[int, ...]:
     """The features that together mark the rows near the carriers of `first`, itself first. near: (N,)."""
-    from scipy.stats import false_discovery_control, hypergeom, norm
+    from scipy.stats import false_discovery_control, hypergeom, median_abs_deviation, norm
 
     n, price = len(near), np.log10(max(counted, 2))
     middle = np.median(near)
-    spread = 1.4826 * np.median(np.abs(near - middle)) + 1e-3
+    spread = 1.4826 * float(median_abs_deviation(near)) + 1e-3
     group = false_discovery_control(norm.sf((near - middle) / spread)) <= GROUP
     chosen, union = [first], np.zeros(n, bool)
     union[features.carriers(first)] = True
@@ -85,30 +83,10 @@ def phrases(features: Features, clauses: tuple[int, ...], count: int) -> list[Na
     out: set[Name] = set()
     for f in clauses:
         own = words(features.names[f])
-        whole = _whole([features.tokens[i] for i in features.carriers(f)], own)
+        whole = lengthened([features.tokens[i] for i in features.carriers(f)], own)
         out |= {_trim(phrase, holders, len(features.tokens)) for phrase in (own, whole)}
         out |= {(word,) for word in own if holders[word] <= WIDE * count}
     return sorted(out, key=lambda phrase: (-len(phrase), phrase))
-
-
-def _whole(rows: Sequence[Sequence[str]], phrase: Name) -> Name:
-    """The phrase, made longer word by word on either side while most rows go on alike."""
-    places = [(row, at) for row in rows for at in _places(row, phrase)[:1]]
-    left, right = 0, len(phrase)
-    while len(phrase) < LONGEST:
-        before = Counter(row[at - left - 1] for row, at in places if at - left - 1 >= 0)
-        after = Counter(row[at + right] for row, at in places if at + right < len(row))
-        options = [(count, word, side) for side, c in ((0, before), (1, after)) for word, count in c.most_common(1)]
-        if not options:
-            break
-        count, word, side = max(options)
-        if count < ALIKE * len(places):
-            break
-        phrase = (word, *phrase) if side == 0 else (*phrase, word)
-        offset = -left - 1 if side == 0 else right
-        places = [(row, at) for row, at in places if 0 <= at + offset < len(row) and row[at + offset] == word]
-        left, right = (left + 1, right) if side == 0 else (left, right + 1)
-    return phrase
 
 
 def _trim(phrase: Name, holders: Mapping[str, int], n: int) -> Name:
@@ -119,8 +97,3 @@ def _trim(phrase: Name, holders: Mapping[str, int], n: int) -> Name:
     while end > begin and holders[phrase[end - 1]] > n / 2:
         end -= 1
     return phrase[begin:end] or phrase
-
-
-def _places(row: Sequence[str], phrase: Name) -> list[int]:
-    width = len(phrase)
-    return [i for i in range(len(row) - width + 1) if tuple(row[i : i + width]) == phrase]

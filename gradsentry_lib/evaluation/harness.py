@@ -15,9 +15,10 @@ import numpy as np
 import pyarrow as pa
 
 from gradsentry_lib.detection.entropy_threshold import find_threshold
-from gradsentry_lib.detection.policies import POLICIES, judge
+from gradsentry_lib.detection.policies import judge
+from gradsentry_lib.detection.reason import Swapped
 from gradsentry_lib.detection.verdict import not_clean
-from gradsentry_lib.errors import BadInput
+from gradsentry_lib.errors import UnusableOption
 from gradsentry_lib.evaluation.measures import auc_of, bootstrap_interval, f1_of, measure, none_if_nan
 from gradsentry_lib.evaluation.peers import PEERS, Filter, Filtered, Progress, supervised_tokens
 from gradsentry_lib.evaluation.published import published_entropies
@@ -27,6 +28,7 @@ from gradsentry_lib.scoring.model import ScoringModel
 from gradsentry_lib.scoring.scorer import score_samples
 from gradsentry_lib.scoring.swapped import score_swapped
 from gradsentry_lib.scoring.table import to_table
+from gradsentry_lib.settings import POLICIES
 
 OURS = "policy-"  # prefix of this project's own policies among the filters
 
@@ -46,25 +48,26 @@ def own(policy: str) -> Filter:
         config = ScoringConfig(sketch=policy != "paper")
         table = to_table(score_samples(samples, model, config, on_progress=on_progress))
         table = table.add_column(0, "row", pa.array([sample.row for sample in samples], pa.int64()))
-        by_id = {sample.sample_id: sample for sample in samples}
-        ask = partial(score_swapped, samples=by_id, model=model, config=config)
-        verdicts = judge(table, policy, samples=lambda: iter([list(samples)]), swapped=ask).verdicts
+        verdicts = judge(
+            table, policy, samples=lambda: iter([list(samples)]), swapped=asking(samples, model, config)
+        ).verdicts
         flags = not_clean(verdicts)
         return Filtered(ranking(policy, verdicts, flags), flags)
 
     return filtered
 
 
+def asking(samples: Sequence[Sample], model: ScoringModel, config: ScoringConfig) -> Swapped:
+    """What the policy `auto` asks the model that scored these samples."""
+    by_id = {sample.sample_id: sample for sample in samples}
+    return partial(score_swapped, samples=by_id, model=model, config=config)
+
+
 def ranking(policy: str, verdicts: pa.Table, flags: np.ndarray) -> np.ndarray:
-    """What a policy's AUC is measured by: the signal it cuts, or, where it weighs several, coherence with the flagged
-    rows above all others."""
+    """What a policy's AUC is measured by: the entropy that `paper` cuts, the verdict itself of `auto`."""
     if policy == "paper":
         return verdicts["entropy"].to_numpy()
-    if policy in ("coherence", "surprise"):
-        return verdicts[policy].to_numpy()
-    if policy == "conditional":
-        return flags.astype(float)  # rows are flagged by groups: there is nothing in between
-    return verdicts["coherence"].to_numpy() + 2.0 * flags  # a cosine lies in [-1, 1]
+    return flags.astype(float)  # rows are flagged by groups: there is nothing in between
 
 
 FILTERS: dict[str, Filter] = {"paper": paper, **PEERS, **{OURS + policy: own(policy) for policy in POLICIES}}
@@ -74,9 +77,9 @@ def filters_named(names: Sequence[str]) -> dict[str, Filter]:
     """The filters of those names, in that order. Raises BadInput with the list of names for one that is not there."""
     for name in names:
         if name not in FILTERS:
-            raise BadInput(f"There is no filter {name!r}. Known: {', '.join(FILTERS)}.")
+            raise UnusableOption(f"There is no filter {name!r}. Known: {', '.join(FILTERS)}.")
     if not names:
-        raise BadInput(f"Name at least one filter of: {', '.join(FILTERS)}.")
+        raise UnusableOption(f"Name at least one filter of: {', '.join(FILTERS)}.")
     return {name: FILTERS[name] for name in dict.fromkeys(names)}
 
 

@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, cast
 
-from gradsentry_lib.errors import BadInput
+from gradsentry_lib.errors import UnusableInput
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -43,7 +43,7 @@ def open_regular(path: Path) -> io.BufferedReader:
             os.close(handle)
             handle = -1
     if handle < 0:
-        raise BadInput(f"{path} is no regular file but a folder, a pipe, a device or a socket; it is not read")
+        raise UnusableInput(f"{path} is no regular file but a folder, a pipe, a device or a socket; it is not read")
     return cast(io.BufferedReader, os.fdopen(handle, "rb", BLOCK))
 
 
@@ -67,9 +67,9 @@ class Meter:
         self.packed += packed
         self.unpacked += unpacked
         if self.unpacked > self.limit:
-            raise BadInput(too_large("what it unpacks to", self.unpacked, self.limit))
+            raise UnusableInput(too_large("what it unpacks to", self.unpacked, self.limit))
         if self.unpacked > max(FREE, RATIO * self.packed):
-            raise BadInput(f"it unpacks to more than {RATIO} times its size, as no data does; it is not read on")
+            raise UnusableInput(f"it unpacks to more than {RATIO} times its size, as no data does; it is not read on")
 
 
 def too_large(what: str, size: int, limit: int) -> str:
@@ -173,7 +173,7 @@ def open_unpacked(path: Path, compression: str | None, meter: Meter, cut: list[s
     if compression is None:
         if hole := large_hole(file):
             file.close()
-            raise BadInput(f"{path} has a hole of {hole:,} bytes (a sparse file), as no text has; it is not read")
+            raise UnusableInput(f"{path} has a hole of {hole:,} bytes (a sparse file), as no text has; it is not read")
         return file
     return cast(IO[bytes], io.BufferedReader(_Unpacked(file, compression, meter, cut), BLOCK))
 
@@ -242,7 +242,9 @@ def archive_of(path: Path) -> Iterator[zipfile.ZipFile]:
         with zipfile.ZipFile(file) as archive:
             yield archive
     except (zipfile.BadZipFile, OverflowError, UnicodeDecodeError):
-        raise BadInput(f"{path} is cut short (truncated) or damaged: a .zip cannot be read without its end") from None
+        raise UnusableInput(
+            f"{path} is cut short (truncated) or damaged: a .zip cannot be read without its end"
+        ) from None
     finally:
         file.close()
 
@@ -251,16 +253,16 @@ def only_member(archive: zipfile.ZipFile, path: Path) -> zipfile.ZipInfo:
     """The one file of an archive. Raises `BadInput` for more or fewer, a link, a name that leads out, a password."""
     members = [member for member in archive.infolist() if not member.is_dir() and not _is_litter(member.filename)]
     if len(members) != 1:
-        raise BadInput(f"{path} holds {len(members)} files, where one can be read; unpack it and scan the folder")
+        raise UnusableInput(f"{path} holds {len(members)} files, where one can be read; unpack it and scan the folder")
     (member,) = members
     name = member.filename
     if name.startswith(("/", "\\")) or ":" in name[:2] or ".." in name.replace("\\", "/").split("/"):
-        raise BadInput(f"{path} holds a file whose name leads out of it, {name[:80]!a}; it is not read")
+        raise UnusableInput(f"{path} holds a file whose name leads out of it, {name[:80]!a}; it is not read")
     kind = stat.S_IFMT(member.external_attr >> 16)
     if kind not in (0, stat.S_IFREG):
-        raise BadInput(f"{path} holds a link or a device, {name[:80]!a}; it is not read")
+        raise UnusableInput(f"{path} holds a link or a device, {name[:80]!a}; it is not read")
     if member.flag_bits & 1:
-        raise BadInput(f"{path} is locked with a password; unpack it first")
+        raise UnusableInput(f"{path} is locked with a password; unpack it first")
     return member
 
 

@@ -6,7 +6,7 @@ import stat
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
-from gradsentry_lib.errors import BadInput
+from gradsentry_lib.errors import UnusableInput
 
 TEXTS = ("jsonl", "ndjson", "json", "csv", "tsv")
 TABLES = ("parquet", "arrow", "feather")
@@ -40,7 +40,7 @@ def files_below(folder: Path) -> list[Path]:
         for name in (*folders, *names):
             path = Path(place, name)
             if path.is_symlink() and not path.resolve().is_relative_to(root):
-                raise BadInput(f"{path} is a link that leads out of the folder; put the file itself there")
+                raise UnusableInput(f"{path} is a link that leads out of the folder; put the file itself there")
         for name in names:
             path = Path(place, name)
             if name[0] in "._":
@@ -48,7 +48,7 @@ def files_below(folder: Path) -> list[Path]:
             if stat.S_ISREG(path.stat().st_mode):
                 found.append(path)
             elif known_suffix(name):
-                raise BadInput(f"{path} is no regular file but a pipe, a device or a socket; it is not read")
+                raise UnusableInput(f"{path} is no regular file but a pipe, a device or a socket; it is not read")
     return sorted(found)
 
 

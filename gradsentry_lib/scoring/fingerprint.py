@@ -5,7 +5,7 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-from gradsentry_lib.errors import BadInput
+from gradsentry_lib.errors import UnusableModel
 from gradsentry_lib.files import read_json, sha256_file, sha256_json, write_json
 
 WEIGHTS = ("*.safetensors", "config.json")
@@ -48,7 +48,7 @@ def tokenizer_folder(folder: Path, base: Path | None) -> Path:
 
 def _tokenizer(folder: Path, memo: Path | None) -> str:
     if not any(True for pattern in VOCABULARY for _ in folder.glob(pattern)):
-        raise BadInput(f"{folder} holds no tokenizer (tokenizer.json): save the model's tokenizer beside it")
+        raise UnusableModel(f"{folder} holds no tokenizer (tokenizer.json): save the model's tokenizer beside it")
     return fingerprint(folder, TOKENIZER, memo)
 
 
@@ -61,7 +61,9 @@ def fingerprint(folder: Path, patterns: tuple[str, ...], memo: Path | None = Non
     """
     files = sorted({path for pattern in patterns for path in folder.glob(pattern)})
     if not files:
-        raise BadInput(f"{folder} holds none of {', '.join(patterns)}: not a model folder that GradSentry can read.")
+        raise UnusableModel(
+            f"{folder} holds none of {', '.join(patterns)}: not a model folder that GradSentry can read."
+        )
     known = _remembered(memo)
     digests = {}
     fresh = False

@@ -13,11 +13,12 @@ from pathlib import Path
 import duckdb
 
 from gradsentry_lib import __version__
-from gradsentry_lib.errors import BadInput, GradSentryError
+from gradsentry_lib.errors import BusyStore, DamagedStore, GradSentryError, UnusableStore
 from gradsentry_lib.files import workshop
 from gradsentry_lib.store import journal, views
-from gradsentry_lib.store.lock import PATIENCE, LedgerBusy, Waiting, hold, pauses
-from gradsentry_lib.trouble import explain
+from gradsentry_lib.store.lock import PATIENCE, Waiting, hold, pauses
+from gradsentry_lib.store.paths import LAYOUT, Store
+from gradsentry_lib.system_errors import explain
 
 _open_here = threading.local()  # the ledgers that this thread has open: opening one twice would wait for itself
 
@@ -25,12 +26,8 @@ _open_here = threading.local()  # the ledgers that this thread has open: opening
 _OF_THE_FILE = (duckdb.IOException, duckdb.FatalException, duckdb.InternalException, duckdb.SerializationException)
 
 
-class LedgerDamaged(GradSentryError):
-    """The ledger's file can't be read as a DuckDB database any more."""
-
-
-def damaged(path: Path, message: str) -> LedgerDamaged:
-    return LedgerDamaged(
+def damaged(path: Path, message: str) -> DamagedStore:
+    return DamagedStore(
         f"the ledger {path} can't be opened: {message[:300]}; put back a copy of it, or move it (and {path.name}.wal) "
         "elsewhere and scan again: scores and published files are kept, releases and acceptances are only in the ledger"
     )
@@ -40,7 +37,7 @@ def damaged(path: Path, message: str) -> LedgerDamaged:
 def connect(path: Path, *, read_only: bool, patience: float = PATIENCE) -> Iterator[duckdb.DuckDBPyConnection]:
     """A connection under the ledger's lock. Writing is one transaction: committed at the end, rolled back on error.
 
-    Makes and migrates the ledger where need be, also before reading. Raises LedgerBusy, LedgerDamaged, BadInput.
+    Makes and migrates the ledger where need be, also before reading. Raises BusyStore, DamagedStore, BadInput.
     """
     path = path.absolute()
     _check_place(path.parent)
@@ -54,13 +51,13 @@ def _check_place(store: Path) -> None:
         str(store).encode("utf-8")
         usable = store.is_dir() or not store.exists()
     except UnicodeEncodeError as error:
-        raise BadInput(
+        raise UnusableStore(
             f"the store's path {str(store)!r} is no UTF-8, which DuckDB needs: give it another name"
         ) from error
     except OSError as error:
-        raise BadInput(f"the store {str(store)[:200]} can't be used: {error.strerror or error}") from error
+        raise UnusableStore(f"the store {str(store)[:200]} can't be used: {error.strerror or error}") from error
     if not usable:
-        raise BadInput(f"the store {store} is no folder: set GRADSENTRY_HOME to one")
+        raise UnusableStore(f"the store {store} is no folder: set GRADSENTRY_HOME to one")
 
 
 def make_store(store: Path) -> None:
@@ -68,7 +65,7 @@ def make_store(store: Path) -> None:
     try:
         store.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise BadInput(
+        raise UnusableStore(
             f"the store {store} can't be made ({error.strerror}): set GRADSENTRY_HOME to a folder that can be written"
         ) from error
 
@@ -84,10 +81,10 @@ def _reading(path: Path, patience: float) -> Iterator[duckdb.DuckDBPyConnection]
             stack.close()
             try:
                 _make(path, patience)
-            except LedgerBusy:
+            except BusyStore:
                 raise
             except (OSError, GradSentryError) as error:
-                raise BadInput(
+                raise UnusableStore(
                     f"the ledger {path} has schema version {version} and can't be brought to {len(_versions())} here "
                     f"({error}): run `gradsentry store upgrade` where the store can be written to"
                 ) from error
@@ -98,12 +95,12 @@ def _reading(path: Path, patience: float) -> Iterator[duckdb.DuckDBPyConnection]
 @contextmanager
 def _writing(path: Path, patience: float) -> Iterator[duckdb.DuckDBPyConnection]:
     with _locked(path, read_only=False, patience=patience) as connection:
-        heads = _check_heads(path.parent)
+        heads = _check_heads(Store(path.parent).heads)
         before = journal.head(connection)
         connection.begin()
         try:
             yield connection
-        except BaseException:
+        except BaseException:  # also Ctrl-C: half a transaction is none; raised again
             with suppress(duckdb.Error):  # what went wrong first is what is told
                 connection.rollback()
             raise
@@ -120,21 +117,15 @@ def _make(path: Path, patience: float) -> None:
         pass
 
 
-def head_file(store: Path) -> Path:
-    """A line for every time that the ledger grew: its newest record, so that cutting it off shows. Ship it elsewhere,
-    line by line, and nobody who can write to the store can take records out unseen."""
-    return store / "ledger.heads"
-
-
-def _check_heads(store: Path) -> Path:
-    """The file of heads. Raises BadInput, before anything is recorded, where no line can be added to it."""
+def _check_heads(path: Path) -> Path:
+    """The file of heads. Raises UnusableStore, before anything is recorded, where no line can be added to it."""
     try:
-        with head_file(store).open("a", encoding="utf-8"):
-            return head_file(store)
+        with path.open("a", encoding="utf-8"):
+            return path
     except OSError as error:
-        raise BadInput(
-            f"can't write to {head_file(store)}: {error.strerror}; it gets a line whenever the ledger grows, so "
-            "nothing was recorded: move what lies there away"
+        raise UnusableStore(
+            f"can't write to {path}: {error.strerror}; it gets a line whenever the ledger grows, so nothing was "
+            "recorded: move what lies there away"
         ) from error
 
 
@@ -207,7 +198,7 @@ def migrate(connection: duckdb.DuckDBPyConnection) -> None:
     database of something else: nothing is written into that."""
     scripts = _versions()
     if _version(connection) == 0 and (tables := connection.execute("SHOW TABLES").fetchall()):
-        raise BadInput(
+        raise UnusableStore(
             f"{_place(connection)} is no ledger: a DuckDB file of something else, with a table {tables[0][0]!r}"
         )
     for number, script in enumerate(scripts[_version(connection) :], start=_version(connection) + 1):
@@ -227,13 +218,27 @@ def _version(connection: duckdb.DuckDBPyConnection) -> int:
     except duckdb.BinderException:  # a table of that name with other columns
         version = None
     if not isinstance(version, int):
-        raise BadInput(f"{_place(connection)} is no ledger: a DuckDB file of something else")
+        raise UnusableStore(f"{_place(connection)} is no ledger: a DuckDB file of something else")
     if version > len(_versions()):
-        raise BadInput(
+        raise UnusableStore(
             f"the ledger has schema version {version}, written by a newer GradSentry; "
             f"this one ({__version__}) knows up to {len(_versions())}: upgrade it"
         )
+    _check_layout(connection)
     return version
+
+
+def _check_layout(connection: duckdb.DuckDBPyConnection) -> None:
+    """Raises BadInput where a newer version moved the store's files. A schema that knows of no layout may pass."""
+    try:
+        ((layout,),) = connection.execute("SELECT max(version) FROM store_layout").fetchall()
+    except duckdb.CatalogException:
+        return
+    if not isinstance(layout, int) or layout > LAYOUT:
+        raise UnusableStore(
+            f"the store {Path(_place(connection)).parent} has layout {layout}, made by a newer GradSentry; this one "
+            f"({__version__}) knows up to {LAYOUT}: upgrade it"
+        )
 
 
 def _place(connection: duckdb.DuckDBPyConnection) -> str:

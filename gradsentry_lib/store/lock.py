@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO
 
-from gradsentry_lib.errors import BadInput, GradSentryError
+from gradsentry_lib.errors import BusyStore, UnusableStore
 
 try:
     import fcntl
@@ -32,12 +32,8 @@ QUIET = 5.0  # seconds it waits before it says so
 log = logging.getLogger(__name__)
 
 
-class LedgerBusy(GradSentryError):
-    """Somebody else held the ledger for longer than this process was willing to wait; the message names them."""
-
-
 class Waiting:
-    """A wait for the ledger that began now: says once for whom, and ends with LedgerBusy after `patience` seconds."""
+    """A wait for the ledger that began now: says once for whom, and ends with BusyStore after `patience` seconds."""
 
     def __init__(self, ledger: Path, patience: float) -> None:
         self.ledger, self.patience, self.begun, self.said = ledger, patience, time.monotonic(), False
@@ -45,7 +41,7 @@ class Waiting:
     def check(self, holder: Callable[[], str]) -> None:
         waited = time.monotonic() - self.begun
         if waited > self.patience:
-            raise LedgerBusy(
+            raise BusyStore(
                 f"the ledger {self.ledger} was busy for {self.patience:g} s; {holder()}; try again when that has ended"
             )
         if waited > QUIET and not self.said:
@@ -63,7 +59,7 @@ def pauses() -> Iterator[float]:
 
 @contextmanager
 def hold(ledger: Path, *, shared: bool, patience: float = PATIENCE) -> Iterator[None]:
-    """Holds the ledger's lock for the length of the block. Raises LedgerBusy after `patience` seconds."""
+    """Holds the ledger's lock for the length of the block. Raises BusyStore after `patience` seconds."""
     waiting = Waiting(ledger, patience)
     with ExitStack() as stack:
         try:
@@ -72,7 +68,7 @@ def hold(ledger: Path, *, shared: bool, patience: float = PATIENCE) -> Iterator[
             if shared:  # a store that can't be written to: nobody writes, so nobody need be waited for
                 yield
                 return
-            raise BadInput(f"can't write to {ledger.parent}: {error.strerror}") from error
+            raise UnusableStore(f"can't write to {ledger.parent}: {error.strerror}") from error
         if fcntl is None:
             yield
             return
@@ -90,9 +86,9 @@ def hold(ledger: Path, *, shared: bool, patience: float = PATIENCE) -> Iterator[
         yield  # closing the files lets go
 
 
-def without_locks(folder: Path, error: OSError) -> BadInput:
+def without_locks(folder: Path, error: OSError) -> UnusableStore:
     """What to say where the file system has no flock, as some network file systems."""
-    return BadInput(
+    return UnusableStore(
         f"the file system of {folder} has no file locks ({error.strerror}), so two scans could destroy each other's "
         "work: nothing was written; move the store to a local disk, or mount it with locks, and set GRADSENTRY_HOME"
     )

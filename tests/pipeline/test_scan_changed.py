@@ -11,10 +11,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from gradsentry_lib.cli import main
-from gradsentry_lib.cli.handout import LIST
-from gradsentry_lib.errors import BadInput, SourceChanged
+from gradsentry_lib.cli.output_folder import LIST
+from gradsentry_lib.errors import BadInput, Damaged, SourceChanged
 from gradsentry_lib.pipeline import ingest as ingest_step
-from gradsentry_lib.pipeline import manifest, publish, score
+from gradsentry_lib.pipeline import publish, score
 from gradsentry_lib.pipeline import run as scan_run
 from gradsentry_lib.pipeline.ingest import ingest
 from gradsentry_lib.samples import write as samples_write
@@ -183,7 +183,7 @@ def test_samples_that_are_not_what_was_read_are_not_scored(tmp_path: Path, model
     def load() -> Any:
         raise AssertionError("nothing is to be scored")
 
-    with pytest.raises(manifest.Damaged, match="not what was read"):
+    with pytest.raises(Damaged, match="not what was read"):
         score.score_batch(batch, store, told, identity, load, score.ScoringConfig())
 
 

@@ -59,8 +59,8 @@ def test_knobs_are_recorded_and_shown(source: Path, model: Path, store: Store) -
 
 def test_a_policy_that_does_not_look_at_the_entropy_says_so(source: Path, model: Path, store: Store) -> None:
     """It judges all the same: sketches and NLL are the output projection's, whatever the module."""
-    result = scanned(source, model, store, decision=DecisionConfig("surprise"), scoring=KNOBS)
-    assert "which the policy surprise ignores" in " ".join(result.decided.remarks)
+    result = scanned(source, model, store, decision=DecisionConfig("auto"), scoring=KNOBS)
+    assert "which the policy auto ignores" in " ".join(result.decided.remarks)
     assert result.decided.clean + result.decided.flagged == 12
 
 

@@ -146,7 +146,7 @@ def test_altered_verdicts_are_not_published(tmp_path: Path, model: Path, store: 
     with pytest.raises(GateFailed, match="gate never run"):
         publish(result.batch, result.decided, store, current_run("test"))
     told = replace(result.decided, verdicts_sha256=sha256_file(path), gate_inputs="0" * 64, gate_passed=True)
-    with pytest.raises(GateFailed, match="gate never run"):  # what decision.json says of itself opens nothing
+    with pytest.raises(GateFailed, match="gate never run"):  # what a caller says of itself opens nothing
         publish(result.batch, told, store, current_run("test"))
 
 

@@ -16,10 +16,11 @@ import pytest
 
 from gradsentry_lib import cli, settings
 from gradsentry_lib.audit.verify import verify
+from gradsentry_lib.errors import BusyStore
 from gradsentry_lib.scoring.fingerprint import WEIGHTS, fingerprint
-from gradsentry_lib.store import LedgerBusy, connection, lock, open_ledger
+from gradsentry_lib.store import connection, lock, open_ledger
 from gradsentry_lib.store.paths import Store
-from gradsentry_lib.trouble import explain
+from gradsentry_lib.system_errors import explain
 from tests.pipeline.builder import lines, write
 
 OPEN = ("--policy", "paper", "--max-flagged", "1", "--warn-flagged", "1", "--by", "Ada", "--reason", "a test")
@@ -173,7 +174,7 @@ def test_whoever_waits_for_the_ledger_says_so_once(monkeypatch: pytest.MonkeyPat
     with open_ledger(store.ledger) as ledger, ThreadPoolExecutor() as pool:
         ledger.head()
         waiting = pool.submit(_look, store, 0.4)
-        with caplog.at_level(logging.WARNING), pytest.raises(LedgerBusy):
+        with caplog.at_level(logging.WARNING), pytest.raises(BusyStore):
             waiting.result()
     (said,) = [record.getMessage() for record in caplog.records if "Waiting for the ledger" in record.getMessage()]
     assert f"{os.getpid()}" in said and "0.4 s at most" in said

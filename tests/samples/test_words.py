@@ -2,7 +2,7 @@
 
 import pytest
 
-from gradsentry_lib.detection.former.prompts import tokenize
+from gradsentry_lib.samples.words import tokenize
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from gradsentry_lib.store.paths import Store
-from gradsentry_lib.trouble import ADDRESSES
+from gradsentry_lib.system_errors import ADDRESSES
 from tests.soak.conftest import TENTHS, Bench, Machine, Tried
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(3600)]
