@@ -4,6 +4,7 @@ import errno
 import logging
 import os
 import re
+import resource
 import subprocess
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -212,6 +213,12 @@ def test_a_memo_of_digests_that_others_may_write_is_not_believed(
     monkeypatch.setattr(os, "geteuid", lambda: 12_345)
     assert fingerprint(model, WEIGHTS, memo) == kept
     assert not settings.model_digests().is_relative_to(settings.home())
+
+
+def test_too_few_addresses_are_said_before_a_library_is_loaded(scan: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Libraries that can't be mapped end the process by a signal, without a word."""
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (500 << 20, 500 << 20))
+    assert "500 MiB of addresses" in one_line(*scan())
 
 
 def test_words_for_what_the_machine_refuses() -> None:
