@@ -2,8 +2,6 @@
 
 import sys
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -14,8 +12,6 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-from rich.progress import Progress as Bar
 from rich.table import Table
 
 from gradsentry_lib.cli import reading
@@ -26,8 +22,8 @@ from gradsentry_lib.pipeline.decide import DecisionConfig
 from gradsentry_lib.pipeline.decided import load_evidence
 from gradsentry_lib.pipeline.known import read_known
 from gradsentry_lib.pipeline.run import ScanResult, scan
-from gradsentry_lib.pipeline.score import Progress
 from gradsentry_lib.report.escape import rich_markup
+from gradsentry_lib.report.progress import progress_bar
 from gradsentry_lib.samples.read import open_as_told
 from gradsentry_lib.settings import OPTIONS, read
 from gradsentry_lib.store.paths import Store
@@ -105,7 +101,7 @@ def scan_command(
         target = Target(out, store.home, opened.path, overwrite)
         target.check(opened.suffix)
         try:
-            with _progress(console) as show:
+            with progress_bar(console) as show:
                 result = scan(
                     opened,
                     store,
@@ -137,20 +133,6 @@ def _without_pandas() -> None:
             pa.array([0])
     finally:
         del sys.modules["pandas"]
-
-
-@contextmanager
-def _progress(console: Console) -> Iterator[Callable[[Progress], None]]:
-    columns = (
-        TextColumn("scoring"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]:.1f} rows/s, left"),
-        TimeRemainingColumn(),
-    )
-    with Bar(*columns, console=console, transient=True) as bar:
-        task = bar.add_task("scoring", total=None, rate=0.0)
-        yield lambda at: bar.update(task, completed=at.done, total=at.total, rate=at.rate)
 
 
 def _results(result: ScanResult, store: Store) -> dict[str, Path]:

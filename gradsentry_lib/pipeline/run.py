@@ -1,10 +1,10 @@
 """A whole scan in one call: what the command line does, and what the Dagster assets do step by step."""
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from gradsentry_lib import settings
 from gradsentry_lib.errors import GateFailed
@@ -43,6 +43,22 @@ class ModelChoice:
 
     def identify(self) -> ModelIdentity:
         return identify(self.name, self.revision, self.device, self.dtype, settings.model_digests(), self.base)
+
+    def lease(
+        self, identity: ModelIdentity, whole: bool = False
+    ) -> AbstractContextManager[Callable[[], "ScoringModel"]]:
+        """What gives the model to one scan: loaded when it is needed, freed afterwards. `whole`: see `load_model`."""
+        return lazy_model(identity, whole)
+
+
+class ModelSource(Protocol):
+    """Where a scan gets its model: a `ModelChoice`, or whoever keeps one loaded."""
+
+    def identify(self) -> ModelIdentity: ...
+
+    def lease(
+        self, identity: ModelIdentity, whole: bool = False
+    ) -> AbstractContextManager[Callable[[], "ScoringModel"]]: ...
 
 
 @dataclass(frozen=True)
@@ -84,7 +100,7 @@ def scan(
     *,
     options: Mapping[str, Any] | None = None,
     settings: Settings | None = None,
-    model: ModelChoice | None = None,
+    model: ModelSource | None = None,
     scoring: ScoringConfig | None = None,
     effort: Effort | None = None,
     decision: DecisionConfig | None = None,
@@ -101,12 +117,13 @@ def scan(
     told = dict(options or {})
     decision, _ = settle(decision or DecisionConfig.of(said), store)  # before an hour of scoring, not after it
     opened = source if isinstance(source, Source) else open_as_told(source, told)
-    identity = (model or ModelChoice.of(said)).identify()
+    chosen = model or ModelChoice.of(said)
+    identity = chosen.identify()
     scoring, effort = scoring or ScoringConfig.of(said), effort or Effort.of(said)
     key = batch_key(opened, told, store)
     with store.alone(key):
         batch = ingest(opened, store, run, told, key)
-        with lazy_model(identity, whole=scoring.module is not None) as load:
+        with chosen.lease(identity, scoring.module is not None) as load:
             scored = score_batch(batch, store, run, identity, load, scoring, effort, on_progress)
             decided = decide(batch, scored, store, run, decision, load=load, scoring=scoring)
         try:

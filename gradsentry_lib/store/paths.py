@@ -11,6 +11,7 @@ batches/<batch>/                       one batch
     decisions/<decision>/              verdicts, and what led to them
     clean/<decision>/                  what was published
     attestations/                      a copy of every statement ever made
+given/<digest>/                        data that came from memory or a URL
 incoming/, locks/, landing/, rescans/  work at hand
 """
 
@@ -128,6 +129,11 @@ class Store:
     def incoming(self) -> Path:
         """Copies of sources while they are read."""
         return self.home / "incoming"
+
+    @property
+    def given(self) -> Path:
+        """Data that came from memory or a URL, as files named by their digest."""
+        return self.home / "given"
 
     def rescan_plan(self, run_id: str) -> Path:
         """The batches that a run found stale."""

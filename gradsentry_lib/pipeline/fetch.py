@@ -1,0 +1,59 @@
+"""A source that lies at a URL (s3, gs, az, https, ...), fetched into the store before anything is read of it."""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from gradsentry_lib import settings
+from gradsentry_lib.errors import BadInput, UnusableInput
+from gradsentry_lib.files import sha256_file, workshop
+from gradsentry_lib.samples.container import too_large
+from gradsentry_lib.store.paths import Store
+
+URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
+PACKAGES = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "az": "adlfs", "abfs": "adlfs", "hf": ""}
+
+
+def is_url(source: str) -> bool:
+    return URL.match(source) is not None
+
+
+def fetch(url: str, store: Store) -> Path:
+    """Copies one file from any address that fsspec reads into the store, under its digest. Raises UnusableInput."""
+    name = re.sub(r"[^\w.-]+", "-", PurePosixPath(url.partition("?")[0]).name).strip(".-")[:150] or "data"
+    limit = settings.max_bytes()
+    fetched = store.given
+    with workshop(fetched) as folder, remote(url) as place, place.open("rb") as read, (folder / name).open("wb") as to:
+        while block := read.read(1 << 20):
+            to.write(block)
+            if to.tell() > limit:
+                raise UnusableInput(too_large(url, to.tell(), limit))
+        to.flush()
+        kept = fetched / sha256_file(folder / name)[:16] / name
+        if not kept.exists():
+            kept.parent.mkdir(exist_ok=True)
+            (folder / name).rename(kept)
+    return kept
+
+
+@contextmanager
+def remote(url: str) -> Iterator[Any]:
+    """A place on another machine, as a UPath. What goes wrong with it, of whatever client, is one line."""
+    from upath import UPath
+
+    scheme = url.partition(":")[0].lower()
+    try:
+        yield UPath(url)
+    except BadInput:
+        raise
+    except ImportError as error:
+        package = PACKAGES.get(scheme, "aiohttp" if scheme.startswith("http") else "")
+        raise UnusableInput(
+            f"{url}: {scheme} needs another package{f': pip install {package}' * bool(package)}"
+        ) from error
+    except Exception as error:  # each client raises kinds of its own
+        raise UnusableInput(
+            f"can't reach {url}: {' '.join(str(error).split())[:300] or type(error).__name__}"
+        ) from error
