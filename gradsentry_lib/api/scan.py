@@ -136,7 +136,7 @@ def scan(
                 on_progress=tell,
             )
         result = Result(made, place, incoming.take)
-    except BaseException:
+    except BaseException:  # also Ctrl-C: the temporary store goes with it; raised again
         if temporary is not None:
             shutil.rmtree(temporary, ignore_errors=True)
         raise
