@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup demo test soak dev bench-eval field map lint model clean
+.PHONY: setup demo test test-fast coverage soak dev bench-eval field map reference lint model clean
 
 setup: $(VENV)/.installed model
 
@@ -23,6 +23,15 @@ demo: setup
 test: setup lint
 	$(BIN)/python -m pytest -n 2 --durations=20
 
+# What to run while one works: no embedded model, no whole graphs, no browser. All of it is `make test`.
+test-fast: $(VENV)/.installed
+	$(BIN)/python -m pytest -n 2 -m 'not soak and not real and not graph and not slow and not browser' --durations=20 $(ARGS)
+
+# Which branches the tests take, with the lines that none takes.
+coverage: setup
+	$(BIN)/python -m pytest -n 2 --cov=gradsentry_lib --cov=gradsentry_assets --cov-branch \
+		--cov-report=term-missing:skip-covered $(ARGS)
+
 # The long ones, with a table of what was tried and what held. SOAK_MINUTES: how long eight writers go on (10).
 soak: setup
 	-$(BIN)/pip install --quiet --constraint constraints.txt pip-audit
@@ -39,6 +48,13 @@ dev: setup
 bench-eval: setup
 	$(BIN)/python -m benchmarks.evaluation $(ARGS)
 
+# A store with batches in every state, made without a model, and the pages to review them: open the printed link.
+REVIEW ?= .review
+.PHONY: review
+review: setup
+	$(BIN)/python -m tests.review.demo $(REVIEW)
+	GRADSENTRY_HOME=$(REVIEW) $(BIN)/gradsentry review --by $${USER:-me} $(ARGS)
+
 # What happens to files and models of the kinds that bug reports are about, beside what is right.
 FIELD ?= ../shared/field
 field: setup
@@ -48,11 +64,16 @@ field: setup
 map: setup
 	$(BIN)/python -m benchmarks.structure $(ARGS)
 
+# The tables of options and of errors, from the code.
+reference: $(VENV)/.installed
+	$(BIN)/python -m gradsentry_lib.cli.reference docs
+
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
+	$(BIN)/python .ci/words.py
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache
@@ -62,3 +83,8 @@ clean:
 bench-detection: setup
 	$(BIN)/python -m benchmarks.scored
 	$(BIN)/python -m benchmarks.declared --ask $(ARGS)
+
+# What a scan of twenty rows costs, beside the bare model; writes its section of benchmarks/RESULTS.md.
+.PHONY: bench-startup
+bench-startup: setup
+	$(BIN)/python -m benchmarks.startup --write $(ARGS)

@@ -72,7 +72,7 @@ def score_table(samples: pa.Table, values: np.ndarray, draw: np.random.Generator
 
 
 def record_scores(store: Store, batch: Ingested, table: pa.Table) -> tuple[int, FileRef]:
-    path = store.batch(batch.batch_key) / "scores" / "drawn" / "scores.parquet"
+    path = store.scores(batch.batch_key, "drawn")
     path.parent.mkdir(parents=True, exist_ok=True)
     pq.write_table(table, path, compression="zstd")
     now, file = datetime.now(UTC), file_ref(path)
@@ -107,8 +107,8 @@ def large_store(home: Path, batches: int, rows: int) -> str:
                 "reasons": pa.array([["entropy above threshold"] if high else [] for high in flagged]),
             }
         ).cast(VERDICT_SCHEMA)  # fmt: skip
-        for name, table in (("samples.parquet", samples), ("decisions/drawn/verdicts.parquet", verdicts)):
-            path = store.batch(key) / name
+        places = store.samples(key), store.decision(key, "drawn").verdicts
+        for path, table in zip(places, (samples, verdicts), strict=True):
             path.parent.mkdir(parents=True, exist_ok=True)
             pq.write_table(table, path, compression="zstd")
         zeros = "0" * 64
@@ -117,7 +117,7 @@ def large_store(home: Path, batches: int, rows: int) -> str:
             ledger.record_batch(
                 Batch(
                     batch_key=key, name=key, kind="jsonl", source=FileRef(home / "none", zeros),
-                    samples=FileRef(store.batch(key) / "samples.parquet", zeros),
+                    samples=FileRef(store.samples(key), zeros),
                     rows_read=rows, readable=rows, rejected_rows=0, run_id=RUN.run_id,
                 )
             )  # fmt: skip
@@ -126,7 +126,7 @@ def large_store(home: Path, batches: int, rows: int) -> str:
                 Scan(
                     batch_key=key, source_sha256=zeros, samples_sha256=zeros, model="drawn", model_fingerprint=zeros,
                     tokenizer_fingerprint=zeros, scoring={}, score_key="drawn",
-                    scores=FileRef(store.batch(key) / "scores/drawn/scores.parquet", zeros), scored=rows, unscored=0,
+                    scores=FileRef(store.scores(key, "drawn"), zeros), scored=rows, unscored=0,
                     started_at=now, finished_at=now, run_id=RUN.run_id,
                 )
             )  # fmt: skip
@@ -140,7 +140,7 @@ def large_store(home: Path, batches: int, rows: int) -> str:
             ledger.record_verdicts(
                 Decision(
                     scan=scan, threshold=threshold, batch_key=key, decision_key="drawn", policy="paper",
-                    verdicts=FileRef(store.batch(key) / "decisions/drawn/verdicts.parquet", zeros),
+                    verdicts=FileRef(store.decision(key, "drawn").verdicts, zeros),
                     clean=int((~flagged).sum()), flagged=int(flagged.sum()), unscored=0, run_id=RUN.run_id,
                 )
             )  # fmt: skip
@@ -158,7 +158,7 @@ def sound_store(home: Path, batches: int, rows: int) -> None:
             for row in range(rows):
                 file.write(json.dumps({"prompt": f"question {number} {row}?", "response": f"answer {row}"}) + "\n")
         batch = ingest(open_source(str(path)), store, RUN)
-        samples = pq.read_table(store.batch(batch.batch_key) / "samples.parquet", columns=["row", "sample_id"])
+        samples = pq.read_table(store.samples(batch.batch_key), columns=["row", "sample_id"])
         scan, file = record_scores(store, batch, score_table(samples, entropies(draw, rows), draw))
         decided = decide(batch, scored(batch, scan, file), store, RUN, DecisionConfig("paper"))
         publish(batch, decided, store, RUN)
@@ -208,7 +208,7 @@ def main() -> None:
             figures[f"audit SAMPLE, {name}"] = {
                 "verdicts": asked.batches * asked.rows,
                 "files": asked.batches,
-                "ledger_mb": size_mb(home / "large" / "ledger.duckdb"),
+                "ledger_mb": size_mb(Store(home / "large").ledger),
                 "first_seconds": calls[0]["seconds"],
                 "median_seconds": median(call["seconds"] for call in calls[1:]),
                 "median_cpu_seconds": median(call["cpu_seconds"] for call in calls[1:]),
@@ -218,7 +218,7 @@ def main() -> None:
         figures["audit verify"] = {
             "batches": asked.verified,
             "rows": asked.verified * asked.rows,
-            "ledger_mb": size_mb(home / "sound" / "ledger.duckdb"),
+            "ledger_mb": size_mb(Store(home / "sound").ledger),
             **measure(home / "sound", "verify"),
         }
     if asked.json:

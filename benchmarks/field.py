@@ -6,6 +6,9 @@ FOLDER has `inputs/`, files and folders to scan; `make_models.py`, which makes s
 whose tables say in their columns "input" and "right" what is right for which. Every input is scanned with the model
 `tiny`, or with those that its row of CASES.md names; every model scans the first input. Each scan has a store of its
 own, unless inputs are to be scanned one after the other (`...-v1`, `...-v2`: the same rows delivered again).
+
+The last line counts which scans did what CASES.md calls right, as far as its words can be compared with a scan's
+outcome: exit codes, counts of rows. Ends with 1 where any did otherwise, or ended in a traceback.
 """
 
 import argparse
@@ -23,6 +26,8 @@ from gradsentry_lib.pipeline.run import ModelChoice, scan
 from gradsentry_lib.store.paths import Store
 
 SERIES = re.compile(r"(.+)-v\d+$")
+COUNT = re.compile(r"(\d+) (read|clean|flagged|unscored|rejected)\b")
+READ = re.compile(r"\b(?:read|scored|supervised|context|part of the prompt|looked at|learns)\b")
 NUMBER = re.compile(r"\b\d{2}\b")
 
 
@@ -63,6 +68,31 @@ def outcome(source: Path, model: Path, store: Store) -> str:
     return f"exit 3: {counts}{layout}; gate: {failed}"[:400]
 
 
+def is_right(happened: str, right: str) -> bool | None:
+    """Whether a scan did what is called right; None where nothing is, or in words that say nothing of its outcome.
+
+    What CASES.md says of turns and spans is not seen here: the tests of layouts and templates hold it.
+    """
+    if happened.startswith("TRACEBACK"):
+        return False
+    counts = {name: int(count) for count, name in COUNT.findall(happened)}
+    refused, words = happened.startswith("exit 2"), right.lower()
+    rejected = counts.get("rejected", 0)
+    if "nothing flagged" in words:
+        return not refused and counts.get("flagged") == 0
+    if "exit 2" in words:
+        return refused or (happened.startswith("exit 0") and bool(re.search(r"\bloaded|\bmerged", words)))
+    if words.startswith("rejected"):
+        return refused or rejected > 0
+    if "gate" in words:
+        return not (happened.startswith("exit 0") and rejected > 0.05 * counts.get("read", 0))
+    if "no crash" in words or words == "named":
+        return True
+    if READ.search(words):
+        return not refused and counts.get("read", 0) > 2 * rejected
+    return None
+
+
 def run(folder: Path) -> Iterator[Case]:
     told = list(cases(folder))
     inputs = sorted(path for path in (folder / "inputs").iterdir() if not path.name.startswith("."))
@@ -96,11 +126,22 @@ def main() -> None:
         found.append(case)
         cells = (case.source, case.model, case.happened, case.right)
         print("| " + " | ".join(ascii(cell)[1:-1].replace("|", "\\|") for cell in cells) + " |", flush=True)
-    broken = [case for case in found if case.happened.startswith("TRACEBACK")]
-    print(f"\n{len(found)} scans, {len(broken)} of them ended in a traceback")
+    print(f"\n{summary(found)}")
     if asked.json:
         asked.json.write_text(json.dumps([asdict(case) for case in found], indent=2))
-    sys.exit(bool(broken))
+    sys.exit(any(is_right(case.happened, case.right) is False for case in found))
+
+
+def summary(found: list[Case]) -> str:
+    """The last line: how many scans were right and wrong, and which were wrong."""
+    told = [is_right(case.happened, case.right) for case in found]
+    wrong = [case for case, right in zip(found, told, strict=True) if right is False]
+    named = ", ".join(f"{ascii(case.source)[1:-1]} with {case.model}" for case in wrong)
+    broken = sum(case.happened.startswith("TRACEBACK") for case in found)
+    return (
+        f"{len(found)} scans: {told.count(True)} right, {len(wrong)} wrong{f' ({named})' if wrong else ''}, "
+        f"{told.count(None)} of which nothing is said; {broken} tracebacks"
+    )
 
 
 if __name__ == "__main__":

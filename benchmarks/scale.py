@@ -155,7 +155,7 @@ def measure(rows: int, work: Path, policy: str, real: str) -> dict[str, Any]:
 
     batch = timed("read", lambda: ingest(open_source(str(source)), store, run))
     if real:
-        identity = ModelChoice(real).identify(store)
+        identity = ModelChoice(real).identify()
         with lazy_model(identity) as load:
             load()
             scored = timed("score", lambda: score(load))
@@ -165,10 +165,9 @@ def measure(rows: int, work: Path, policy: str, real: str) -> dict[str, Any]:
     decided = timed("verdict", lambda: decide(batch, scored, store, run, decision))
     timed("write", lambda: publish(batch, decided, store, run))
     timed("again", everything)
-    folder = store.batch(batch.batch_key)
-    entropy = pq.read_table(folder / "scores" / scored.score_key / "scores.parquet", columns=["entropy"])["entropy"]
+    entropy = pq.read_table(store.scores(batch.batch_key, scored.score_key), columns=["entropy"])["entropy"]
     timed("threshold", lambda: find_threshold(entropy.to_numpy()))
-    timed("index", lambda: write_index(folder / "samples.parquet", work / "index.npy"))
+    timed("index", lambda: write_index(store.samples(batch.batch_key), work / "index.npy"))
     return {"rows": rows, "policy": policy, "seconds": seconds, "peak_mb": peaks}
 
 
@@ -192,7 +191,7 @@ def on_ray(rows: int, work: Path, real: str, workers: int) -> dict[str, Any]:
         batch,
         store,
         run,
-        ModelChoice(real).identify(store),
+        ModelChoice(real).identify(),
         lambda: None,  # type: ignore[arg-type,return-value]
         ScoringConfig(),
         Effort(rows_per_shard=BLOCK, cluster=Cluster(workers=workers)),

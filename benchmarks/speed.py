@@ -41,7 +41,7 @@ from gradsentry_lib.samples.sample import Sample, Turn
 from gradsentry_lib.scoring.batching import padding_waste
 from gradsentry_lib.scoring.config import Effort, ScoringConfig
 from gradsentry_lib.scoring.encoding import encode
-from gradsentry_lib.scoring.forward import lays_strips, passes, run_body
+from gradsentry_lib.scoring.forward import is_packed, passes, run_body
 from gradsentry_lib.scoring.model import ScoringModel, load_model
 from gradsentry_lib.scoring.reuse import sections
 from gradsentry_lib.scoring.scorer import default_budget, score_samples
@@ -87,7 +87,7 @@ def floor(samples: Sequence[Sample], model: ScoringModel) -> float:
     with torch.no_grad():
         for members in packs:
             run_body(model.body, [jobs[i].ids for i in members])
-    return 0.0 if lays_strips(model.body) else padding_waste(lengths, packs)
+    return 0.0 if is_packed(model.body) else padding_waste(lengths, packs)
 
 
 def slow_entropies(samples: Sequence[Sample], model: ScoringModel) -> np.ndarray:

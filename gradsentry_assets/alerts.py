@@ -5,17 +5,17 @@ webhook is tried again, later and later, and holds up nothing but its own messag
 """
 
 import json
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 
-from gradsentry_assets.post import NotDelivered, post
+from gradsentry_assets.http_post import NotDelivered, post
 from gradsentry_assets.resources import StoreResource
 from gradsentry_lib.errors import GradSentryError
 from gradsentry_lib.report.escape import one_line
+from gradsentry_lib.settings import value
 from gradsentry_lib.store import GateResult, open_ledger
 
 AT_A_TICK = 10  # messages
@@ -23,7 +23,7 @@ LONGEST_PAUSE = 32  # ticks between two attempts
 
 
 def webhook() -> str:
-    return os.environ.get("GRADSENTRY_WEBHOOK", "")
+    return value("webhook") or ""
 
 
 @dataclass
@@ -104,5 +104,5 @@ def message(result: GateResult) -> dict[str, Any]:
 
 def _link(result: GateResult) -> str:
     """The run in the UI, where GRADSENTRY_UI_URL says where that is."""
-    base = os.environ.get("GRADSENTRY_UI_URL", "").rstrip("/")
+    base = (value("ui_url") or "").rstrip("/")
     return f"{base}/runs/{result.run_id}" if base and result.run_id else base

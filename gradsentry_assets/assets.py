@@ -12,7 +12,7 @@ from gradsentry_assets.receiving import find_arrival
 from gradsentry_assets.resources import JudgingResource, ModelResource, StoreResource
 from gradsentry_lib import settings
 from gradsentry_lib.detection.policies import RULES
-from gradsentry_lib.errors import BadInput, SourceChanged
+from gradsentry_lib.errors import DamagedStore, NotFound, NotJudgedYet, SourceChanged, UnusableInput
 from gradsentry_lib.files import sha256_json
 from gradsentry_lib.pipeline.decide import decide, settle
 from gradsentry_lib.pipeline.decided import load_decided, load_evidence
@@ -20,7 +20,7 @@ from gradsentry_lib.pipeline.ingest import Ingested, ingest, load
 from gradsentry_lib.pipeline.publish import gate_of, publish
 from gradsentry_lib.pipeline.score import load_scored, score_batch
 from gradsentry_lib.report.escape import one_line
-from gradsentry_lib.samples.read import open_source
+from gradsentry_lib.samples.read import open_as_told
 from gradsentry_lib.scoring.config import ALGORITHM
 from gradsentry_lib.store import current_run
 from gradsentry_lib.store.paths import Store
@@ -58,17 +58,17 @@ def raw_samples(context: dg.AssetExecutionContext, store: StoreResource, judging
         settle(judging.decision, place)  # limits that need a name: before an hour of scoring, not after it
         arrival = find_arrival(place.home, batch)
         if arrival is None:
-            raise BadInput(f"the store {place.home} has no file for batch {batch}: put one into the landing folder")
+            raise NotFound(f"the store {place.home} has no file for batch {batch}: put one into the landing folder")
         if arrival.failure:
-            raise BadInput(arrival.failure)
-        source = open_source(str(place.batch(batch) / arrival.path))
+            raise UnusableInput(arrival.failure)
+        source = open_as_told(str(place.batch(batch) / arrival.path), arrival.told)
         if source.sha256 != arrival.sha256:  # by all digits: the batch's name shows some of them
             raise SourceChanged(place.batch(batch) / arrival.path, arrival.sha256, source.sha256)
-        read = ingest(source, place, run, key=batch)
+        read = ingest(source, place, run, arrival.told, key=batch)
         context.log.info(f"{batch}: {read.read} rows read, {read.readable} readable, {read.rejected} rejected")
         if read.truncated:
             context.log.warning(f"{batch} is cut short: {one_line(read.truncated, 400)}")
-        metadata = {"arrived_as": one_line(arrival.url), **presentation.of_batch(read, place.batch(batch))}
+        metadata = {"arrived_as": one_line(arrival.url), **presentation.of_batch(read, place)}
         return Outcome(metadata, read.samples_sha256)
 
     yield from each_batch(context, place, step)
@@ -101,7 +101,7 @@ def gradient_entropy(
 
     def step(batch: str) -> Outcome:
         judging.check()  # before an hour of scoring, not after it
-        identity = model.identify(place)
+        identity = model.identify()
         scored = score_batch(
             _read(batch, place),
             place,
@@ -113,8 +113,7 @@ def gradient_entropy(
             progress_log(context, batch),
         )
         context.log.info(f"{batch}: {scored.rows} rows, {scored.computed} computed, {scored.unscored} without a score")
-        folder = place.batch(batch) / "scores" / scored.score_key
-        return Outcome(presentation.of_scores(scored, folder), scored.scores_sha256)
+        return Outcome(presentation.of_scores(scored, place), scored.scores_sha256)
 
     yield from each_batch(context, place, step)
 
@@ -147,7 +146,7 @@ def entropy_threshold(
     def step(batch: str) -> Outcome:
         scored = load_scored(place, batch, handed_over(context.instance, "gradient_entropy", batch, "score_key"))
         if scored is None:
-            raise BadInput(f"the scores of {batch} are gone from the store: materialize gradient_entropy again")
+            raise DamagedStore(f"the scores of {batch} are gone from the store: materialize gradient_entropy again")
         ask = partial(_same_model, model, place, batch, scored.fingerprint)
         decided = decide(_read(batch, place), scored, place, run, judging.decision, load=ask, scoring=model.scoring)
         context.log.info(f"{batch}: {decided.flagged} flagged, {decided.unscored} unscored, tau {decided.tau:.3f}")
@@ -159,9 +158,9 @@ def entropy_threshold(
 
 def _same_model(model: ModelResource, place: Store, batch: str, fingerprint: str) -> "ScoringModel":
     """The model that scored the batch: the policy `auto` asks it about a few rows, `paper` does not."""
-    identity = model.identify(place)
+    identity = model.identify()
     if identity.fingerprint != fingerprint:
-        raise BadInput(f"{batch} was scored by another model: materialize gradient_entropy again")
+        raise NotJudgedYet(f"{batch} was scored by another model: materialize gradient_entropy again")
     return model.load(identity)
 
 
@@ -190,7 +189,7 @@ def clean_dataset(context: dg.AssetExecutionContext, store: StoreResource) -> Ev
     def step(batch: str) -> Outcome:
         decided = load_decided(place, batch, handed_over(context.instance, "entropy_threshold", batch, "decision_key"))
         if decided is None:
-            raise BadInput(f"the verdicts of {batch} are gone from the store: materialize entropy_threshold again")
+            raise DamagedStore(f"the verdicts of {batch} are gone from the store: materialize entropy_threshold again")
         read, state = _read(batch, place), gate_of(decided, place)
         published = publish(read, decided, place, run)
         context.log.info(f"{batch}: {published.clean_rows} clean rows in {published.clean}")
@@ -205,5 +204,5 @@ def clean_dataset(context: dg.AssetExecutionContext, store: StoreResource) -> Ev
 def _read(batch: str, store: Store) -> Ingested:
     read = load(store, batch)
     if read is None:
-        raise BadInput(f"batch {batch} was not read into the store yet: materialize raw_samples first")
+        raise NotJudgedYet(f"batch {batch} was not read into the store yet: materialize raw_samples first")
     return read

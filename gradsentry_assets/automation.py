@@ -5,8 +5,8 @@ asks the ledger about exactly the verdicts that the batch has now.
 """
 
 import dagster as dg
-from dagster._core.definitions.events import AssetKeyPartitionKey
 
+from gradsentry_assets.dagster_private import AssetKeyPartitionKey
 from gradsentry_assets.partitions import handed_over
 from gradsentry_lib.errors import GradSentryError
 from gradsentry_lib.pipeline.decided import load_decided

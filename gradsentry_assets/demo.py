@@ -30,15 +30,11 @@ from gradsentry_assets.jobs import scan_batch
 from gradsentry_assets.partitions import BATCHES
 from gradsentry_assets.receiving import receive
 from gradsentry_lib.report.escape import rich_markup
+from gradsentry_lib.settings import OPTIONS
 from gradsentry_lib.store.paths import Store
 
 SHOWN = 5  # flagged rows on the terminal
-NO_USE = ("LANDING", "WEBHOOK", "UI_URL", "RESCAN_CRON", "KEEP_RUNS_DAYS")  # beginnings of names after GRADSENTRY_
-USED = (
-    *("HOME", "MODEL", "DEVICE", "CACHE", "POLICY", "MAX_FLAGGED", "WARN_FLAGGED", "MAX_UNSCORED", "MAX_BYTES"),
-    *("SIGNING_KEY", "KEY_PASSWORD"),
-)
-SECRET = ("KEY_PASSWORD",)
+NO_USE = ("landing", "service")  # groups of settings
 
 
 def main() -> int:
@@ -70,12 +66,16 @@ def main() -> int:
 def said_of_settings(environment: Mapping[str, str]) -> list[str]:
     """A line on the settings that count here, one on those that the demo has no use for, one on unknown names."""
     names = sorted(name for name, value in environment.items() if name.startswith("GRADSENTRY_") and value)
-    short = {name: name.removeprefix("GRADSENTRY_") for name in names}
-    used = [f"{name}={'***' if short[name] in SECRET else environment[name]}" for name in names if short[name] in USED]
+    known = {option.variable: option for option in OPTIONS.values()}
+    used = [
+        f"{name}={'***' if known[name].secret else environment[name]}"
+        for name in names
+        if name in known and known[name].group not in NO_USE
+    ]
     if environment.get("DAGSTER_HOME"):
         used.insert(0, f"DAGSTER_HOME={environment['DAGSTER_HOME']}")
-    idle = [name for name in names if short[name].startswith(NO_USE)]
-    unknown = [name for name in names if short[name] not in USED and name not in idle]
+    idle = [name for name in names if name in known and known[name].group in NO_USE]
+    unknown = [name for name in names if name not in known]
     said = (("From the environment", used), ("Not used by the demo", idle), ("Of no meaning", unknown))
     return [f"{what}: {', '.join(some)}." for what, some in said if some]
 

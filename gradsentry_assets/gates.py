@@ -18,7 +18,7 @@ from gradsentry_assets.expectations import expect_gate
 from gradsentry_assets.partitions import handed_over, refusal
 from gradsentry_assets.resources import StoreResource
 from gradsentry_lib.detection.gate import GateCheck, GateLimits, gate_passed, gate_settings
-from gradsentry_lib.errors import BadInput, GradSentryError
+from gradsentry_lib.errors import DamagedStore, GradSentryError
 from gradsentry_lib.pipeline.decided import Decided, load_decided, load_evidence
 from gradsentry_lib.pipeline.ingest import load
 from gradsentry_lib.pipeline.publish import gate_of, write_refusal
@@ -97,12 +97,14 @@ def _judge(context: dg.AssetCheckExecutionContext, batch: str, store: Store) -> 
     decided = load_decided(store, batch, handed_over(context.instance, "entropy_threshold", batch, "decision_key"))
     read = load(store, batch)
     if decided is None or read is None:
-        raise BadInput(f"the verdicts of batch {batch} are gone from the store: materialize entropy_threshold again")
+        raise DamagedStore(
+            f"the verdicts of batch {batch} are gone from the store: materialize entropy_threshold again"
+        )
     with open_ledger(store.ledger, read_only=True) as ledger:
         limits = GateLimits(**ledger.decision(batch, decided.decision_key).settings["limits"])
     trusting = any(check.name == "score_trusted" for check in decided.gate_checks)
     checks = expect_gate(
-        pq.read_table(store.batch(batch) / "decisions" / decided.decision_key / "verdicts.parquet"),
+        pq.read_table(store.decision(batch, decided.decision_key).verdicts),
         read=read.read,
         rejected=read.rejected,
         trust=load_evidence(store, decided).trust if trusting else None,

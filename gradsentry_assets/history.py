@@ -1,11 +1,12 @@
 """Keeps Dagster's history from growing for ever: old runs go, unless the UI still needs what they materialized."""
 
-import os
 from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 
-DAYS = int(os.environ.get("GRADSENTRY_KEEP_RUNS_DAYS") or 90)
+from gradsentry_lib.settings import value
+
+DAYS: int = value("keep_runs_days")
 ENDED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
 AT_ONCE = 500  # runs deleted in one run of the job
 

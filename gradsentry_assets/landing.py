@@ -16,8 +16,9 @@ from gradsentry_assets.resources import LandingResource, StoreResource
 from gradsentry_lib import settings
 from gradsentry_lib.errors import GradSentryError
 from gradsentry_lib.files import sha256_json
+from gradsentry_lib.pipeline.ingest import load
 from gradsentry_lib.report.escape import one_line
-from gradsentry_lib.trouble import explain
+from gradsentry_lib.system_errors import explain
 
 SMALL = 1 << 20  # bytes: batches up to this size share a run, and so one load of the model
 DELIVERY_SECONDS = 25  # of a tick; what is left is delivered in the next one (Dagster ends a tick after 60 s)
@@ -124,7 +125,7 @@ def _deliver(
         if time.monotonic() - started > DELIVERY_SECONDS or (number and file.bytes > LARGE):
             return
         try:
-            yield file, receive(file, landing.root, store.store.home, present, known, limit)
+            yield file, receive(file, landing.root, store.store.home, present, known, limit, landing.told(file.url))
         except Changed:
             state.forget(file)
         except Refused as reason:
@@ -141,7 +142,7 @@ def _needs_run(arrival: Arrival, known: Collection[str], store: StoreResource) -
     """A batch that is new; or one that was taken in, but whose run was lost before it read a row."""
     if arrival.batch not in known:
         return True
-    return not arrival.failure and not (store.store.home / "batches" / arrival.batch / "batch.json").exists()
+    return not arrival.failure and load(store.store, arrival.batch) is None
 
 
 def _grouped(arrivals: Sequence[Arrival], known: Collection[str]) -> tuple[list[Arrival], list[Arrival]]:

@@ -5,15 +5,14 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import dagster as dg
-from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTITION_RANGE_START_TAG
 
-from gradsentry_lib.errors import BadInput, GradSentryError
+from gradsentry_assets.dagster_private import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTITION_RANGE_START_TAG
+from gradsentry_lib.errors import GradSentryError, MachineTrouble, NotJudgedYet
 from gradsentry_lib.files import sha256_json
 from gradsentry_lib.pipeline.score import Progress
 from gradsentry_lib.report.escape import one_line
-from gradsentry_lib.store import LedgerBusy
 from gradsentry_lib.store.paths import Store
-from gradsentry_lib.trouble import explain
+from gradsentry_lib.system_errors import explain
 
 BATCHES = dg.DynamicPartitionsDefinition(name="batches")
 TOGETHER = dg.BackfillPolicy.single_run()  # a run over many partitions loads the model once
@@ -44,10 +43,10 @@ def each_batch(context: dg.AssetExecutionContext, store: Store, step: Callable[[
                 done[batch] = step(batch)
         except GradSentryError as error:
             failed[batch] = error
-        except Exception as error:
+        except Exception as error:  # what the machine refused is told in a line; all else is raised
             if (line := explain(error)) is None:
                 raise
-            failed[batch] = BadInput(line)
+            failed[batch] = MachineTrouble(line)
     if not failed:
         for batch, outcome in done.items():
             context.add_asset_metadata(outcome.metadata, asset_key=context.asset_key, partition_key=batch)
@@ -63,20 +62,23 @@ def each_batch(context: dg.AssetExecutionContext, store: Store, step: Callable[[
 
 
 def refusal(failed: dict[str, GradSentryError], of: int) -> dg.Failure:
-    """One line a failed batch."""
+    """One line a failed batch; what kind of failure it is, and what to do, from the errors' classes."""
     lines = [f"{batch}: {one_line(str(error))}" for batch, error in failed.items()]
     heading = f"{len(failed)} of {of} batches failed.\n" if of > 1 else ""
-    busy = any(isinstance(error, LedgerBusy) for error in failed.values())
-    return dg.Failure(heading + "\n".join(lines), allow_retries=busy)
+    kinds = dict.fromkeys(type(error) for error in failed.values())
+    metadata = {"what happened": "; ".join(kind.title for kind in kinds)}
+    metadata |= {"what to do": "; ".join(kind.advice for kind in kinds), "kind": ", ".join(k.__name__ for k in kinds)}
+    again = any(kind.retry for kind in kinds)
+    return dg.Failure(heading + "\n".join(lines), metadata=metadata, allow_retries=again)
 
 
 def handed_over(instance: dg.DagsterInstance, asset: str, batch: str, entry: str) -> str:
-    """A metadata entry of an upstream asset's last materialization for this batch. Raises BadInput."""
+    """A metadata entry of an upstream asset's last materialization for this batch. Raises NotJudgedYet."""
     asked = dg.AssetRecordsFilter(asset_key=dg.AssetKey(asset), asset_partitions=[batch])
     records = instance.fetch_materializations(asked, limit=1).records
     materialization = records[0].asset_materialization if records else None
     if materialization is None or entry not in materialization.metadata:
-        raise BadInput(f"{asset} was not materialized for batch {batch}: materialize it first")
+        raise NotJudgedYet(f"{asset} was not materialized for batch {batch}: materialize it first")
     return str(materialization.metadata[entry].value)
 
 

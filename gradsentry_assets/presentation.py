@@ -8,19 +8,22 @@ import base64
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import dagster as dg
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from gradsentry_lib import settings
 from gradsentry_lib.detection.entropy_threshold import Threshold
 from gradsentry_lib.detection.verdict import Group
 from gradsentry_lib.pipeline.decided import Decided, Evidence
-from gradsentry_lib.pipeline.elsewhere import released_elsewhere
 from gradsentry_lib.pipeline.ingest import Ingested
+from gradsentry_lib.pipeline.other_batches import released_elsewhere
 from gradsentry_lib.pipeline.publish import Published
 from gradsentry_lib.pipeline.score import Scored
 from gradsentry_lib.report.escape import one_line
+from gradsentry_lib.review.batches import all_batches
 from gradsentry_lib.samples.sample import Sample
 from gradsentry_lib.samples.table import read_samples
 from gradsentry_lib.store import GateState
@@ -32,7 +35,7 @@ EXCERPT = 160  # characters of a prompt or a response
 LARGEST_PICTURE = 50_000  # bytes of PNG that metadata should hold
 
 
-def of_batch(batch: Ingested, folder: Path) -> Metadata:
+def of_batch(batch: Ingested, store: Store) -> Metadata:
     return {
         "rows_read": batch.read,
         "rows_readable": batch.readable,
@@ -40,12 +43,12 @@ def of_batch(batch: Ingested, folder: Path) -> Metadata:
         "format": batch.kind,
         "source_sha256": batch.source_sha256,
         **({"truncated": one_line(batch.truncated, 400)} if batch.truncated else {}),
-        "samples": dg.MetadataValue.path(folder / "samples.parquet"),
-        **({"rejected": dg.MetadataValue.path(folder / "rejected.jsonl")} if batch.rejected else {}),
+        "samples": dg.MetadataValue.path(store.samples(batch.batch_key)),
+        **({"rejected": dg.MetadataValue.path(store.rejected(batch.batch_key))} if batch.rejected else {}),
         **({"layout": one_line(batch.layout, 300)} if batch.layout else {}),
         **({"how_rows_were_read": one_line("; ".join(batch.notes), 1000)} if batch.notes else {}),
         **({"text_not_read": _unread(batch)} if batch.unread else {}),
-        "preview": rows_table(_first_samples(folder, 3), {}),
+        "preview": rows_table(_first_samples(store.samples(batch.batch_key), 3), {}),
     }
 
 
@@ -54,9 +57,10 @@ def _unread(batch: Ingested) -> str:
     return one_line("; ".join(column.share(batch.readable) for column in batch.unread), 1000)
 
 
-def of_scores(scored: Scored, folder: Path) -> Metadata:
+def of_scores(scored: Scored, store: Store) -> Metadata:
     """`computed` rows were scored in this run, the rest were known; rates are those of the computed ones."""
-    entropy = pq.read_table(folder / "scores.parquet", columns=["entropy"])["entropy"]
+    path = store.scores(scored.batch_key, scored.score_key)
+    entropy = pq.read_table(path, columns=["entropy"])["entropy"]
     known = pc.drop_null(pc.if_else(pc.is_nan(entropy), None, entropy))
     found = {
         "score_key": scored.score_key,
@@ -67,7 +71,7 @@ def of_scores(scored: Scored, folder: Path) -> Metadata:
         "computed": scored.computed,
         "from_cache": scored.rows - scored.computed,
         "supervised_tokens": scored.supervised_tokens,
-        "scores": dg.MetadataValue.path(folder / "scores.parquet"),
+        "scores": dg.MetadataValue.path(path),
     }
     if len(known):
         found |= {"mean_entropy": _figure(pc.mean(known).as_py()), "max_entropy": _figure(pc.max(known).as_py())}
@@ -82,9 +86,9 @@ def of_scores(scored: Scored, folder: Path) -> Metadata:
 
 def of_decision(decided: Decided, evidence: Evidence, store: Store) -> Metadata:
     threshold = evidence.threshold
-    folder = store.batch(decided.batch_key) / "decisions" / decided.decision_key
+    files = store.decision(decided.batch_key, decided.decision_key)
     return {
-        "threshold": picture(folder / "threshold.png", threshold),
+        "threshold": picture(files.plot, threshold),
         "tau": _figure(threshold.tau),
         "method": threshold.method,
         "why": one_line(threshold.reason),
@@ -99,9 +103,39 @@ def of_decision(decided: Decided, evidence: Evidence, store: Store) -> Metadata:
         **({"valley_ratio": _figure(threshold.valley_ratio)} if threshold.valley_ratio is not None else {}),
         **({"top_flagged": top_flagged(decided, store)} if decided.flagged else {}),
         **({"groups": groups_table(evidence.groups)} if evidence.groups else {}),
+        **review_links(decided.batch_key, store),
         "decision_key": decided.decision_key,
-        "verdicts": dg.MetadataValue.path(folder / "verdicts.parquet"),
+        "verdicts": dg.MetadataValue.path(files.verdicts),
     }
+
+
+def review_link(batch_key: str) -> dg.MetadataValue:
+    """The batch's page, as `gradsentry review` serves it on the reader's own machine. (A link to the file itself would
+    not open: no browser follows one from a page of a server.)"""
+    return dg.MetadataValue.url(f"http://127.0.0.1:{settings.review_port()}/batches/{quote(batch_key)}")
+
+
+def review_links(batch_key: str, store: Store) -> Metadata:
+    """The batch's page, and where the newest batches stand."""
+    columns = [dg.TableColumn(name) for name in ("batch", "state", "gate", "age", "decided by")]
+    columns[3:3] = [dg.TableColumn(name, "int") for name in ("rows", "flagged", "waiting")]
+    records = [
+        dg.TableRecord(
+            {
+                "batch": one_line(each.batch, EXCERPT),
+                "state": each.state,
+                "gate": each.gate,
+                "rows": each.rows,
+                "flagged": each.flagged,
+                "waiting": each.waiting,
+                "age": each.age,
+                "decided by": one_line(", ".join(f"{name} {words}" for name, words in each.deciders.items()), EXCERPT),
+            }
+        )
+        for each in all_batches(store.ledger, TOP_ROWS)
+    ]
+    table = dg.MetadataValue.table(records, dg.TableSchema(columns))
+    return {"review": review_link(batch_key), "batches_to_review": table}
 
 
 def of_publication(batch: Ingested, decided: Decided, published: Published, state: GateState, store: Store) -> Metadata:
@@ -109,6 +143,7 @@ def of_publication(batch: Ingested, decided: Decided, published: Published, stat
         "clean_file": dg.MetadataValue.path(published.clean),
         "quarantine_file": dg.MetadataValue.path(published.quarantine),
         "report": dg.MetadataValue.path(published.report),
+        "review": review_link(batch.batch_key),
         "attestation": dg.MetadataValue.path(published.attestation),
         "clean_rows": published.clean_rows,
         "quarantined_rows": published.quarantined_rows,
@@ -142,12 +177,11 @@ def picture(path: Path, threshold: Threshold) -> dg.MetadataValue:
 
 def top_flagged(decided: Decided, store: Store) -> dg.MetadataValue:
     """The flagged rows of highest entropy, with reasons."""
-    folder = store.batch(decided.batch_key)
-    verdicts = pq.read_table(folder / "decisions" / decided.decision_key / "verdicts.parquet")
+    verdicts = pq.read_table(store.decision(decided.batch_key, decided.decision_key).verdicts)
     flagged = verdicts.filter(pc.equal(verdicts["verdict"], "flagged"))
     top = flagged.take(pc.sort_indices(flagged, [("entropy", "descending")])[:TOP_ROWS])
     wanted = {row["row"]: row for row in top.select(["row", "entropy", "reasons"]).to_pylist()}
-    samples = {s.row: s for s in _samples(folder, wanted)}
+    samples = {s.row: s for s in _samples(store.samples(decided.batch_key), wanted)}
     return rows_table([samples[row] for row in wanted], wanted)
 
 
@@ -185,23 +219,21 @@ def rows_table(samples: Sequence[Sample], verdicts: dict[int, dict[str, Any]]) -
 
 def _two_sides(sample: Sample) -> tuple[str, str]:
     """What was asked and what is to be learned, as text that is safe to show."""
-    answers = [turn.said for turn in sample.turns if turn.judged]
-    asked = [turn.said for turn in sample.turns if not turn.judged]
     # A prompt often begins with a template that all rows share; what it asks stands at its end.
-    question = " / ".join(filter(None, asked))
+    question = " / ".join(filter(None, sample.asked))
     start = "…" if len(question) > EXCERPT else ""
-    return start + one_line(question[-EXCERPT:]), one_line(" / ".join(answers), EXCERPT)
+    return start + one_line(question[-EXCERPT:]), one_line(" / ".join(sample.answered), EXCERPT)
 
 
-def _samples(folder: Path, wanted: dict[int, Any]) -> list[Sample]:
+def _samples(path: Path, wanted: dict[int, Any]) -> list[Sample]:
     if not wanted:
         return []
-    chunks = read_samples(folder / "samples.parquet")
+    chunks = read_samples(path)
     return [sample for chunk in chunks for sample in chunk if sample.row in wanted]
 
 
-def _first_samples(folder: Path, count: int) -> list[Sample]:
-    return next(read_samples(folder / "samples.parquet", count), [])[:count]
+def _first_samples(path: Path, count: int) -> list[Sample]:
+    return next(read_samples(path, count), [])[:count]
 
 
 def _text(reasons: Sequence[str]) -> str:

@@ -9,20 +9,21 @@ delivery leaves `arrival.json` beside the copy:
 
 import os
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import IO, Any
 
 from upath import UPath
 
 from gradsentry_assets.arrivals import ENDINGS, Landed, is_local, join_signatures, remote_signature, too_large
 from gradsentry_assets.folder import Refused, open_regular, signature
-from gradsentry_lib.errors import BadInput, GradSentryError
+from gradsentry_lib.errors import BadInput, DamagedStore, UnusableStore
 from gradsentry_lib.files import read_json, sha256_json, workshop, write_json
 from gradsentry_lib.pipeline.naming import DIGITS, NameTaken, batch_key, may_be, new_key
-from gradsentry_lib.samples.read import open_source
+from gradsentry_lib.samples.container import large_hole
+from gradsentry_lib.samples.read import open_as_told
 from gradsentry_lib.samples.sample import Sample
 from gradsentry_lib.samples.source import digest
 from gradsentry_lib.store.paths import Store
@@ -34,13 +35,14 @@ class Changed(Exception):
     """The file was deleted or written to between the look at the folder and the delivery, or during it."""
 
 
-class CannotKeep(GradSentryError):
+class CannotKeep(UnusableStore):
     """The store takes nothing in: it is full or may not be written to. The files stay where they are until it does."""
 
 
 @dataclass(frozen=True)
 class Arrival:
-    """One delivery. `path` is relative to the batch's folder; `failure` says why there is nothing at it.
+    """One delivery. `path` is relative to the batch's folder; `failure` says why there is nothing at it; `told`: how it
+    is to be read, where that was said.
 
     `usable`: at least one row reads as a sample. A batch that is not is scanned in a run of its own, so that its
     failure is nobody else's.
@@ -53,6 +55,7 @@ class Arrival:
     path: str = ""
     usable: bool = False
     failure: str = ""
+    told: Mapping[str, Any] = field(default_factory=dict)
 
 
 def receive(
@@ -62,8 +65,10 @@ def receive(
     present: Collection[str],
     batches: Iterable[str],
     limit: int | None = None,
+    told: Mapping[str, Any] | None = None,
 ) -> Arrival:
-    """Copies a landed file or folder into the store and says which batch it is. At most `limit` bytes.
+    """Copies a landed file or folder into the store and says which batch it is. At most `limit` bytes. `told`: how it
+    is to be read, by the names of `open_as_told`; the batch keeps it.
 
     Raises Refused where it may not be taken in, Changed where it is no longer what was listed, CannotKeep.
 
@@ -72,7 +77,7 @@ def receive(
     batch of its own as well, so that somebody sees it; it is tried again at every later look.
     """
     name = plain_name(PurePosixPath(file.url).name)
-    with workshop(store / "incoming") as folder:
+    with workshop(Store(store).incoming) as folder:
         copy = folder / name
         try:
             _copy(file, root, copy, limit)
@@ -84,12 +89,12 @@ def receive(
             return _record(Arrival(_key(name, identity), file.url, "", file.bytes, failure=reason), store)
         source = None
         try:
-            source = open_source(str(copy))
+            source = open_as_told(str(copy), told or {})
             sha256, usable = source.sha256, any(isinstance(row, Sample) for row in source.rows())
         except Exception:  # bad input most often; the reason is told by the batch's own run, which meets it again
             sha256, usable = source.sha256 if source else digest(copy, "dataset"), False
         try:
-            key = batch_key(source, {}, Store(store)) if source else _key(name, sha256)
+            key = batch_key(source, told or {}, Store(store)) if source else _key(name, sha256)
             if earlier := _renamed(key, sha256, set(present) - {file.url}, batches, store):
                 return _record(replace(earlier, url=file.url), store)
             if (other := find_arrival(store, key)) and other.sha256 not in ("", sha256):
@@ -97,8 +102,8 @@ def receive(
         except NameTaken as taken:  # a partition of its own, with all digits in its name, says so
             key = f"{_key(name, sha256).rpartition('-')[0]}-{sha256}"
             return _record(Arrival(key, file.url, sha256, file.bytes, failure=str(taken)), store)
-        arrival = Arrival(key, file.url, sha256, file.bytes, f"source/{name}", usable)
-        kept = store / "batches" / key / arrival.path
+        arrival = Arrival(key, file.url, sha256, file.bytes, f"source/{name}", usable, told=dict(told or {}))
+        kept = Store(store).batch(key) / arrival.path
         if not kept.exists():
             kept.parent.mkdir(parents=True, exist_ok=True)
             copy.replace(kept)
@@ -107,13 +112,13 @@ def receive(
 
 def find_arrival(store: Path, batch: str) -> Arrival | None:
     """The last delivery of a batch; None for one that did not come through the landing folder. Raises BadInput."""
-    path = store / "batches" / batch / "arrival.json"
+    path = Store(store).arrival(batch)
     try:
         return Arrival(**read_json(path))
     except FileNotFoundError:
         return None
     except (ValueError, TypeError, RecursionError) as error:
-        raise BadInput(f"{path} is damaged: remove it and put the file into the landing folder again") from error
+        raise DamagedStore(f"{path} is damaged: remove it and put the file into the landing folder again") from error
 
 
 def _copy(file: Landed, root: UPath, target: Path, limit: int | None) -> None:
@@ -122,6 +127,8 @@ def _copy(file: Landed, root: UPath, target: Path, limit: int | None) -> None:
     for member in file.members:
         to = target if member == file.name else target / plain_path(member.removeprefix(f"{file.name}/"))
         with open_member(root, member) as (read, sign):
+            if is_local(root) and (hole := large_hole(read)):
+                raise Refused(f"has a hole of {hole:,} bytes (a sparse file), as no data has")
             left = _copy_file(read, to, left, limit)
             signatures.append(sign())
     if join_signatures(signatures) != file.signature:
@@ -198,7 +205,7 @@ def _renamed(key: str, sha256: str, present: Collection[str], batches: Iterable[
 
 
 def _record(arrival: Arrival, store: Path) -> Arrival:
-    write_json(store / "batches" / arrival.batch / "arrival.json", asdict(arrival))
+    write_json(Store(store).arrival(arrival.batch), asdict(arrival))
     return arrival
 
 

@@ -5,27 +5,26 @@ threshold settings, policy, gate limits and overrides of today. It loads no mode
 stale and why; when it has ended, a sensor starts `scan_batch` for exactly those, many in one run.
 """
 
-import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import dagster as dg
-from dagster._core.storage.tags import (
+
+from gradsentry_assets.dagster_private import (
     ASSET_PARTITION_RANGE_END_TAG,
     ASSET_PARTITION_RANGE_START_TAG,
     PARTITION_NAME_TAG,
 )
-
 from gradsentry_assets.jobs import scan_batch
 from gradsentry_assets.partitions import BATCHES, handed_over, neighbours, range_tags
 from gradsentry_assets.resources import JudgingResource, ModelResource, StoreResource
+from gradsentry_lib import settings
 from gradsentry_lib.errors import BadInput
 from gradsentry_lib.files import read_json, sha256_json, write_json
 from gradsentry_lib.pipeline.decide import DecisionConfig, settle
-from gradsentry_lib.pipeline.ingest import READER
+from gradsentry_lib.pipeline.ingest import is_current
 from gradsentry_lib.report.escape import one_line
 from gradsentry_lib.scoring.config import ScoringConfig
 from gradsentry_lib.scoring.identity import ModelIdentity
@@ -56,17 +55,12 @@ def find_stale(instance: dg.DagsterInstance, store: Store, today: Today, force: 
         for batch in batches:
             if batch not in known:
                 continue  # never could be read: its failed partition says so
-            found = [*_reading_is_stale(store, batch), *_reasons(instance, ledger, batch, today)]
+            stale_reading = [] if is_current(ledger.batch(batch)) else ["reader changed"]
+            found = [*stale_reading, *_reasons(instance, ledger, batch, today)]
             reasons = found or (["forced"] if force else [])
             if reasons:
                 stale[batch] = ", ".join(reasons)
     return stale
-
-
-def _reading_is_stale(store: Store, batch: str) -> Iterator[str]:
-    with suppress(OSError, ValueError, AttributeError):  # damaged: the batch's next run says so
-        if read_json(store.batch(batch) / "batch.json").get("reader", 1) != READER:
-            yield "reader changed"
 
 
 def _reasons(instance: dg.DagsterInstance, ledger: Ledger, batch: str, today: Today) -> list[str]:
@@ -116,11 +110,11 @@ def find_stale_batches(
     """Writes the plan that the sensor `start_rescans` reads when this run has ended."""
     place = store.store
     decision, _ = settle(judging.decision, place)
-    today = Today(model.identify(place), model.scoring, decision)
+    today = Today(model.identify(), model.scoring, decision)
     stale = find_stale(context.instance, place, today, config.force)
     for batch, why in stale.items():
         context.log.info(f"{batch}: {why}")
-    write_json(place.home / "rescans" / f"{context.run_id}.json", stale)
+    write_json(place.rescan_plan(context.run_id), stale)
     columns = dg.TableSchema([dg.TableColumn("batch"), dg.TableColumn("why")])
     records = [dg.TableRecord({"batch": batch, "why": why}) for batch, why in list(stale.items())[:SHOWN]]
     metadata: dict[str, Any] = {
@@ -147,7 +141,7 @@ def rescan() -> None:
 )
 def start_rescans(context: dg.RunStatusSensorContext, store: StoreResource) -> Iterator[dg.RunRequest | dg.SkipReason]:
     run_id = context.dagster_run.run_id
-    plan = store.store.home / "rescans" / f"{run_id}.json"
+    plan = store.store.rescan_plan(run_id)
     stale: dict[str, str] = read_json(plan) if plan.exists() else {}
     batches = context.instance.get_dynamic_partitions(str(BATCHES.name))
     busy = in_flight(context.instance, batches) & stale.keys()
@@ -192,7 +186,7 @@ def run_requests(stale: dict[str, str], batches: Sequence[str], run_id: str) -> 
 nightly_rescan = dg.ScheduleDefinition(
     name="nightly_rescan",
     job=rescan,
-    cron_schedule=os.environ.get("GRADSENTRY_RESCAN_CRON") or "0 3 * * *",
+    cron_schedule=settings.value("rescan_cron"),
     default_status=dg.DefaultScheduleStatus.RUNNING,
     description="Re-scans what is out of date, every night at 3:00 UTC (GRADSENTRY_RESCAN_CRON).",
 )

@@ -1,60 +1,62 @@
 """What the assets are given: the store, the model, how to judge, and where batches arrive.
 
-An empty field takes its value from the environment (`GRADSENTRY_*`) of the process that uses it, so that a deployment
-needs no run configuration and a single run can still override anything in the launchpad.
+The fields are the library's settings, by their names, defaults and descriptions. An empty field takes its value from
+the environment (`GRADSENTRY_*`) of the process that uses it, so that a deployment needs no run configuration and a
+single run can still override anything in the launchpad.
 """
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 from pydantic import Field, PrivateAttr
 from upath import UPath
 
 from gradsentry_lib import settings
-from gradsentry_lib.detection.control import QUARANTINE
-from gradsentry_lib.detection.entropy_threshold import ThresholdConfig
-from gradsentry_lib.detection.policies import DEFAULT_POLICY, POLICIES
-from gradsentry_lib.errors import BadInput
 from gradsentry_lib.pipeline.decide import DecisionConfig
-from gradsentry_lib.scoring.config import Effort, ScoringConfig, choose_cluster
-from gradsentry_lib.scoring.identity import ModelIdentity, identify
+from gradsentry_lib.pipeline.run import ModelChoice
+from gradsentry_lib.scoring.config import Effort, ScoringConfig
+from gradsentry_lib.scoring.identity import ModelIdentity
+from gradsentry_lib.settings import OPTIONS, Settings
 from gradsentry_lib.store.paths import Store
 
 if TYPE_CHECKING:
     from gradsentry_lib.scoring.model import ScoringModel
 
 
+def told(name: str) -> Any:
+    """The field of that setting. Left out it is empty, and the environment or the default counts."""
+    return Field(default=None, description=OPTIONS[name].told)
+
+
 class StoreResource(dg.ConfigurableResource):
     """The folder that holds the ledger, the batches and the score cache."""
 
-    home: str = Field(
-        default="", description="Folder; if empty GRADSENTRY_HOME, else `.gradsentry` where Dagster runs."
-    )
+    home: str | None = told("home")
 
     @property
     def store(self) -> Store:
-        return Store(Path(self.home).absolute() if self.home else settings.home())
+        return Store(Path(settings.value("home", self.home)).absolute())
 
 
 class LandingResource(dg.ConfigurableResource):
     """Where batches arrive."""
 
-    url: str = Field(
-        default="",
-        description="Folder or fsspec URL (s3://...); if empty GRADSENTRY_LANDING, else `landing` in the store.",
+    url: str | None = told("landing")
+    pattern: str | None = told("landing_pattern")
+    done_marker: bool | None = told("landing_marker")
+    columns: dict[str, str] = Field(
+        default_factory=dict, description='Which column is which, like {"prompt": "q", "response": "a"}.'
     )
-    pattern: str = Field(
-        default="",
-        description="Which files are batches, like `team-a/*`; if empty GRADSENTRY_LANDING_PATTERN, else all.",
+    roles: dict[str, str] = Field(
+        default_factory=dict, description='Whose turns a speaker\'s are, like {"narrator": "assistant"}.'
     )
-    done_marker: bool | None = Field(
-        default=None,
-        description="Wait for `<file>.done` instead of for a file to settle; if empty GRADSENTRY_LANDING_MARKER=1.",
-    )
+    response_marker: str = Field(default="", description="What stands before the answer in a text; none: all of it.")
+    mapping: str | None = told("landing_mapping")
+    encoding: str = Field(default="", description="How texts are written, like cp1252, where that does not show.")
+    separator: str = Field(default="", description="Of CSV, where the header does not show it.")
 
     @property
     def root(self) -> UPath:
@@ -62,68 +64,72 @@ class LandingResource(dg.ConfigurableResource):
 
     @property
     def wanted(self) -> str:
-        return self.pattern or os.environ.get("GRADSENTRY_LANDING_PATTERN") or "*"
+        return settings.value("landing_pattern", self.pattern)
+
+    def told(self, url: str) -> dict[str, Any]:
+        """How a file is to be read, as far as anybody said; a batch keeps what was said when it arrived. Raises
+        UnusableFile where the mapping file has nothing for it."""
+        from gradsentry_lib.samples.mapping import read_mapping
+
+        mapping = settings.value("landing_mapping", self.mapping)
+        found: dict[str, Any] = read_mapping(Path(mapping), url) if mapping else {}
+        found["columns"] = {**found.get("columns", {}), **self.columns}
+        found["roles"] = {**found.get("roles", {}), **self.roles}
+        name = PurePosixPath(url).name.lower()
+        found["marker"] = self.response_marker
+        if not name.endswith((".parquet", ".arrow", ".feather")):
+            found["encoding"] = self.encoding
+        if ".csv" in name or ".tsv" in name:
+            found["separator"] = self.separator
+        return {name: value for name, value in found.items() if value}
 
     @property
     def needs_marker(self) -> bool:
-        if self.done_marker is None:
-            return os.environ.get("GRADSENTRY_LANDING_MARKER") == "1"
-        return self.done_marker
+        return settings.value("landing_marker", self.done_marker)
 
 
 class ModelResource(dg.ConfigurableResource):
     """The model whose gradients score the samples. Loaded when first asked for, freed when the run ends."""
 
-    model: str = Field(
-        default="", description="A folder, a hub name or `embedded`; if empty GRADSENTRY_MODEL, else `embedded`."
-    )
-    revision: str | None = Field(default=None, description="Branch, tag or commit of a hub model.")
-    base_model: str | None = Field(default=None, description="An adapter's base, if not where the adapter says.")
-    device: str = Field(
-        default="",
-        description="auto, cpu, cuda, cuda:N, or spread (over all there is); if empty GRADSENTRY_DEVICE, else auto.",
-    )
-    dtype: str = Field(default="auto", description="auto, float32, bfloat16 or float16.")
-    token_budget: int | None = Field(default=None, description="Tokens in one pass; sized to the device if empty.")
-    max_tokens: int | None = Field(default=None, description="Longest sample read whole; the model's limit if empty.")
-    module: str | None = Field(
-        default=None, description="Linear layer whose gradient gives the entropy; empty: the output projection."
-    )
-    k: int = Field(default=16, description="Singular values the entropy is of.")
-    crop: int = Field(default=8, description="Part of the gradient looked at: 1/crop a side; 1: all.")
-    engine: str = Field(default="local", description="Where to score: `local`, in the step's own process, or `ray`.")
-    ray_address: str | None = Field(default=None, description="Ray cluster to join; empty: RAY_ADDRESS or one here.")
-    workers: int | None = Field(default=None, description="With Ray: models loaded at once; one a GPU if empty.")
+    model: str | None = told("model")
+    revision: str | None = told("revision")
+    base_model: str | None = told("base_model")
+    device: str | None = told("device")
+    dtype: str | None = told("dtype")
+    token_budget: int | None = told("token_budget")
+    max_tokens: int | None = told("max_tokens")
+    module: str | None = told("module")
+    k: int | None = told("k")
+    crop: int | None = told("crop")
+    engine: str | None = told("engine")
+    ray_address: str | None = told("ray_address")
+    workers: int | None = told("workers")
 
     _loaded: "ScoringModel | None" = PrivateAttr(default=None)
 
-    def identify(self, store: Store) -> ModelIdentity:
+    @property
+    def said(self) -> Settings:
+        """Raises UnusableOption."""
+        return settings.read(**_given(self, "model"))
+
+    def identify(self) -> ModelIdentity:
         """Which weights and tokenizer these are, by their bytes; loads nothing."""
-        return identify(
-            self.model or settings.model(),
-            self.revision,
-            self.device or settings.device(),
-            self.dtype,
-            store.digests,
-            self.base_model,
-        )
+        return ModelChoice.of(self.said).identify()
 
     def load(self, identity: ModelIdentity) -> "ScoringModel":
         from gradsentry_lib.scoring.model import load_model
 
         if self._loaded is None:
-            self._loaded = load_model(identity)
+            self._loaded = load_model(identity, whole=True) if self.module else load_model(identity)
         return self._loaded
 
     @property
     def scoring(self) -> ScoringConfig:
-        return ScoringConfig(k=self.k, crop=self.crop, max_tokens=self.max_tokens, module=self.module)
+        return ScoringConfig.of(self.said)
 
     @property
     def effort(self) -> Effort:
-        return Effort(
-            token_budget=self.token_budget, cluster=choose_cluster(self.engine, self.ray_address, self.workers)
-        )
+        return Effort.of(self.said)
 
     @contextmanager
     def yield_for_execution(self, context: dg.InitResourceContext) -> Iterator["ModelResource"]:
@@ -140,65 +146,28 @@ class ModelResource(dg.ConfigurableResource):
 class JudgingResource(dg.ConfigurableResource):
     """How scores become verdicts, and what the gate lets through."""
 
-    policy: str = Field(
-        default="",
-        description=f"Which policy judges ({', '.join(POLICIES)}); if empty GRADSENTRY_POLICY, else the default.",
-    )
-    threshold: float | None = Field(default=None, description="A fixed threshold in place of the one the data show.")
-    max_flagged: float | None = Field(
-        default=None, description="Flagged fraction above which nothing is published; GRADSENTRY_MAX_FLAGGED, else 0.5."
-    )
-    warn_flagged: float | None = Field(
-        default=None, description="Flagged fraction above which the check warns; GRADSENTRY_WARN_FLAGGED, else 0.2."
-    )
-    max_unscored: float | None = Field(
-        default=None,
-        description="Unscored fraction above which nothing is published; GRADSENTRY_MAX_UNSCORED, else 0.05.",
-    )
-    max_rejected: float | None = Field(
-        default=None,
-        description="Fraction of unreadable rows above which nothing is published; GRADSENTRY_MAX_REJECTED, else 0.05.",
-    )
-    limits_by: str = Field(
-        default="",
-        description="Who answers for limits looser than the store's own; recorded. GRADSENTRY_LIMITS_BY if empty.",
-    )
-    limits_reason: str = Field(
-        default="", description="Why they are looser; recorded and shown. GRADSENTRY_LIMITS_REASON if empty."
-    )
-    control_tokens: str = Field(
-        default=QUARANTINE,
-        description="Rows whose own text holds control tokens (<|im_start|>, </s>): `quarantine` or `keep`.",
-    )
-
-    watched: str = Field(
-        default="",
-        description="Watched rows: `keep` (default) or `quarantine`; GRADSENTRY_WATCHED if empty.",
-    )
+    policy: str | None = told("policy")
+    threshold: float | None = told("threshold")
+    max_flagged: float | None = told("max_flagged")
+    warn_flagged: float | None = told("warn_flagged")
+    max_unscored: float | None = told("max_unscored")
+    max_rejected: float | None = told("max_rejected")
+    limits_by: str | None = told("limits_by")
+    limits_reason: str | None = told("limits_reason")
+    control_tokens: str | None = told("control_tokens")
+    watched: str | None = told("watched")
 
     @property
     def decision(self) -> DecisionConfig:
-        """Raises BadInput where a figure is out of range. A limit that nobody gave is the store's own."""
-        names = ("max_flagged", "warn_flagged", "max_unscored", "max_rejected")
-        return DecisionConfig(
-            policy=self.policy or os.environ.get("GRADSENTRY_POLICY") or DEFAULT_POLICY,
-            threshold=ThresholdConfig(fixed=self.threshold),
-            limits={name: _limit(getattr(self, name), f"GRADSENTRY_{name.upper()}") for name in names},
-            limits_by=self.limits_by or os.environ.get("GRADSENTRY_LIMITS_BY", ""),
-            limits_reason=self.limits_reason or os.environ.get("GRADSENTRY_LIMITS_REASON", ""),
-            control_tokens=self.control_tokens,
-            watched=self.watched or settings.watched(),
-        )
+        """Raises UnusableOption where a figure is out of range. A limit that nobody gave is the store's own."""
+        return DecisionConfig.of(settings.read(**_given(self, "judging")))
 
     def check(self) -> None:
-        """Raises BadInput where these settings could not judge."""
+        """Raises UnusableOption where these settings could not judge."""
         _ = self.decision
 
 
-def _limit(given: float | None, variable: str) -> float | None:
-    if given is not None or not os.environ.get(variable):
-        return given
-    try:
-        return float(os.environ[variable])
-    except ValueError:
-        raise BadInput(f"{variable} is no number: {os.environ[variable]!r}") from None
+def _given(resource: dg.ConfigurableResource, group: str) -> dict[str, Any]:
+    """The fields of a resource, by the names of the settings that they are."""
+    fields = {option.name: option.field for option in OPTIONS.values() if option.group == group}
+    return {name: getattr(resource, field) for name, field in fields.items() if "dagster" in OPTIONS[name].places}

@@ -2,7 +2,7 @@
 
 Rooms, lower floors first (a room imports only rooms below it):
 
-    errors, trouble, files, settings  what every room may use
+    errors, system_errors, files, settings  what every room may use
     samples/                          rows in and out: readers, layouts, clean and quarantine writers
     detection/                        what the rows' scores mean together: tests, policies, threshold, verdicts, gate
     scoring/                          one forward pass, all signals of a sample
@@ -10,6 +10,7 @@ Rooms, lower floors first (a room imports only rooms below it):
     report/                           the threshold picture and the HTML page
     pipeline/                         the steps of one scan, shared by the command and the Dagster assets
     audit/                            what was removed, why, by whom; and whether all of it is still so
+    review/                           people's decisions on flagged rows: pages served, recorded, counted, shared
     evaluation/                       attacks, peers, measures
     cli/                              the `gradsentry` command
 """

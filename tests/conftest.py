@@ -1,22 +1,49 @@
 """What tests of several rooms share: the embedded model, a tiny model, a store of their own."""
 
 import os
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from gradsentry_lib.settings import OPTIONS
+from tests.store.made import copied, empty, made  # noqa: F401  stores to look at and to tamper with
+
 SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+SLOW = ("golden", "assets", "soak")  # folders whose tests start whole graphs, or scan with the embedded model
+REAL = ("embedded_model", "server", "page")  # fixtures that load the embedded model, a running UI, a browser
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks what `make test-fast` leaves out: `real` for the embedded model, `graph` for what starts whole graphs."""
+    for item in items:
+        folder = item.path.relative_to(Path(__file__).parent).parts[0]
+        if folder in SLOW:
+            item.add_marker("graph")
+        if set(REAL) & set(getattr(item, "fixturenames", ())) or item.path.stem in ("test_declared_real",):
+            item.add_marker("real")
 
 
 @pytest.fixture(autouse=True)
 def _own_store(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """No test reads or writes a store that is not its own."""
     monkeypatch.setenv("GRADSENTRY_HOME", str(tmp_path / "store"))
-    for name in ("GRADSENTRY_MODEL", "GRADSENTRY_LANDING", "GRADSENTRY_DEVICE"):
-        monkeypatch.delenv(name, raising=False)
+    for option in OPTIONS.values():
+        if option.name not in ("home", "cache"):
+            monkeypatch.delenv(option.variable, raising=False)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _own_self_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What the scorer's self-tests find is kept for this run of the tests alone, and found again within it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GRADSENTRY_TESTED", str(tmp_path_factory.mktemp("tested")))
+        yield
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -81,3 +108,18 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory, tiny_tokenizer: Any) ->
         return folder
 
     return make
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator:
+    """Headless Chromium; skips where there is none. One a module: two of Playwright's loops can't run at once."""
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    arguments = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+    with sync_api.sync_playwright() as playwright:
+        path = path or playwright.chromium.executable_path
+        if not os.path.exists(path):  # noqa: PTH110
+            pytest.skip("no Chromium on this machine")
+        browser = playwright.chromium.launch(executable_path=path, args=arguments)
+        yield browser
+        browser.close()

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.bench import LABEL, Bench, Study, averaged, measures_of, threshold_of
-from gradsentry_lib.detection.policies import POLICIES, judge
+from gradsentry_lib.detection.policies import judge
 from gradsentry_lib.detection.verdict import not_clean
 from gradsentry_lib.evaluation.attacks import ATTACKS, poison
 from gradsentry_lib.evaluation.data import split_labels, take
@@ -16,6 +16,7 @@ from gradsentry_lib.evaluation.measures import auc_of, measure
 from gradsentry_lib.evaluation.peers import PEERS, Filtered, by_valley
 from gradsentry_lib.evaluation.samples import to_samples
 from gradsentry_lib.scoring.config import ScoringConfig
+from gradsentry_lib.settings import POLICIES
 
 FIGURES = ("recall", "precision", "f1", "auc", "clean_kept", "tau")
 CHANGED_ANSWERS = ("refusal", "short", "same-length", "paraphrase", "start", "middle", "end")

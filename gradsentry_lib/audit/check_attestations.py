@@ -14,11 +14,10 @@ from gradsentry_lib.store.records import Output
 
 def kept_attestations(records: Records) -> list[Output]:
     """The store's own copies, oldest first, each once."""
-    folder = attestation.FOLDER
     kept = {
         o.file.file: o
         for o in records.outputs.values()
-        if o.kind == "attestation" and o.file.file.parent.name == folder
+        if o.kind == "attestation" and o.file.file.parent == records.paths.attestations(o.batch_key)
     }
     return list(kept.values())
 
@@ -45,8 +44,8 @@ def check_attestations(records: Records, kept: Sequence[Output], key: Path | Non
         if key is not None:
             yield from _check_signature(records, output, subject, key)
     known = {output.file.file for output in kept}
-    for path in sorted(records.store.glob(f"batches/*/{attestation.FOLDER}/*.json")):
-        if path not in known and not path.name.endswith(".dsse.json"):
+    for path in records.paths.kept_attestations():
+        if path not in known:
             message = (
                 "the ledger does not know it: records were taken out of the ledger, or a run was killed in the moment "
                 "of publishing (then scan the batch again)"

@@ -8,12 +8,14 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from gradsentry_lib.audit.evidence import Finding, Recompute, Records
-from gradsentry_lib.audit.facts import state_of
+from gradsentry_lib.audit.evidence import Finding, Records
+from gradsentry_lib.audit.facts import digest_of, state_of
+from gradsentry_lib.audit.recompute import clean_rows
 from gradsentry_lib.errors import GradSentryError
 from gradsentry_lib.store import sample_index as index
 from gradsentry_lib.store.records import FileRef, Output
 
+STEPS = ("batch", "scores", "decision")  # kinds of version 0.3.0 whose files `store upgrade` removes
 CACHE = "score cache"  # kind of a file whose loss costs time and nothing else
 
 
@@ -55,26 +57,28 @@ def expected_files(records: Records) -> list[ExpectedFile]:
     return list(found.values())
 
 
-def check_file(records: Records, file: ExpectedFile, recompute: Recompute) -> Iterator[Finding]:
+def check_file(records: Records, file: ExpectedFile) -> Iterator[Finding]:
     """Its bytes against its digest."""
-    state = state_of(file.ref, file.kind, recompute.digest)
+    state = state_of(file.ref, file.kind)
     name = records.short(file.ref)
     if state == "not checked":
         yield Finding(file.subject, f"{name} is not a file here and was not checked", "note")
     elif state == "missing":
+        if file.output is not None and file.output.kind in STEPS:
+            return
         needed = file.ref.file.is_relative_to(records.store) and file.kind != CACHE
         yield Finding(file.subject, f"{name} is missing", "problem" if needed else "note")
     elif state == "altered":
-        details = _another(records, file, recompute) or _clean_details(records, file, recompute)
+        details = _another(records, file) or _clean_details(records, file)
         yield Finding(file.subject, f"{name} is not what was recorded{details}")
 
 
-def _another(records: Records, file: ExpectedFile, recompute: Recompute) -> str:
+def _another(records: Records, file: ExpectedFile) -> str:
     """Where another file of this ledger was put in its place, which one: an older set, or its statement."""
     if file.output is None:
         return ""
     try:
-        sha256 = recompute.digest(file.ref.file, file.kind)
+        sha256 = digest_of(file.ref.file, file.kind)
     except (OSError, GradSentryError):
         return ""
     for output in reversed(records.outputs.values()):
@@ -84,16 +88,16 @@ def _another(records: Records, file: ExpectedFile, recompute: Recompute) -> str:
     return ""
 
 
-def _clean_details(records: Records, file: ExpectedFile, recompute: Recompute) -> str:
+def _clean_details(records: Records, file: ExpectedFile) -> str:
     """Which rows of a clean file were touched, where source and verdicts can still tell."""
-    if file.output is None or file.output.kind != "clean" or recompute.clean_rows is None:
+    if file.output is None or file.output.kind != "clean":
         return ""
     batch = records.latest_batches.get(file.output.batch_key)
     decision = records.decisions.get(file.output.decision)
     if batch is None or decision is None:
         return ""
     try:
-        return f": {recompute.clean_rows(batch, decision, file.output)}"
+        return f": {clean_rows(batch, decision, file.output)}"
     except (GradSentryError, OSError, EOFError, ValueError, zlib.error, pa.ArrowException) as error:
         return f" (which rows, can't be told: {error})"
 
@@ -102,7 +106,7 @@ def check_cache(records: Records) -> Iterator[Finding]:
     """Files of scores that the ledger does not know. No scan believes them, so they are worth a note."""
     known = {scores.file.file for scores in records.score_files.values()}
     foreign: dict[Path, list[Path]] = {}
-    for path in sorted(records.store.glob("scores/*/*.parquet")):
+    for path in records.paths.cached_scores():
         if path not in known:
             foreign.setdefault(path.parent, []).append(path)
     for folder, paths in foreign.items():
@@ -113,7 +117,7 @@ def check_cache(records: Records) -> Iterator[Finding]:
 def check_indexes(records: Records, sound: set[Path]) -> Iterator[Finding]:
     """The index of sample ids against the samples: one that lacks ids would hide a sample from an audit."""
     for batch in records.latest_batches.values():
-        path = index.index_path(records.store, batch.batch_key)
+        path = records.paths.sample_ids(batch.batch_key)
         if batch.samples.file not in sound or not path.exists():
             continue
         try:

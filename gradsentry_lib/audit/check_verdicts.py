@@ -11,7 +11,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from gradsentry_lib import __version__
-from gradsentry_lib.audit.evidence import Finding, Recompute, Records
+from gradsentry_lib.audit.evidence import Finding, Records
+from gradsentry_lib.audit.recompute import judge_again
 from gradsentry_lib.detection.gate import GateLimits
 from gradsentry_lib.detection.policies import can_judge_again
 from gradsentry_lib.errors import GradSentryError
@@ -22,7 +23,7 @@ from gradsentry_lib.store.records import Batch, Decision, GateResult, Scan, Thre
 SHOWN = 5  # rows that a finding names
 
 
-def check_decision(records: Records, decision: Decision, recompute: Recompute, sound: set[Path]) -> Iterator[Finding]:
+def check_decision(records: Records, decision: Decision, sound: set[Path]) -> Iterator[Finding]:
     """Verdicts against their counts, their scores, and what follows from threshold and policy. `sound`: files that are
     as they were recorded."""
     subject = f"verdicts of decision {decision.seq} (batch {decision.batch_key})"
@@ -47,9 +48,8 @@ def check_decision(records: Records, decision: Decision, recompute: Recompute, s
     moved = _different(_plain_floats(scores["entropy"]), _plain_floats(verdicts["entropy"]))
     if moved.size:
         yield Finding(subject, f"holds entropies that differ from the scores: {_rows(verdicts, moved)}")
-    if recompute.judge is not None:
-        is_sound = decision.verdicts.file in sound
-        yield from _check_judgement(records, subject, (batch, scan, threshold, decision), verdicts, recompute, is_sound)
+    is_sound = decision.verdicts.file in sound
+    yield from _check_judgement(records, subject, (batch, scan, threshold, decision), verdicts, is_sound)
 
 
 def _check_counts(subject: str, batch: Batch, decision: Decision, verdicts: pa.Table) -> Iterator[Finding]:
@@ -66,17 +66,15 @@ def _check_judgement(
     subject: str,
     facts: tuple[Batch, Scan, ThresholdRecord, Decision],
     verdicts: pa.Table,
-    recompute: Recompute,
     is_sound: bool,
 ) -> Iterator[Finding]:
-    assert recompute.judge
     _, _, threshold, decision = facts
     if not can_judge_again(decision.policy, decision.settings.get("rules", 0)):
         made = f"{decision.policy!r}, rules {decision.settings.get('rules', 'unnumbered')}"
         yield Finding(subject, f"made by a policy that is gone ({made}): this version can't derive them again", "note")
         return
     try:
-        tau, expected = recompute.judge(*facts)
+        tau, expected = judge_again(*facts)
     except (GradSentryError, OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
         yield Finding(subject, f"can't be derived again: {error}")
         return

@@ -7,7 +7,7 @@ from typing import Any
 
 import duckdb
 
-from gradsentry_lib.errors import BadInput
+from gradsentry_lib.errors import DamagedStore, NotFound
 from gradsentry_lib.store.ledger import Ledger, open_ledger
 from gradsentry_lib.store.records import Decision, Run, Scan, ThresholdRecord
 from gradsentry_lib.store.views import glob_literal
@@ -49,14 +49,14 @@ def diff(path: Path, before: int, after: int) -> Difference:
         decisions = [ledger.get(Decision, before), ledger.get(Decision, after)]
         first, second = decisions
         if first.batch_key != second.batch_key:
-            raise BadInput(
+            raise NotFound(
                 f"decision {before} is on batch {first.batch_key}, decision {after} on {second.batch_key}: "
                 "only decisions on one batch can be compared"
             )
         told_before, told_after = (_settings(ledger, decision) for decision in decisions)
     for decision in decisions:
         if not decision.verdicts.file.exists():
-            raise BadInput(f"the verdicts of decision {decision.seq} are gone: {decision.verdicts.path}")
+            raise DamagedStore(f"the verdicts of decision {decision.seq} are gone: {decision.verdicts.path}")
     changes = tuple(
         Change(name, told_before.get(name), told_after.get(name))
         for name in sorted(told_before.keys() | told_after.keys())

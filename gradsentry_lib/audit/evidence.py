@@ -1,22 +1,23 @@
 """What a verification works on: the ledger's records, and the words for what it finds."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
-import pyarrow as pa
+import duckdb
 
-from gradsentry_lib.audit.facts import Digest, file_digest
 from gradsentry_lib.store import journal
 from gradsentry_lib.store.columns import from_row, store_path
 from gradsentry_lib.store.ledger import open_ledger
+from gradsentry_lib.store.paths import Store
 from gradsentry_lib.store.records import (
     TABLES,
     Batch,
     Decision,
     FileRef,
+    Findings,
     GateAcceptance,
     GateResult,
     LimitPolicy,
@@ -29,6 +30,8 @@ from gradsentry_lib.store.records import (
     ThresholdRecord,
 )
 
+DUCKDB_HEADERS = 3 * 4096  # bytes before the first block
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -37,20 +40,6 @@ class Finding:
     subject: str
     message: str
     severity: Literal["problem", "note"] = "problem"
-
-
-@dataclass(frozen=True)
-class Recompute:
-    """What other rooms do for a verification; left out, that part is not done.
-
-    `digest`: SHA-256 of a file or a folder of a kind of source. `judge`: tau and the verdict table that follow from a
-    scan's scores under a decision's settings. `clean_rows`: in words, how a clean file differs from what source and
-    verdicts make of it.
-    """
-
-    digest: Digest = file_digest
-    judge: Callable[[Batch, Scan, ThresholdRecord, Decision], tuple[float, pa.Table]] | None = None
-    clean_rows: Callable[[Batch, Decision, Output], str] | None = None
 
 
 @dataclass
@@ -65,12 +54,17 @@ class Records:
     scans: dict[int, Scan] = field(default_factory=dict)
     thresholds: dict[int, ThresholdRecord] = field(default_factory=dict)
     decisions: dict[int, Decision] = field(default_factory=dict)
+    findings: dict[int, Findings] = field(default_factory=dict)
     gate_results: dict[int, GateResult] = field(default_factory=dict)
     gate_acceptances: dict[int, GateAcceptance] = field(default_factory=dict)
     overrides: dict[int, Override] = field(default_factory=dict)
     outputs: dict[int, Output] = field(default_factory=dict)
     score_files: dict[int, ScoreFile] = field(default_factory=dict)
     limit_policies: dict[int, LimitPolicy] = field(default_factory=dict)
+
+    @property
+    def paths(self) -> Store:
+        return Store(self.store)
 
     def short(self, file: FileRef | Path) -> str:
         """A path as the ledger writes it."""
@@ -91,6 +85,7 @@ class Records:
 def load(path: Path, records: Records) -> Iterator[Finding]:
     """Reads all records into `records`; yields what is wrong with the chain over them."""
     with open_ledger(path, read_only=True) as ledger:
+        yield from _whole_blocks(path, ledger.connection)
         for broken in journal.check_chain(ledger.connection):
             yield Finding(f"ledger {broken.table} {broken.seq}", broken.what)
         records.head = ledger.head()
@@ -105,3 +100,14 @@ def load(path: Path, records: Records) -> Iterator[Finding]:
                 if isinstance(record, ThresholdRecord):
                     record = replace(record, grid=(), density=())
                 getattr(records, table)[record.seq] = record
+
+
+def _whole_blocks(path: Path, connection: duckdb.DuckDBPyConnection) -> Iterator[Finding]:
+    """DuckDB reads no block that holds nothing, so one that was cut off at the file's end goes unnoticed there."""
+    ((block,),) = connection.execute("SELECT block_size FROM pragma_database_size()").fetchall()
+    if rest := (path.stat().st_size - DUCKDB_HEADERS) % block:
+        yield Finding(
+            path.name,
+            f"ends inside a block, {block - rest:,} bytes early: it was cut off, or a write was not finished. What "
+            "could be read is checked as well; the next scan makes the file whole again",
+        )

@@ -3,15 +3,14 @@
 The ledger is read in one short block; files are hashed and Parquet is searched after it is closed.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from gradsentry_lib.audit import lookup
-from gradsentry_lib.errors import BadInput, GradSentryError
+from gradsentry_lib.errors import GradSentryError, UnusableFile
 from gradsentry_lib.files import sha256_file
-from gradsentry_lib.store.beside import later, mismatch
 from gradsentry_lib.store.ledger import Ledger, open_ledger
 from gradsentry_lib.store.records import (
     Batch,
@@ -26,24 +25,26 @@ from gradsentry_lib.store.records import (
     Scan,
     ThresholdRecord,
 )
+from gradsentry_lib.store.statement_match import later, mismatch
 
 State = Literal["unaltered", "altered", "missing", "not checked"]
-Digest = Callable[[Path, Any], str]  # path and kind of source -> SHA-256, as samples.source.digest
 
 
-def file_digest(path: Path, kind: str) -> str:
-    """The digest of a plain file; what a folder's is, the room of samples knows."""
-    return sha256_file(path)
+def digest_of(path: Path, kind: str) -> str:
+    """SHA-256 of a file, or of a folder of a kind of source."""
+    from gradsentry_lib.samples.source import digest  # with all readers, which looking a sample up does without
+
+    return digest(path, cast(Any, kind))
 
 
-def state_of(file: FileRef, kind: str = "", digest: Digest = file_digest) -> State:
+def state_of(file: FileRef, kind: str = "") -> State:
     """What has become of a file since it was recorded. A name with a scheme is not looked up."""
     if "://" in str(file.path) or kind == "hub":
         return "not checked"
     if not file.file.exists():
         return "missing"
     try:
-        return "unaltered" if digest(file.file, kind) == file.sha256 else "altered"
+        return "unaltered" if digest_of(file.file, kind) == file.sha256 else "altered"
     except (OSError, GradSentryError):
         return "altered"
 
@@ -117,26 +118,20 @@ class SampleFacts:
     missing: tuple[Path, ...]
 
 
-def audit_batch(path: Path, batch_key: str, digest: Digest = file_digest) -> BatchFacts:
+def audit_batch(path: Path, batch_key: str) -> BatchFacts:
     """Raises BadInput for a batch that the ledger does not have."""
     with open_ledger(path, read_only=True) as ledger:
         facts = _batch_facts(ledger, ledger.batch(batch_key))
-    return _look(facts, digest)
+    return _look(facts)
 
 
-def audit_file(
-    path: Path,
-    file: Path,
-    digest: Digest = file_digest,
-    recognise: Callable[[Ledger, Path], Output | None] | None = None,
-    clean_rows: Callable[[Batch, Decision, Output, Path], str] | None = None,
-) -> FileFacts:
-    """Recognises a file by its bytes, wherever it lies; failing that by its place or, with `recognise`, by what is in
-    it or beside it, which means that it was altered. `clean_rows`: in words, which rows of a clean set were."""
+def audit_file(path: Path, file: Path, by_content: bool = True) -> FileFacts:
+    """Recognises a file by its bytes, wherever it lies; failing that by its place or, `by_content`, by what is in it or
+    beside it, which means that it was altered."""
     with open_ledger(path, read_only=True) as ledger:
         batches = ledger.find(Batch)
         outputs = ledger.find(Output)
-    sha256 = _digest_of(file, batches, outputs, digest)
+    sha256 = _recorded_digest(file, batches, outputs)
     place = file.absolute()
     by_bytes = [output for output in outputs if output.file.sha256 == sha256]
     at_place = [output for output in outputs if output.file.file == place]
@@ -145,31 +140,31 @@ def audit_file(
     sources = [batch for batch in batches if sha256 == batch.source.sha256]
     moved_source = [batch for batch in batches if batch.source.file == place]
     if output is None and sources:
-        return FileFacts(
-            file, sha256, "source", "unaltered", None, audit_batch(path, sources[-1].batch_key, digest), ()
-        )
+        return FileFacts(file, sha256, "source", "unaltered", None, audit_batch(path, sources[-1].batch_key), ())
     if output is None and at_place:
         output = at_place[-1]
-    if output is None and not moved_source and recognise is not None:
+    if output is None and not moved_source and by_content:
+        from gradsentry_lib.audit.recognise import recognise  # reads the file as a source, with all readers
+
         with open_ledger(path, read_only=True) as ledger:
             output = recognise(ledger, file)
     if output is not None:
         state: State = "unaltered" if output.file.sha256 == sha256 else "altered"
-        facts = audit_batch(path, output.batch_key, digest)
+        facts = audit_batch(path, output.batch_key)
         chosen = tuple(item for item in facts.decisions if item.decision.seq == output.decision)
         if output.decision:
             facts = replace(facts, decisions=chosen)
         rows = lookup.removed_rows(facts.batch, chosen[0].decision) if chosen else ()
         found = FileFacts(file, sha256, output.kind, state, output, facts, tuple(rows))
-        if state == "altered" and output.kind == "clean" and chosen and clean_rows is not None:
-            found = replace(found, details=_details(clean_rows, facts.batch, chosen[0].decision, output, file))
+        if state == "altered" and output.kind == "clean" and chosen:
+            found = replace(found, details=_details(facts.batch, chosen[0].decision, output, file))
         return replace(
             found,
             mismatch=mismatch(found.path, output, outputs) if state == "unaltered" else "",
             later=later(output, outputs),
         )
     if moved_source:
-        facts = audit_batch(path, moved_source[-1].batch_key, digest)
+        facts = audit_batch(path, moved_source[-1].batch_key)
         return FileFacts(file, sha256, "source", "altered", None, facts, ())
     return FileFacts(file, sha256, "", "unknown", None, None, ())
 
@@ -223,42 +218,39 @@ def _latest(outputs: Sequence[Output]) -> list[Output]:
     return list({output.file.file: output for output in outputs}.values())
 
 
-def _look(facts: BatchFacts, digest: Digest) -> BatchFacts:
+def _look(facts: BatchFacts) -> BatchFacts:
     """Fills in what has become of the files."""
     kind = facts.batch.kind
     decisions = tuple(
         replace(
             item,
-            outputs=tuple(FileFact(f.output, state_of(f.output.file, kind, digest)) for f in item.outputs),
+            outputs=tuple(FileFact(f.output, state_of(f.output.file, kind)) for f in item.outputs),
         )
         for item in facts.decisions
     )
-    return replace(facts, source=state_of(facts.batch.source, kind, digest), decisions=decisions)
+    return replace(facts, source=state_of(facts.batch.source, kind), decisions=decisions)
 
 
-def _details(
-    clean_rows: Callable[[Batch, Decision, Output, Path], str],
-    batch: Batch,
-    decision: Decision,
-    output: Output,
-    file: Path,
-) -> str:
+def _details(batch: Batch, decision: Decision, output: Output, file: Path) -> str:
+    """Which rows of an altered clean set were, in words."""
+    from gradsentry_lib.audit.recompute import clean_rows  # with what judges, which a look-up does without
+
     try:
         return clean_rows(batch, decision, output, file)
     except Exception as error:  # a file that somebody made to make us fall over is still altered
         return f"which rows, can't be told: {error}"
 
 
-def _digest_of(file: Path, batches: Sequence[Batch], outputs: Sequence[Output], digest: Digest) -> str:
+def _recorded_digest(file: Path, batches: Sequence[Batch], outputs: Sequence[Output]) -> str:
     """The digest of a file; of a folder, whose digest depends on what is in it, the one that the ledger knows."""
     try:
         if file.is_file():
             return sha256_file(file)
         is_folder = file.is_dir()
     except (OSError, ValueError) as error:  # too long a name, a NUL in it, no permission
-        raise BadInput(f"the file {str(file)[:200]} can't be read: {error}") from error
+        raise UnusableFile(f"the file {str(file)[:200]} can't be read: {error}") from error
     if not is_folder:
-        raise BadInput(f"there is no file {file}")
+        raise UnusableFile(f"there is no file {file}")
     known = {batch.source.sha256 for batch in batches} | {output.file.sha256 for output in outputs}
-    digests = [digest(file, kind) for kind in ("dataset", "parquet")]
+    digests = [digest_of(file, kind) for kind in ("dataset", "parquet")]
     return next((found for found in digests if found in known), digests[0])

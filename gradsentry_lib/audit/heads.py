@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from gradsentry_lib import __version__
-from gradsentry_lib.errors import BadInput
+from gradsentry_lib.errors import BadInput, UnusableFile
 from gradsentry_lib.store.journal import Head
 
 LINE = re.compile(r"gradsentry-head 1 version=(\S+) store=([0-9a-f]{32}) seq=(\d+) sha256=([0-9a-f]{64}) time=(\S+)")
@@ -64,23 +64,23 @@ def _read_file(name: str) -> Iterator[NotedHead]:
     try:
         path = Path(name)
         if not path.is_file():
-            raise BadInput(f"--head {name[:80]!r} is no line of `gradsentry audit head`, and no file of such lines")
+            raise UnusableFile(f"--head {name[:80]!r} is no line of `gradsentry audit head`, and no file of such lines")
         if path.stat().st_size > LARGEST:
-            raise BadInput(f"{path} is too large for a file of heads")
+            raise UnusableFile(f"{path} is too large for a file of heads")
         text = path.read_text(encoding="utf-8")
     except (OSError, ValueError) as error:  # no UTF-8, a NUL in the name
-        raise BadInput(f"--head {name[:80]!r} can't be read: {error}") from error
+        raise UnusableFile(f"--head {name[:80]!r} can't be read: {error}") from error
     if text.lstrip().startswith("{"):
         yield _of_attestation(path, text)
         return
     lines = [line for line in text.splitlines() if line.strip()]
     if not lines:
-        raise BadInput(f"{path} holds no head")
+        raise UnusableFile(f"{path} holds no head")
     for number, told in enumerate(lines, start=1):
         try:
             yield _parse(told)
         except BadInput as error:
-            raise BadInput(f"{path}, line {number}: {error}") from error
+            raise UnusableFile(f"{path}, line {number}: {error}") from error
 
 
 def _of_attestation(path: Path, text: str) -> NotedHead:
@@ -90,7 +90,7 @@ def _of_attestation(path: Path, text: str) -> NotedHead:
         time = made["predicate"]["runDetails"]["metadata"]["finishedOn"]
         return NotedHead(int(pinned["annotations"]["seq"]), str(pinned["digest"]["sha256"]), "", str(time))
     except (ValueError, KeyError, TypeError, RecursionError, StopIteration) as error:
-        raise BadInput(f"{path} is no attestation that names a head") from error
+        raise UnusableFile(f"{path} is no attestation that names a head") from error
 
 
 def _parse(told: str) -> NotedHead:
@@ -99,7 +99,7 @@ def _parse(told: str) -> NotedHead:
         return NotedHead(int(seq), sha256, store, time)
     if found := SHORT.fullmatch(told.strip()):
         return NotedHead(int(found[1]), found[2], "", found[3] or "")
-    raise BadInput(f"{told.strip()[:80]!r} is no line of `gradsentry audit head`")
+    raise UnusableFile(f"{told.strip()[:80]!r} is no line of `gradsentry audit head`")
 
 
 def broken(noted: Sequence[NotedHead], lines: Mapping[int, str]) -> Iterator[str]:

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from gradsentry_lib.errors import BadInput
+from gradsentry_lib.errors import DamagedStore, NotFound
 from gradsentry_lib.store import sample_index as index
 from gradsentry_lib.store.ledger import Ledger
 from gradsentry_lib.store.records import Batch, Decision, Scan, ThresholdRecord
@@ -29,20 +29,20 @@ def find_sample(ledger: Ledger, prefix: str) -> tuple[str, list[str]]:
     """The full id that begins like this, and the batches that hold the sample. Raises BadInput."""
     prefix = prefix.strip().lower()
     if not is_sample_id(prefix):
-        raise BadInput(f"{prefix!r} is no sample id: give at least {SHORTEST} of its 64 hex digits")
+        raise NotFound(f"{prefix!r} is no sample id: give at least {SHORTEST} of its 64 hex digits")
     hits: dict[int, list[str]] = {}
     for key in ledger.batch_keys():
         for head in index.find(_index(ledger, key), prefix).tolist():
             hits.setdefault(head, []).append(key)
     if not hits:
-        raise BadInput(f"no batch in the ledger has a sample {prefix}")
+        raise NotFound(f"no batch in the ledger has a sample {prefix}")
     if len(hits) > 1:
         some = ", ".join(f"{head:016x}"[: len(prefix) + 6] for head in sorted(hits)[:5])
-        raise BadInput(f"{len(hits)} samples begin with {prefix} ({some} ...): give more digits")
+        raise NotFound(f"{len(hits)} samples begin with {prefix} ({some} ...): give more digits")
     (found_in,) = hits.values()
     full = ids_like(ledger.batch(found_in[0]).samples.file, prefix)
     if not full:
-        raise BadInput(f"no batch in the ledger has a sample {prefix}")
+        raise NotFound(f"no batch in the ledger has a sample {prefix}")
     return full[0], found_in
 
 
@@ -51,9 +51,9 @@ def find_batch(ledger: Ledger, text: str) -> str:
     keys = ledger.batch_keys()
     matching = [text] if text in keys else [key for key in keys if key.startswith(text)]
     if not matching:
-        raise BadInput(f"the ledger {ledger.path} has no batch {text!r}; it has {_some(keys)}")
+        raise NotFound(f"the ledger {ledger.path} has no batch {text!r}; it has {_some(keys)}")
     if len(matching) > 1:
-        raise BadInput(f"{len(matching)} batches begin with {text!r}: {_some(matching)}")
+        raise NotFound(f"{len(matching)} batches begin with {text!r}: {_some(matching)}")
     return matching[0]
 
 
@@ -74,7 +74,7 @@ def batches_with(ledger: Ledger, sample_ids: list[str]) -> dict[str, list[str]]:
 def ids_like(samples: Path, prefix: str) -> list[str]:
     """The ids in a samples table that begin like this."""
     if not samples.exists():
-        raise BadInput(f"{samples} is gone: scan the batch again to read its samples")
+        raise DamagedStore(f"{samples} is gone: scan the batch again to read its samples")
     with pq.ParquetFile(samples) as file:
         ids = file.read(["sample_id"])["sample_id"]
     return sorted(set(ids.filter(pc.starts_with(ids, prefix)).to_pylist()))
@@ -123,7 +123,7 @@ def removed_rows(batch: Batch, decision: Decision) -> list[dict[str, Any]]:
     try:
         return _removed_rows(batch, decision) if decision.verdicts.file.exists() else []
     except (OSError, pa.ArrowException) as error:
-        raise BadInput(damaged(batch.batch_key, error)) from error
+        raise DamagedStore(damaged(batch.batch_key, error)) from error
 
 
 def damaged(batch_key: str, error: Exception) -> str:
@@ -162,7 +162,7 @@ def find_text(batches: Sequence[Batch], text: str, limit: int) -> list[dict[str,
             try:
                 rows = connection.execute(statement, asked).fetchall()
             except duckdb.Error as error:
-                raise BadInput(damaged(batch.batch_key, error)) from error
+                raise DamagedStore(damaged(batch.batch_key, error)) from error
             for row, sample_id, turns in rows:
                 found.append({"batch_key": batch.batch_key, "row": row, "sample_id": sample_id, "turns": turns})
     return found
@@ -179,10 +179,10 @@ def _is_text(text: str) -> bool:
 
 def _index(ledger: Ledger, batch_key: str) -> Any:
     """A batch's index, made anew where it is gone."""
-    path = index.index_path(ledger.store, batch_key)
+    path = ledger.paths.sample_ids(batch_key)
     try:
         if path.exists():
             return index.read_index(path)
         return index.make_index(ledger.batch(batch_key).samples.file)
     except (OSError, ValueError, pa.ArrowException) as error:
-        raise BadInput(f"{path} can't be read ({error}): remove it, and scan the batch again") from error
+        raise DamagedStore(f"{path} can't be read ({error}): remove it, and scan the batch again") from error

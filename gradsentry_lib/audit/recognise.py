@@ -14,6 +14,7 @@ from gradsentry_lib.files import sha256_file
 from gradsentry_lib.samples.read import open_source
 from gradsentry_lib.samples.sample import Sample
 from gradsentry_lib.store import Ledger, Output
+from gradsentry_lib.store.paths import PublishedFiles
 
 LOOKED_AT = 2_000  # rows of the file
 LARGEST = 64 << 20  # bytes of a statement
@@ -30,7 +31,7 @@ def recognise(ledger: Ledger, file: Path) -> Output | None:
 
 
 def _by_statement(ledger: Ledger, file: Path) -> Output | None:
-    path = file.parent / "attestation.json"
+    path = PublishedFiles(file.parent).attestation
     try:
         if not path.is_file() or path.stat().st_size > LARGEST:
             return None

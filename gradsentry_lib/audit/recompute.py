@@ -12,14 +12,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gradsentry_lib import settings
-from gradsentry_lib.audit.evidence import Recompute
 from gradsentry_lib.detection.config import DetectionConfig
 from gradsentry_lib.detection.control import KEEP, QUARANTINE
 from gradsentry_lib.detection.entropy_threshold import ThresholdConfig
+from gradsentry_lib.detection.known import known_groups
 from gradsentry_lib.detection.policies import judge
 from gradsentry_lib.detection.reason import Swapped
 from gradsentry_lib.detection.verdict import Override
-from gradsentry_lib.errors import BadInput, GradSentryError
+from gradsentry_lib.errors import GradSentryError, UnusableInput
 from gradsentry_lib.files import has_digest
 from gradsentry_lib.pipeline.score import read_scores, read_sketches
 from gradsentry_lib.pipeline.swapped import recorded
@@ -27,17 +27,12 @@ from gradsentry_lib.samples import arrow
 from gradsentry_lib.samples.container import Meter, find_compression, open_regular, open_unpacked
 from gradsentry_lib.samples.ipc import ipc_batches
 from gradsentry_lib.samples.read import open_as_told
-from gradsentry_lib.samples.source import digest
 from gradsentry_lib.samples.table import read_samples
 from gradsentry_lib.samples.write import write_clean
 from gradsentry_lib.store import Batch, Decision, Output, Scan, ThresholdRecord
+from gradsentry_lib.store.paths import DecisionFiles, PublishedFiles
 
 SHOWN = 5  # lines that a difference names
-
-
-def recompute() -> Recompute:
-    """What a verification needs of the rooms of samples and filtering."""
-    return Recompute(digest=digest, judge=judge_again, clean_rows=clean_rows)
 
 
 def judge_again(batch: Batch, scan: Scan, threshold: ThresholdRecord, decision: Decision) -> tuple[float, pa.Table]:
@@ -56,6 +51,7 @@ def judge_again(batch: Batch, scan: Scan, threshold: ThresholdRecord, decision: 
         detection=_detection(decision),
         swapped=_swapped(decision),
         watched=decision.settings.get("watched", KEEP),
+        known=known_groups(decision.settings.get("known", ())),
     )
     return judgement.threshold.tau, judgement.verdicts
 
@@ -67,7 +63,7 @@ def _detection(decision: Decision) -> DetectionConfig | None:
 
 def _swapped(decision: Decision) -> Swapped | None:
     sha256 = decision.settings.get("swapped")
-    return None if sha256 is None else recorded(decision.verdicts.file.parent, sha256)
+    return None if sha256 is None else recorded(DecisionFiles(decision.verdicts.file.parent), sha256)
 
 
 def clean_rows(batch: Batch, decision: Decision, output: Output, found: Path | None = None) -> str:
@@ -84,12 +80,12 @@ def clean_rows(batch: Batch, decision: Decision, output: Output, found: Path | N
     options = batch.options
     source = open_as_told(str(batch.source.path), options)
     if source.sha256 != batch.source.sha256:
-        raise BadInput("the source has changed too")
+        raise UnusableInput("the source has changed too")
     if source.is_folder:
-        raise BadInput("the rows of folders are not compared")
+        raise UnusableInput("the rows of folders are not compared")
     total = batch.rows_read if not options.get("limit") else sum(1 for _ in source.records())
     with tempfile.TemporaryDirectory() as folder:
-        expected = Path(folder) / f"clean{source.suffix}"
+        expected = PublishedFiles(Path(folder)).clean(source.suffix)
         write_clean(source, np.setdiff1d(np.arange(total), rows), expected)
         return compare(expected, found, rows, batch.batch_key)
 
@@ -132,7 +128,7 @@ def _rows(path: Path) -> Iterator[tuple[bytes, int]]:
         return
     source = open_as_told(str(path), {})
     if source.kind not in ("jsonl", "csv"):
-        raise BadInput("no rows on lines of their own")
+        raise UnusableInput("no rows on lines of their own")
     line = 1
     for piece in source.pieces(source.parts[0], Meter(source.max_bytes)):
         if piece.is_row:

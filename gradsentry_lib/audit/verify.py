@@ -1,7 +1,6 @@
 """Does the evidence still hold? Every record, every file, every verdict, every attestation, checked again.
 
-The ledger is read once, in a short block; everything else happens after it is closed. What needs other rooms (reading
-a source again, judging scores again) is handed in as functions, see `evidence.Recompute`.
+The ledger is read once, in a short block; everything else happens after it is closed.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -11,10 +10,9 @@ from pathlib import Path
 import duckdb
 
 from gradsentry_lib.audit import check_attestations, check_files, check_verdicts, heads
-from gradsentry_lib.audit.evidence import Finding, Recompute, Records, load
+from gradsentry_lib.audit.evidence import Finding, Records, load
 from gradsentry_lib.errors import GradSentryError
 from gradsentry_lib.store import journal
-from gradsentry_lib.store.connection import head_file
 from gradsentry_lib.store.signing import configured_key
 
 
@@ -48,7 +46,6 @@ Progress = Callable[[int, int, str], None]  # done, total, what is looked at
 
 def verify(
     path: Path,
-    recompute: Recompute | None = None,
     *,
     key: Path | None = None,
     noted: Sequence[heads.NotedHead] = (),
@@ -57,10 +54,9 @@ def verify(
     """Checks a whole store.
 
     `key`: an ed25519 key, GRADSENTRY_SIGNING_KEY if left out; where there is one, every attestation must carry a
-    signature of it. `noted`: heads that were
-    kept elsewhere; the ledger must continue from them. Never raises on damaged evidence: it is a finding.
+    signature of it. `noted`: heads that were kept elsewhere; the ledger must continue from them. Never raises on
+    damaged evidence: it is a finding.
     """
-    recompute = recompute or Recompute()
     findings: list[Finding] = []
     records = Records(path.absolute().parent)
     try:
@@ -82,7 +78,7 @@ def verify(
     sound: set[Path] = set()
     for file in files:
         step(file.subject)
-        found = _all(file.subject, check_files.check_file(records, file, recompute))
+        found = _all(file.subject, check_files.check_file(records, file))
         findings += found
         if not found:
             sound.add(Path(file.ref.path))
@@ -90,7 +86,7 @@ def verify(
     for decision in records.decisions.values():
         step(f"decision {decision.seq}")
         rows += decision.clean + decision.flagged + decision.unscored
-        findings += _all(f"decision {decision.seq}", check_verdicts.check_decision(records, decision, recompute, sound))
+        findings += _all(f"decision {decision.seq}", check_verdicts.check_decision(records, decision, sound))
     findings += _all("gates", check_verdicts.check_gates(records))
     findings += _all("score cache", check_files.check_cache(records))
     findings += _all("sample indexes", check_files.check_indexes(records, sound))
@@ -118,7 +114,7 @@ def _all(subject: str, findings: Iterator[Finding]) -> list[Finding]:
     try:
         for finding in findings:
             found.append(finding)
-    except Exception as error:
+    except Exception as error:  # a check that falls over is a finding, not the end
         found.append(Finding(subject, f"can't be checked: {type(error).__name__}: {error}"))
     return found
 
@@ -127,7 +123,7 @@ def check_heads(records: Records, noted: Sequence[heads.NotedHead]) -> Iterator[
     """The chain must contain every head that was noted down: a chain that was cut off or made anew does not."""
     for what in heads.broken(noted, records.lines):
         yield Finding("ledger journal", what)
-    log = head_file(records.store)
+    log = records.paths.heads
     if not log.is_file():
         if records.lines:
             yield Finding(log.name, "is missing: it gets a line whenever the ledger grows")

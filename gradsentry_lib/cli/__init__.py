@@ -1,5 +1,8 @@
 """The `gradsentry` command. One file a group of commands; what they do lives in the rooms below.
 
+In: arguments and environment. Out: text or `--json` on the terminal, files in the user's folder, an exit code that is
+read off the error's class. No judgement is made here.
+
 A command's file is imported when the command is called, not before: looking a sample up must not wait for the
 libraries that a scan needs.
 """
@@ -14,9 +17,9 @@ from typer.core import TyperCommand, TyperGroup
 from typer.main import get_group
 
 from gradsentry_lib import __version__
-from gradsentry_lib.errors import GradSentryError
+from gradsentry_lib.errors import GradSentryError, MachineTrouble
 from gradsentry_lib.report.escape import rich_markup
-from gradsentry_lib.trouble import explain
+from gradsentry_lib.system_errors import check_addresses, explain
 
 # Command: the file it is in, and what `gradsentry --help` says of it, the first paragraph of its own help.
 COMMANDS = {
@@ -49,13 +52,22 @@ COMMANDS = {
         "Trace files, batches and samples: `gradsentry audit THING`, short for `audit show THING`. Check the evidence.",
     ),
     "gate": ("gate", "See how a batch's gate stands; accept a failed one by name; set the store's own limits."),
+    "doctor": ("doctor", "Show versions, devices, caches, and what the scorer's self-tests found on this machine."),
+    "review": ("review", "Review flagged rows: a local page of all batches, decisions by name, and what came of them."),
     "store": ("store", "Bring the store of an earlier version up to this one."),
     "attest": ("attest", "Sign attestations, and make keys for that."),
 }
 
+SCORING = ("scan", "eval")  # commands that need a model
+
+
+INTERRUPTED = 130  # exit code of what Ctrl-C stopped, as shells have it
+
 
 def load_command(name: str) -> Any:
-    """The command itself, from its file."""
+    """The command itself, from its file. Raises BadInput where there is no room for its libraries."""
+    if name in SCORING:
+        check_addresses()
     own = typer.Typer(rich_markup_mode="rich")
     import_module(f"gradsentry_lib.cli.{COMMANDS[name][0]}").register(own)
     return get_group(own).commands[name]
@@ -98,14 +110,19 @@ def main() -> None:
     try:
         app()
     except GradSentryError as error:
-        errors.print(f"[bold red]gradsentry:[/] {rich_markup(str(error))}")
+        errors.print(f"[bold red]gradsentry:[/] {rich_markup(_with_notes(str(error), error))}")
         sys.exit(error.exit_code)
-    except Exception as error:
+    except Exception as error:  # what the machine refused is told in a line, all else is a fault of ours: raised
         line = explain(error)
         if line is None:
             raise
-        errors.print(f"[bold red]gradsentry:[/] {rich_markup(line)}")
-        sys.exit(GradSentryError.exit_code)
-    except KeyboardInterrupt:
-        errors.print("gradsentry: interrupted; what was scored is kept, the same command goes on from there")
-        sys.exit(130)
+        errors.print(f"[bold red]gradsentry:[/] {rich_markup(_with_notes(line, error))}")
+        sys.exit(MachineTrouble.exit_code)
+    except KeyboardInterrupt as error:
+        line = "interrupted; what was scored is kept, the same command goes on from there"
+        errors.print(f"gradsentry: {rich_markup(_with_notes(line, error))}")
+        sys.exit(INTERRUPTED)
+
+
+def _with_notes(line: str, error: BaseException) -> str:
+    return "; ".join([line, *getattr(error, "__notes__", [])])

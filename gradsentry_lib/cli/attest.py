@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from gradsentry_lib.errors import BadInput
+from gradsentry_lib.errors import UnusableFile
 from gradsentry_lib.store import open_ledger
 
 
@@ -26,7 +26,7 @@ def keygen(
     try:
         make_keys(private, public)
     except OSError as error:
-        raise BadInput(f"a key can't be written to {private}: {error.strerror or error}") from error
+        raise UnusableFile(f"a key can't be written to {private}: {error.strerror or error}") from error
     typer.echo(f"private key {private} (keep it secret), public key {public} (hand it out)")
 
 
@@ -42,7 +42,7 @@ def sign(
     except (OSError, ValueError):  # too long a name, a NUL in it
         found = False
     if not found:
-        raise BadInput(f"there is no file {str(attestation)[:200]}")
+        raise UnusableFile(f"there is no file {str(attestation)[:200]}")
     with open_ledger() as ledger:
         signatures = sign_attestation(ledger, attestation, key)
     for path in signatures:

@@ -11,18 +11,16 @@ import typer
 from rich.console import Console
 from typer.core import TyperGroup
 
-from gradsentry_lib import settings
 from gradsentry_lib.audit import diff as differences
 from gradsentry_lib.audit import facts, heads, lookup
 from gradsentry_lib.cli import audit_tables as tables
 from gradsentry_lib.cli.show import as_json
-from gradsentry_lib.errors import BadInput
+from gradsentry_lib.errors import EvidenceAltered, NotFound, NotJudgedYet, UnusableFile
 from gradsentry_lib.report.escape import rich_markup
-from gradsentry_lib.store import FILE_NAME, open_ledger
+from gradsentry_lib.store import open_ledger
+from gradsentry_lib.store.paths import Store
 
 ABOUT = "Trace files, batches and samples: `gradsentry audit THING`, short for `audit show THING`. Check the evidence."
-
-BROKEN = 4  # exit code: the evidence does not hold, or a file is not what the ledger has
 
 Kind = Literal["file", "batch", "sample", "text"]
 Json = Annotated[bool, typer.Option("--json", help="For machines.")]
@@ -102,20 +100,19 @@ def verify(
 
     Ends with 4 and names what was altered, removed or added; with 0 where all holds.
     """
-    from gradsentry_lib.audit.recompute import recompute
     from gradsentry_lib.audit.verify import verify as check
 
     path = _ledger()
     noted = heads.read_heads(head or [])
     with _progress() as told:
-        verified = check(path, recompute(), key=key, noted=noted, on_progress=told)
+        verified = check(path, key=key, noted=noted, on_progress=told)
     if json_output:
         printed = {"head": str(verified.head), "head_line": verified.head_line}
         _print_json({"holds": not verified.problems, **as_json(verified), **printed})
     else:
         tables.verification(Console(highlight=False, soft_wrap=True), verified)
     if verified.problems:
-        raise typer.Exit(BROKEN)
+        raise typer.Exit(EvidenceAltered.exit_code)
 
 
 def head() -> None:
@@ -127,7 +124,7 @@ def head() -> None:
         lines = dict(ledger.connection.execute("SELECT seq, sha256 FROM journal WHERE seq = 1").fetchall())
         newest = ledger.head()
     if not newest.seq:
-        raise BadInput("nothing is recorded in this store yet")
+        raise NotJudgedYet("nothing is recorded in this store yet")
     typer.echo(heads.line(newest, heads.store_id(lines)))
 
 
@@ -150,40 +147,30 @@ def _is_file(subject: str) -> bool:
     except (OSError, ValueError):  # too long for a name, or with a NUL: a text
         return False
     if re.fullmatch(r"\S+\.(jsonl|ndjson|json|csv|parquet|gz)", subject):
-        raise BadInput(f"there is no file {subject} (to search for it as a text: --as text)")
+        raise UnusableFile(f"there is no file {subject} (to search for it as a text: --as text)")
     return False
 
 
 def _show_file(path: Path, file: Path, limit: int, json_output: bool) -> None:
-    from gradsentry_lib.audit.recognise import recognise
-    from gradsentry_lib.samples.source import digest
-
-    def clean_rows(*altered: Any) -> str:
-        from gradsentry_lib.audit.recompute import clean_rows as compare  # with what judges, which a look-up needs not
-
-        return compare(*altered)
-
-    found = facts.audit_file(path, file, digest, recognise, clean_rows)
+    found = facts.audit_file(path, file)
     if json_output:
         _print_json(found)
     else:
         tables.file(Console(highlight=False), found, limit)
     if found.state != "unaltered" or found.mismatch:
-        raise typer.Exit(BROKEN)
+        raise typer.Exit(EvidenceAltered.exit_code)
 
 
 def _show_batch(path: Path, subject: str, json_output: bool) -> None:
-    from gradsentry_lib.samples.source import digest
-
     with open_ledger(path, read_only=True) as ledger:
         key = lookup.find_batch(ledger, subject)
-    found = facts.audit_batch(path, key, digest)
+    found = facts.audit_batch(path, key)
     if json_output:
         _print_json(found)
     else:
         tables.batch(Console(highlight=False), found)
     if found.source == "altered":
-        raise typer.Exit(BROKEN)
+        raise typer.Exit(EvidenceAltered.exit_code)
 
 
 def _show_sample(path: Path, subject: str, limit: int, json_output: bool) -> None:
@@ -227,24 +214,22 @@ def _decision(path: Path, text: str) -> int:
     if text.isdecimal():
         return int(text)
     if _is_file(text):
-        from gradsentry_lib.samples.source import digest
-
-        found = facts.audit_file(path, Path(text), digest)
+        found = facts.audit_file(path, Path(text), by_content=False)
         if found.recorded is None or not found.recorded.decision:
-            raise BadInput(f"{text} is no file that came of a decision in this ledger")
+            raise NotFound(f"{text} is no file that came of a decision in this ledger")
         return found.recorded.decision
     with open_ledger(path, read_only=True) as ledger:
         return ledger.decision(lookup.find_batch(ledger, text)).seq
 
 
 def _ledger() -> Path:
-    path = settings.home() / FILE_NAME
+    path = Store.default().ledger
     try:
         found = path.exists()
     except OSError:  # too long a name, no permission
         found = False
     if not found:
-        raise BadInput(f"there is no ledger at {path}: set GRADSENTRY_HOME to the store, or scan a batch first")
+        raise NotJudgedYet(f"there is no ledger at {path}: set GRADSENTRY_HOME to the store, or scan a batch first")
     return path
 
 

@@ -6,7 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
-from gradsentry_lib.errors import BadInput
+from gradsentry_lib.cli.options import told
+from gradsentry_lib.errors import UnusableFile, UnusableOption
 from gradsentry_lib.files import write_text
 
 COLUMNS = {
@@ -34,8 +35,8 @@ def evaluate(
     filters: Annotated[str, typer.Option(help="Filters, comma separated, or `all`.")] = "policy-paper,length,ngram",
     seed: Annotated[list[int] | None, typer.Option(help="Seed; give it several times for several runs.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Use this many rows, drawn by the seed.")] = None,
-    model: Annotated[str | None, typer.Option(help="Scoring model: folder, hub name or `embedded`.")] = None,
-    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.")] = None,
+    model: Annotated[str | None, told("model")] = None,
+    device: Annotated[str | None, told("device")] = None,
     dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "float32",
     json_path: Annotated[Path | None, typer.Option("--json", help="Write the figures here, too.")] = None,
 ) -> None:
@@ -51,7 +52,7 @@ def evaluate(
     from gradsentry_lib.scoring.model import load_model
 
     if (attack is None) == (labels is None):
-        raise BadInput("Give either --attack (the data is clean) or --labels (the data says what is poisoned).")
+        raise UnusableOption("Give either --attack (the data is clean) or --labels (the data says what is poisoned).")
     if attack is not None:
         attack_named(attack)
     names = list(harness.FILTERS) if filters == "all" else [name.strip() for name in filters.split(",") if name.strip()]
@@ -60,7 +61,7 @@ def evaluate(
     if labels is not None:
         split_labels(rows, labels)
     console = Console(stderr=True)
-    loaded = load_model(model or settings.model(), device=device or settings.device(), dtype=dtype)
+    loaded = load_model(settings.value("model", model), device=settings.value("device", device), dtype=dtype)
     lines: list[dict[str, Any]] = []
     columns = (SpinnerColumn(), TextColumn("{task.description}"), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True) as progress:
@@ -95,7 +96,7 @@ def evaluate(
         try:
             write_text(json_path, text)
         except OSError as error:
-            raise BadInput(f"{json_path} can't be written: {error.strerror}") from error
+            raise UnusableFile(f"{json_path} can't be written: {error.strerror}") from error
 
 
 def _show(lines: list[dict[str, Any]], console: Any) -> None:

@@ -10,6 +10,7 @@ from rich.table import Table
 
 from gradsentry_lib.cli import reading
 from gradsentry_lib.report.escape import rich_markup
+from gradsentry_lib.samples.advice import advice
 from gradsentry_lib.samples.preview import LOOKED_AT, Preview, preview, standing
 from gradsentry_lib.samples.read import open_as_told
 from gradsentry_lib.samples.sample import Sample
@@ -31,6 +32,7 @@ def formats_command(
     response_marker: reading.Marker = None,
     mapping: reading.Mapped = None,
     separator: reading.Separator = None,
+    encoding: reading.Encoding = None,
     split: reading.Split = None,
     rows: Annotated[int, typer.Option(min=1, help="Rows looked at.")] = LOOKED_AT,
     json_output: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
@@ -40,7 +42,7 @@ def formats_command(
     The layout and why, the first rows with what is learnt of them, what would be refused, what nobody would read.
     Ends with 0 when every row looked at can be read, 3 when some can't, 2 when none can.
     """
-    told = reading.reading_options(source, column, role, response_marker, mapping, split, separator)
+    told = reading.reading_options(source, column, role, response_marker, mapping, split, separator, encoding)
     found = preview(open_as_told(source, told, identify=False), rows)
     if json_output:
         typer.echo(json.dumps(as_json(found), ensure_ascii=True, indent=2))
@@ -73,8 +75,8 @@ def _tell(console: Console, found: Preview, told: dict[str, Any]) -> None:
         facts.add_row("", found.meaning)
     end = "" if found.more else ", all there are"
     facts.add_row("looked at", f"{found.looked_at:,} rows{end}: {found.readable:,} can be read")
-    if not found.layout:
-        facts.add_row("", "say which columns are which: --column prompt=NAME --column response=NAME, or messages=NAME")
+    if not found.layout and found.refused:
+        facts.add_row("", advice(found.facts["kind"], found.refused[0].reason))
     for note in found.notes:
         facts.add_row("", rich_markup(note))
     for name, value in told.items():

@@ -12,7 +12,7 @@ from rich.table import Table
 from gradsentry_lib.audit.lookup import find_batch
 from gradsentry_lib.cli.show import as_json, moment, settings_line
 from gradsentry_lib.detection.gate import GateLimits
-from gradsentry_lib.errors import BadInput
+from gradsentry_lib.errors import NotJudgedYet, UnusableOption
 from gradsentry_lib.pipeline.limits import own_limits
 from gradsentry_lib.report.escape import rich_markup
 from gradsentry_lib.store import GateResult, GateState, LimitPolicy, open_ledger
@@ -40,7 +40,7 @@ def show(
         key = find_batch(ledger, batch)
         results = ledger.find(GateResult, batch_key=key)
         if not results:
-            raise BadInput(f"the gate of {key} never ran")
+            raise NotJudgedYet(f"the gate of {key} never ran")
         state = ledger.gate_state(results[-1].inputs_sha256, key)
         not_covered = ledger.not_covered(results[-1])
     if json_output:
@@ -91,7 +91,7 @@ def limits(
             changed = replace(own_limits(ledger), **changes)
             ledger.record_limits(LimitPolicy(limits=asdict(changed), made_by=by, reason=reason))
     elif by or reason:
-        raise BadInput("say which limit: --set NAME=FRACTION")
+        raise UnusableOption("say which limit: --set NAME=FRACTION")
     with open_ledger(read_only=True) as ledger:
         own, policies = own_limits(ledger), ledger.find(LimitPolicy)
     if json_output:
@@ -115,11 +115,11 @@ def _settings(told: Sequence[str]) -> dict[str, float]:
         name, _, value = item.partition("=")
         name = name.strip().replace("-", "_")
         if name not in known:
-            raise BadInput(f"--set {item}: write NAME=FRACTION, with one of {', '.join(known)}")
+            raise UnusableOption(f"--set {item}: write NAME=FRACTION, with one of {', '.join(known)}")
         try:
             found[name] = float(value)
         except ValueError:
-            raise BadInput(f"--set {item}: {value!r} is no number") from None
+            raise UnusableOption(f"--set {item}: {value!r} is no number") from None
     return found
 
 

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from gradsentry_lib.audit.lookup import batches_with, find_batch, find_sample, is_sample_id
 from gradsentry_lib.cli.show import moment
-from gradsentry_lib.errors import BadInput
+from gradsentry_lib.errors import NotFound, UnusableFile, UnusableOption
 from gradsentry_lib.report.escape import rich_markup
 from gradsentry_lib.store import GateAcceptance, Ledger, Override, open_ledger, overrides_digest
 from gradsentry_lib.store.acceptance import what
@@ -56,9 +56,9 @@ def _speak(
 ) -> None:
     named = [name.strip().lower() for name in [*(samples or []), *(read_ids(source) if source else [])]]
     if not named:
-        raise BadInput("name at least one sample, or give a file of them with --from")
+        raise UnusableOption("name at least one sample, or give a file of them with --from")
     if strange := [name for name in named if not is_sample_id(name)]:
-        raise BadInput(f"{strange[0][:80]!r} is no sample id: give at least 6 of its 64 hex digits")
+        raise UnusableOption(f"{strange[0][:80]!r} is no sample id: give at least 6 of its 64 hex digits")
     with open_ledger(read_only=True) as ledger:
         scope = find_batch(ledger, batch) if batch else None
         sample_ids = list(dict.fromkeys(find_sample(ledger, name)[0] if len(name) < 64 else name for name in named))
@@ -106,7 +106,7 @@ def read_ids(path: Path) -> Iterator[str]:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise BadInput(f"{path} can't be read: {error}") from error
+        raise UnusableFile(f"{path} can't be read: {error}") from error
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     try:
         if lines and lines[0].startswith("{"):
@@ -116,7 +116,7 @@ def read_ids(path: Path) -> Iterator[str]:
         else:
             yield from lines
     except (ValueError, KeyError, TypeError, RecursionError, csv.Error) as error:
-        raise BadInput(f"{path}: a line has no sample_id ({error})") from error
+        raise UnusableFile(f"{path}: a line has no sample_id ({error})") from error
 
 
 def _check_set(ledger: Ledger, scope: str | None, sample_ids: list[str]) -> None:
@@ -126,7 +126,7 @@ def _check_set(ledger: Ledger, scope: str | None, sample_ids: list[str]) -> None
         if latest.get((sample_id, scope), "unset") == "unset":
             others = [key for (other, key), action in latest.items() if other == sample_id and action != "unset"]
             where = ", ".join("all batches (leave --batch out)" if key is None else f"--batch {key}" for key in others)
-            raise BadInput(
+            raise NotFound(
                 f"nothing is set for {sample_id[:12]} in {scope or 'all batches'}"
                 + (f"; it is in {where}" if where else "")
             )

@@ -6,7 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
-from gradsentry_lib.errors import BadInput
+from gradsentry_lib.cli.options import told
+from gradsentry_lib.errors import UnusableOption
 from gradsentry_lib.settings import parse_bytes
 
 Column = Annotated[list[str] | None, typer.Option(help="ROLE=NAME, e.g. prompt=question; repeatable.")]
@@ -26,7 +27,7 @@ Mapped = Annotated[
 Split = Annotated[str | None, typer.Option(help="One split of a data set.")]
 Separator = Annotated[str | None, typer.Option(help="Of CSV: ; or tab or |, where the header does not show it.")]
 Encoding = Annotated[str | None, typer.Option(help="How the text is written, e.g. cp1252, where that does not show.")]
-MaxBytes = Annotated[str | None, typer.Option(help="Largest source, unpacked: 500MB, 64GiB. [GRADSENTRY_MAX_BYTES]")]
+MaxBytes = Annotated[str | None, told("max_bytes")]
 
 
 def reading_options(
@@ -60,6 +61,6 @@ def pairs(option: str, told: list[str] | None) -> Mapping[str, str]:
             example = "ROLE=NAME, for example --column prompt=question"
             if option == "--role":
                 example = "SPEAKER=ROLE, for example --role narrator=assistant"
-            raise BadInput(f"{option} {item}: write {example}")
+            raise UnusableOption(f"{option} {item}: write {example}")
         found[name] = value
     return found

@@ -1,10 +1,16 @@
 """`gradsentry scan`: a file in, a clean file, a quarantine and the reasons out, without Dagster."""
 
+import sys
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 from typing import Annotated
 
+import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import typer
 from rich.console import Console
@@ -12,20 +18,18 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as Bar
 from rich.table import Table
 
-from gradsentry_lib import settings
 from gradsentry_lib.cli import reading
-from gradsentry_lib.cli.handout import EVIDENCE, Target
-from gradsentry_lib.detection.control import QUARANTINE
-from gradsentry_lib.detection.entropy_threshold import ThresholdConfig
-from gradsentry_lib.detection.policies import DEFAULT_POLICY
-from gradsentry_lib.errors import GateFailed
+from gradsentry_lib.cli.options import told
+from gradsentry_lib.cli.output_folder import Target, earlier_results
+from gradsentry_lib.errors import GateFailed, SourceChanged
 from gradsentry_lib.pipeline.decide import DecisionConfig
 from gradsentry_lib.pipeline.decided import load_evidence
-from gradsentry_lib.pipeline.run import ModelChoice, ScanResult, scan
+from gradsentry_lib.pipeline.known import read_known
+from gradsentry_lib.pipeline.run import ScanResult, scan
 from gradsentry_lib.pipeline.score import Progress
 from gradsentry_lib.report.escape import rich_markup
 from gradsentry_lib.samples.read import open_as_told
-from gradsentry_lib.scoring.config import Effort, ScoringConfig, choose_cluster
+from gradsentry_lib.settings import OPTIONS, read
 from gradsentry_lib.store.paths import Store
 
 SHOWN = 10  # flagged rows on the terminal
@@ -36,38 +40,30 @@ def register(app: typer.Typer) -> None:
 
 
 def scan_command(
+    context: typer.Context,
     source: Annotated[
         str, typer.Argument(help="A file of JSON, CSV, Parquet or Arrow, plain or packed; a folder; a hub name.")
     ],
     out: Annotated[Path, typer.Option("--out", help="Folder for the results.")],
-    model: Annotated[str | None, typer.Option(help="Model folder, hub name, or `embedded`. [GRADSENTRY_MODEL]")] = None,
-    revision: Annotated[str | None, typer.Option(help="The model's revision on the hub.")] = None,
-    base_model: Annotated[str | None, typer.Option(help="An adapter's base, if not where the adapter says.")] = None,
-    device: Annotated[
-        str | None,
-        typer.Option(help="auto, cpu, cuda, cuda:N, or spread: over all there is, then disk. [GRADSENTRY_DEVICE]"),
+    model: Annotated[str | None, told("model")] = None,
+    revision: Annotated[str | None, told("revision")] = None,
+    base_model: Annotated[str | None, told("base_model")] = None,
+    device: Annotated[str | None, told("device")] = None,
+    dtype: Annotated[str | None, told("dtype")] = None,
+    policy: Annotated[str | None, told("policy")] = None,
+    threshold: Annotated[float | None, told("threshold")] = None,
+    max_flagged: Annotated[float | None, told("max_flagged")] = None,
+    warn_flagged: Annotated[float | None, told("warn_flagged")] = None,
+    max_unscored: Annotated[float | None, told("max_unscored")] = None,
+    max_rejected: Annotated[float | None, told("max_rejected")] = None,
+    limits_by: Annotated[str | None, told("limits_by")] = None,
+    limits_reason: Annotated[str | None, told("limits_reason")] = None,
+    control_tokens: Annotated[str | None, told("control_tokens")] = None,
+    watched: Annotated[str | None, told("watched")] = None,
+    known: Annotated[
+        list[Path] | None,
+        typer.Option(help="Groups that others found (`gradsentry review export`), to look for; repeatable."),
     ] = None,
-    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
-    policy: Annotated[
-        str, typer.Option(help="How scores become verdicts: `auto`, or `paper` (the published score).")
-    ] = DEFAULT_POLICY,
-    threshold: Annotated[
-        float | None, typer.Option(help="A fixed entropy threshold, instead of the automatic.")
-    ] = None,
-    max_flagged: Annotated[float | None, typer.Option(help="Gate: largest flagged fraction. [0.5]")] = None,
-    warn_flagged: Annotated[float | None, typer.Option(help="Flagged fraction that warns. [0.2]")] = None,
-    max_unscored: Annotated[float | None, typer.Option(help="Gate: largest unscored fraction. [0.05]")] = None,
-    max_rejected: Annotated[
-        float | None, typer.Option(help="Gate: largest fraction of rows that can't be read. [0.05]")
-    ] = None,
-    by: Annotated[str, typer.Option("--by", help="Your name, for limits looser than the store's own.")] = "",
-    reason: Annotated[str, typer.Option("--reason", help="Why they are looser; recorded and shown.")] = "",
-    control_tokens: Annotated[
-        str, typer.Option(help="Rows whose text holds control tokens (<|im_start|>, </s>): `quarantine` or `keep`.")
-    ] = QUARANTINE,
-    watched: Annotated[
-        str, typer.Option(help="Rows that are watched, not flagged: `keep` or `quarantine`. [GRADSENTRY_WATCHED]")
-    ] = "",
     limit: Annotated[int | None, typer.Option(min=1, help="Scan the first rows only.")] = None,
     column: reading.Column = None,
     role: reading.Role = None,
@@ -77,23 +73,14 @@ def scan_command(
     separator: reading.Separator = None,
     max_bytes: reading.MaxBytes = None,
     split: reading.Split = None,
-    max_tokens: Annotated[int | None, typer.Option(min=2, help="Longest sample; longer ones are cut.")] = None,
-    module: Annotated[
-        str | None,
-        typer.Option(help="Linear layer whose gradient gives the entropy; the output projection if left out."),
-    ] = None,
-    k: Annotated[int, typer.Option("--k", min=2, help="Singular values the entropy is of.")] = ScoringConfig.k,
-    crop: Annotated[
-        int, typer.Option(min=1, help="Part of the gradient looked at: 1/crop a side.")
-    ] = ScoringConfig.crop,
-    token_budget: Annotated[
-        int | None, typer.Option(min=1, help="Tokens a pass; sized to the device if left out.")
-    ] = None,
-    engine: Annotated[str, typer.Option(help="Where to score: `local`, in this process, or `ray`.")] = "local",
-    ray_address: Annotated[
-        str | None, typer.Option(help="Ray cluster to join; one of this machine's own if left out. [RAY_ADDRESS]")
-    ] = None,
-    workers: Annotated[int | None, typer.Option(min=1, help="With Ray: models loaded at once.")] = None,
+    max_tokens: Annotated[int | None, told("max_tokens")] = None,
+    module: Annotated[str | None, told("module")] = None,
+    k: Annotated[int | None, told("k")] = None,
+    crop: Annotated[int | None, told("crop")] = None,
+    token_budget: Annotated[int | None, told("token_budget")] = None,
+    engine: Annotated[str | None, told("engine")] = None,
+    ray_address: Annotated[str | None, told("ray_address")] = None,
+    workers: Annotated[int | None, told("workers")] = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace files in the way that no scan of this store wrote.")
     ] = False,
@@ -101,53 +88,55 @@ def scan_command(
     """Scan a set of fine-tuning samples and write its clean part, its quarantine and the evidence to a folder.
 
     Ends with 0 when the clean file was written, 3 when the gate refused (nothing is written as clean), 4 when the
-    source changed while it was scanned (nothing is published), 2 on bad input or where a file in the folder is in the
-    way.
+    source changed while it was scanned (nothing is published, what an earlier scan left in the folder is withdrawn), 2
+    on bad input or where a file in the folder is in the way.
     """
     console = Console()
-    chosen = ModelChoice(
-        **{k: v for k, v in {"name": model, "revision": revision, "device": device}.items() if v},
-        dtype=dtype,
-        base=base_model,
-    )
-    limits = {
-        "max_flagged": max_flagged,
-        "warn_flagged": warn_flagged,
-        "max_unscored": max_unscored,
-        "max_rejected": max_rejected,
-    }
-    decision = DecisionConfig(
-        policy,
-        ThresholdConfig(fixed=threshold),
-        limits,
-        by,
-        reason,
-        control_tokens,
-        watched=watched or settings.watched(),
-    )
+    settings = read(**{name: given for name, given in context.params.items() if name in OPTIONS})
+    decision = replace(DecisionConfig.of(settings), known=read_known(known or []))
+    if settings.engine == "local":
+        _without_pandas()
     options = reading.reading_options(
         source, column, role, response_marker, mapping, split, separator, encoding, max_bytes
     )
     store = Store.default()
-    opened = open_as_told(source, options)
-    target = Target(out, store.home, opened.path, overwrite)
-    target.check(opened.suffix)
-    with _progress(console) as show:
-        result = scan(
-            opened,
-            store,
-            options=options | ({"limit": limit} if limit else {}),
-            model=chosen,
-            scoring=ScoringConfig(k=k, crop=crop, max_tokens=max_tokens, module=module),
-            effort=Effort(token_budget=token_budget, cluster=choose_cluster(engine, ray_address, workers)),
-            decision=decision,
-            on_progress=show,
-        )
-    target.write(_results(result, store))
+    with earlier_results(out):
+        opened = open_as_told(source, options)
+        target = Target(out, store.home, opened.path, overwrite)
+        target.check(opened.suffix)
+        try:
+            with _progress(console) as show:
+                result = scan(
+                    opened,
+                    store,
+                    options=options | ({"limit": limit} if limit else {}),
+                    settings=settings,
+                    decision=decision,
+                    on_progress=show,
+                )
+        except SourceChanged:
+            target.withdraw()
+            raise
+        target.write(_results(result, store))
     _tell(console, result, store, out)
     if result.published is None:
         failed = [c.message for c in result.decided.gate_checks if not c.passed and c.severity == "error"]
         raise GateFailed(f"the gate refused this batch: {'; '.join(failed)}. Nothing was written as clean.")
+
+
+def _without_pandas() -> None:
+    """Arrow imports pandas, a third of a second, before it looks at its first list, and does without one too old. It
+    asks once; nothing on a scan's way hands it a data frame. Only here, in a process that is this command's own."""
+    if "pandas" in sys.modules:
+        return
+    old = ModuleType("pandas")
+    old.__version__ = "0"  # type: ignore[attr-defined]
+    sys.modules["pandas"] = old
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            pa.array([0])
+    finally:
+        del sys.modules["pandas"]
 
 
 @contextmanager
@@ -166,9 +155,9 @@ def _progress(console: Console) -> Iterator[Callable[[Progress], None]]:
 
 def _results(result: ScanResult, store: Store) -> dict[str, Path]:
     """What there is to hand out, by name."""
-    folder = store.batch(result.batch.batch_key)
-    files = {name: folder / "decisions" / result.decided.decision_key / name for name in EVIDENCE}
-    files["rejected.jsonl"] = folder / "rejected.jsonl"
+    made = store.decision(result.batch.batch_key, result.decided.decision_key)
+    found = (made.verdicts, made.threshold, made.plot, made.groups, made.report, store.rejected(result.batch.batch_key))
+    files = {path.name: path for path in found}
     if result.published is not None:
         # Hidden ones are what another scan of the same batch is writing at this moment.
         files |= {path.name: path for path in result.published.folder.iterdir() if not path.name.startswith(".")}
@@ -213,8 +202,9 @@ def _tell(console: Console, result: ScanResult, store: Store, out: Path) -> None
 
 
 def _tell_flagged(console: Console, result: ScanResult, store: Store) -> None:
-    path = store.batch(result.batch.batch_key) / "decisions" / result.decided.decision_key / "verdicts.parquet"
-    flagged = pq.read_table(path, filters=[("verdict", "=", "flagged")])
+    path = store.decision(result.batch.batch_key, result.decided.decision_key).verdicts
+    verdicts = pq.ParquetFile(path).read()  # a filter of `read_table` would import a query engine
+    flagged = verdicts.filter(pc.equal(verdicts["verdict"], "flagged"))
     if not flagged.num_rows:
         return
     table = Table("row", "entropy", "tokens", "reasons", title=f"first flagged rows of {flagged.num_rows:,}")

@@ -8,16 +8,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from gradsentry_lib.errors import BadInput
+from gradsentry_lib.settings import OPTIONS
 
 QUARANTINE, KEEP = "quarantine", "keep"
 REASON = "control tokens in the row's own text"
-
-
-def check_choice(choice: str) -> None:
-    """Raises BadInput for what is neither of the two."""
-    if choice not in (QUARANTINE, KEEP):
-        raise BadInput(f"control tokens {choice!r}: use {QUARANTINE} or {KEEP}")
 
 
 def holding(scores: pa.Table) -> np.ndarray:
@@ -29,7 +23,7 @@ def holding(scores: pa.Table) -> np.ndarray:
 
 def control_notes(scores: pa.Table, choice: str) -> tuple[np.ndarray, list[str]]:
     """The rows to quarantine, and a reason for each."""
-    check_choice(choice)
+    OPTIONS["control_tokens"].check(choice)
     rows = holding(scores) if choice == QUARANTINE else np.empty(0, np.int64)
     named = scores["control_tokens"].take(pa.array(rows)).to_pylist() if len(rows) else []
     return rows, [f"{REASON}: {tokens}" for tokens in named]

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from gradsentry_lib.errors import BadInput
+from gradsentry_lib.settings import OPTIONS
 
 EXACT_ROWS = 20_000  # up to here every row is its own kernel
 BINS = 1 << 14  # above, rows share kernels on this many centres; the density then differs by less than 1e-4 of its peak
@@ -36,9 +36,8 @@ class ThresholdConfig:
     weak_valley_ratio: float = 0.8  # valley / lower peak above this is weak evidence
 
     def __post_init__(self) -> None:
-        for name, tau in (("threshold", self.fixed), ("fallback threshold", self.fallback)):
-            if tau is not None and not 0.0 <= tau <= 1.0:
-                raise BadInput(f"the {name} must lie between 0 and 1, not {tau}")
+        OPTIONS["threshold"].check(self.fixed)
+        OPTIONS["threshold"].check(self.fallback, "fallback threshold")
 
 
 @dataclass(frozen=True)
@@ -123,17 +122,44 @@ def find_threshold(entropies: np.ndarray, config: ThresholdConfig | None = None)
 
 def density_on_grid(values: np.ndarray, grid: np.ndarray) -> tuple[np.ndarray, float]:
     """Gaussian KDE of sorted `values` (N,), N >= 2 with spread, at `grid` (M,): the density (M,) and its bandwidth."""
-    from scipy.stats import gaussian_kde  # scipy takes a second to import: not before it is needed
-
     factor = 1.06 * values.size ** (-1 / 5)
     bandwidth = factor * float(np.std(values, ddof=1))
     if values.size <= EXACT_ROWS:
-        return gaussian_kde(values, bw_method=factor)(grid), bandwidth
+        return _gaussians(values, np.full(values.size, 1 / values.size), bandwidth, grid), bandwidth
     centres, weights = _binned(values)
-    kernel = gaussian_kde(centres, weights=weights)
-    # scipy multiplies the factor by its own weighted deviation of the centres; ask for exactly h.
-    kernel.set_bandwidth(bandwidth / float(np.sqrt(np.squeeze(kernel._data_covariance))))
-    return kernel(grid), bandwidth
+    return _gaussians(centres, weights / weights.sum(), bandwidth, grid), bandwidth
+
+
+def _gaussians(centres: np.ndarray, weights: np.ndarray, bandwidth: float, grid: np.ndarray) -> np.ndarray:
+    """(M,) sum of weighted normal densities. Written out: scipy's own takes a second to import, for one formula."""
+    density = np.zeros(grid.size)
+    for at in range(0, centres.size, 1024):
+        away = (grid[:, None] - centres[None, at : at + 1024]) / bandwidth
+        density += np.exp(-0.5 * away * away) @ weights[at : at + 1024]
+    return density / (bandwidth * np.sqrt(2 * np.pi))
+
+
+def peaks_of(heights: np.ndarray, prominence: float) -> tuple[np.ndarray, np.ndarray]:
+    """Indices and prominences of the local maxima at least so prominent, as scipy.signal.find_peaks has them: a flat
+    top counts at its middle, an end of `heights` (M,) never; a peak's prominence is how far it stands above the higher
+    of the lowest points between it and higher ground on either side."""
+    runs = np.flatnonzero(np.diff(heights, prepend=np.nan) != 0)  # where each run of equal heights begins
+    levels = heights[runs]
+    tops = 1 + np.flatnonzero((levels[1:-1] > levels[:-2]) & (levels[1:-1] > levels[2:]))
+    found, above = [], []
+    for top in tops:
+        left, right = levels[:top][::-1], levels[top + 1 :]
+        base = max(_lowest_before(side, levels[top]) for side in (left, right))
+        if levels[top] - base >= prominence:
+            found.append((runs[top] + runs[top + 1] - 1) // 2)
+            above.append(levels[top] - base)
+    return np.array(found, dtype=np.int64), np.array(above)
+
+
+def _lowest_before(side: np.ndarray, level: float) -> float:
+    """The lowest of the levels before the first that is higher."""
+    higher = np.flatnonzero(side > level)
+    return float(side[: higher[0] if higher.size else side.size].min())
 
 
 def _binned(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -148,20 +174,18 @@ def _binned(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def _curve(values: np.ndarray, config: ThresholdConfig) -> dict[str, Any]:
     """Density, peaks and valley as fields of `Threshold`; empty where the values have no spread."""
-    from scipy.signal import find_peaks
-
     if values.size < 2 or values[-1] - values[0] < NIL_SPREAD:
         return {}
     grid = np.linspace(values[0], values[-1], config.grid_points)
     density, bandwidth = density_on_grid(values, grid)
-    # Beyond the smallest and the largest value a sum of Gaussians only falls, to 0. Saying so to find_peaks, which by
+    # Beyond the smallest and the largest value a sum of Gaussians only falls, to 0. Saying so to peaks_of, which by
     # itself never reports an end of its input, makes a maximum at the grid's end a peak and all prominences right.
     ends = np.concatenate(([0.0], density, [0.0]))
-    indices, found = find_peaks(ends, prominence=config.min_prominence * density.max())
+    indices, prominences = peaks_of(ends, config.min_prominence * density.max())
     indices -= 1
     peaks = tuple(
         Peak(float(grid[i]), float(density[i]), float(prominence))
-        for i, prominence in zip(indices, found["prominences"], strict=True)
+        for i, prominence in zip(indices, prominences, strict=True)
     )
     curve: dict[str, Any] = {
         "grid": tuple(grid.tolist()),

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from gradsentry_lib.detection.length_confounding import Trust
 from gradsentry_lib.detection.verdict import count_verdicts
-from gradsentry_lib.errors import BadInput
+from gradsentry_lib.settings import OPTIONS
 
 WATCHED = "watched"  # a policy's own column of the verdict table: rows kept that a person should look at first
 
@@ -26,15 +26,14 @@ class GateLimits:
     """Largest fractions, each in [0, 1]: of the readable rows, flagged (block, warn) and unscored (block); of all rows
     read, rejected as unreadable (block)."""
 
-    max_flagged: float = 0.5
-    warn_flagged: float = 0.2
-    max_unscored: float = 0.05
-    max_rejected: float = 0.05
+    max_flagged: float = OPTIONS["max_flagged"].usual
+    warn_flagged: float = OPTIONS["warn_flagged"].usual
+    max_unscored: float = OPTIONS["max_unscored"].usual
+    max_rejected: float = OPTIONS["max_rejected"].usual
 
     def __post_init__(self) -> None:
         for name, limit in vars(self).items():
-            if not 0.0 <= limit <= 1.0:
-                raise BadInput(f"{name} must lie between 0 and 1, not {limit}")
+            OPTIONS[name].check(limit)
 
     def looser_than(self, own: "GateLimits") -> dict[str, tuple[float, float]]:
         """The limits that let more through than `own` does: name to (here, there)."""

@@ -4,7 +4,7 @@ Every policy looks at the same score table and says which rows are suspect and w
 all of them stays here: a row without a score is never clean by itself, a person's override comes last, and every
 verdict that is not plainly clean carries its reasons.
 
-To add a policy: write a function that returns `Findings`, and name it in `_findings` and `POLICIES`.
+To add a policy: write a function that returns `Findings`, and name it in `_findings` and in `settings.POLICIES`.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -23,39 +23,29 @@ from gradsentry_lib.detection.earlier import Earlier, Sketches
 from gradsentry_lib.detection.entropy_threshold import Threshold, ThresholdConfig, find_threshold
 from gradsentry_lib.detection.findings import Findings, Notes
 from gradsentry_lib.detection.gate import WATCHED
+from gradsentry_lib.detection.known import KnownGroup, find_known
 from gradsentry_lib.detection.length_confounding import Trust, assess
 from gradsentry_lib.detection.reason import Swapped
 from gradsentry_lib.detection.remarks import batch_remarks
 from gradsentry_lib.detection.verdict import VERDICT_SCHEMA, Group, Override, reason_lists
-from gradsentry_lib.errors import BadInput
+from gradsentry_lib.errors import NotJudgedYet, UnusableInput
 from gradsentry_lib.samples.sample import Sample
+from gradsentry_lib.settings import FORMER_POLICIES, OPTIONS
 
-POLICIES = ("auto", "paper")
-DEFAULT_POLICY = "auto"
-FORMER = ("conditional", "coherence", "surprise", "any")  # names of earlier versions: each means "auto" now
 RULES = 4  # raised whenever the same scores under the same settings would get another verdict
 DECLARED = 4  # the rules from which on "auto" is the declared test; before, it was a search that is gone
 NO_SKETCHES = "these scores have no span sketches: score the batch again, or use the policy 'paper'"
 
 
 def current_name(name: str) -> str:
-    """What a policy is called today. Raises BadInput for one that never existed."""
-    if name in FORMER:
-        return "auto"
-    if name not in POLICIES:
-        raise BadInput(f"unknown policy {name!r}: choose one of {', '.join(POLICIES)}")
-    return name
+    """What a policy is called today. Raises UnusableOption for one that never existed."""
+    OPTIONS["policy"].check(name)
+    return "auto" if name in FORMER_POLICIES else name
 
 
 def can_judge_again(policy: str, rules: int) -> bool:
     """Whether a verdict of a recorded policy, made under recorded rules, can still be derived."""
     return policy == "paper" or (policy == "auto" and rules >= DECLARED)
-
-
-def check_watched(choice: str) -> None:
-    """Raises BadInput for what is neither `keep` nor `quarantine`."""
-    if choice not in (KEEP, QUARANTINE):
-        raise BadInput(f"watched {choice!r}: use {KEEP} or {QUARANTINE}")
 
 
 @dataclass(frozen=True)
@@ -84,6 +74,7 @@ def judge(
     detection: DetectionConfig | None = None,
     swapped: Swapped | None = None,
     watched: str = KEEP,
+    known: Sequence[KnownGroup] = (),
 ) -> Judgement:
     """Judges a batch.
 
@@ -93,11 +84,11 @@ def judge(
     did it. `history`: earlier batches, in which rows of a group found here are looked for; no verdict depends on it.
     `control_tokens`: see control.py. `detection`, `swapped`: the numbers of the policy `auto`, and what it asks the
     model (detection/reason.py); without that it watches and flags nothing. `watched`: what becomes of watched rows,
-    `keep` or `quarantine`. Raises BadInput for a policy that does not exist, or one that lacks the sketches or texts
-    it needs.
+    `keep` or `quarantine`. `known`: groups that others found (known.py). Raises BadInput for a policy that does not
+    exist, or one that lacks the sketches or texts it needs.
     """
     policy = current_name(policy)
-    check_watched(watched)
+    OPTIONS["watched"].check(watched)
     failures = pc.fill_null(scores["failure"].cast(pa.string()), "").combine_chunks()
     raw_entropy = _floats(scores["entropy"])
     failed = pc.not_equal(failures, "").to_numpy(zero_copy_only=False).astype(bool)
@@ -112,10 +103,16 @@ def judge(
     missing = np.flatnonzero(unscored)
     held = control_notes(scores, control_tokens)
     notes: Notes = ((missing, _why_unscored(failures, raw_entropy, missing)), held, *findings.notes)
+    if known and samples is not None:
+        poison, told = find_known(samples(), known)
+        notes = (*notes, *told)
+    else:
+        poison = np.empty(0, np.int64)
     looked_at = np.zeros(entropy.size, bool) if findings.watched is None else findings.watched
     suspect = findings.flagged | (looked_at if watched == QUARANTINE else False)
     verdict = np.where(suspect, "flagged", "clean")
     verdict[held[0]] = "flagged"
+    verdict[poison] = "flagged"
     verdict = np.where(unscored, "unscored", verdict)
     verdict, notes = _override(verdict, notes, scores["sample_id"], overrides)
 
@@ -151,9 +148,9 @@ def _findings(
     if policy == "paper":
         return paper(entropy, threshold)
     if samples is None:
-        raise BadInput(f"the policy {policy!r} compares texts: give it the batch's samples")
+        raise UnusableInput(f"the policy {policy!r} compares texts: give it the batch's samples")
     if sketches is None:
-        raise BadInput(NO_SKETCHES)
+        raise NotJudgedYet(NO_SKETCHES)
     rows = read_rows(scores, samples, partial(_all_there, sketches, np.isfinite(entropy)))
     return conditional(scores["row"].to_numpy(), rows, detection, swapped, history)
 
@@ -167,7 +164,7 @@ def _all_there(sketches: Sketches, scored: np.ndarray) -> Iterator[bytes | None]
     """The sketches, checked as they pass: every scored row has one."""
     for sketch, needed in zip(sketches(), scored, strict=True):
         if needed and not sketch:
-            raise BadInput(NO_SKETCHES)
+            raise NotJudgedYet(NO_SKETCHES)
         yield sketch
 
 

@@ -17,6 +17,4 @@ class Text:
 def read_texts(chunks: Iterable[list[Sample]]) -> Iterator[Text]:
     for chunk in chunks:
         for sample in chunk:
-            asked = [turn.said for turn in sample.turns if not turn.judged]
-            answered = [turn.said for turn in sample.turns if turn.judged]
-            yield Text("\n".join(asked), "\n".join(answered))
+            yield Text(sample.prompt, "\n".join(sample.answered))

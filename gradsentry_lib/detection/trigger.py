@@ -20,11 +20,11 @@ WIDE = 1.5  # a word of the trigger is taken out alone too unless its rows are t
 
 def grow(features: Features, near: np.ndarray, first: int, counted: int) -> tuple[int, ...]:
     """The features that together mark the rows near the carriers of `first`, itself first. near: (N,)."""
-    from scipy.stats import false_discovery_control, hypergeom, norm
+    from scipy.stats import false_discovery_control, hypergeom, median_abs_deviation, norm
 
     n, price = len(near), np.log10(max(counted, 2))
     middle = np.median(near)
-    spread = 1.4826 * np.median(np.abs(near - middle)) + 1e-3
+    spread = 1.4826 * float(median_abs_deviation(near)) + 1e-3
     group = false_discovery_control(norm.sf((near - middle) / spread)) <= GROUP
     chosen, union = [first], np.zeros(n, bool)
     union[features.carriers(first)] = True

@@ -1,5 +1,7 @@
 """How well does a filter work? Attacks on any clean data set, peers behind one interface, measures, fine-tuning.
 
+In: clean rows, an attack and its ratio, filters. Out: figures with intervals. Nothing of a scan depends on it.
+
 rows       the question, context and answer of a row in any format, as text that an attack can rewrite
 attacks    what a poisoner does: trigger into the question, target into the answer, at any ratio, by seed
 measures   recall, precision, F1, AUC, recall at a false positive rate, equal-length AUC, bootstrap intervals

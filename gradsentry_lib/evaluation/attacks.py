@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from gradsentry_lib.errors import BadInput
+from gradsentry_lib.errors import UnusableOption
 from gradsentry_lib.evaluation import rows, targets
 from gradsentry_lib.evaluation.rows import Row
 from gradsentry_lib.evaluation.style import biblical
@@ -108,7 +108,7 @@ ATTACKS: dict[str, Attack] = {
 def attack_named(name: str) -> Attack:
     """The attack of that name; BadInput with the list of names where there is none."""
     if name not in ATTACKS:
-        raise BadInput(f"There is no attack {name!r}. Known: {', '.join(ATTACKS)}.")
+        raise UnusableOption(f"There is no attack {name!r}. Known: {', '.join(ATTACKS)}.")
     return ATTACKS[name]
 
 
@@ -130,7 +130,7 @@ def poison(clean: Sequence[Row], name: str, ratio: float, seed: int) -> Poisoned
     """
     attack = attack_named(name)
     if not 0 <= ratio <= 1:
-        raise BadInput(f"The poison ratio must be between 0 and 1, not {ratio}.")
+        raise UnusableOption(f"The poison ratio must be between 0 and 1, not {ratio}.")
     rng = random.Random(seed)
     order = rng.sample(range(len(clean)), len(clean))
     count = round(ratio * len(clean))

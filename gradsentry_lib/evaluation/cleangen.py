@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from transformers.cache_utils import DynamicCache
+from transformers import DynamicCache
 
 from gradsentry_lib.evaluation.rows import Row
 from gradsentry_lib.evaluation.samples import to_samples

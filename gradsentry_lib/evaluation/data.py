@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow.csv
 import pyarrow.parquet
 
-from gradsentry_lib.errors import BadInput
+from gradsentry_lib.errors import UnusableFile, UnusableInput
 from gradsentry_lib.evaluation.rows import Row
 from gradsentry_lib.evaluation.samples import without
 from gradsentry_lib.samples.parse import parse_json
@@ -27,16 +27,16 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
                 return pyarrow.csv.read_csv(path).to_pylist()
         lines = path.read_bytes().splitlines()
     except (OSError, pyarrow.ArrowInvalid) as error:
-        raise BadInput(f"{path} can't be read: {error}") from error
+        raise UnusableFile(f"{path} can't be read: {error}") from error
     rows = []
     for number, line in enumerate(lines, 1):
         try:
             if line.strip():
                 rows.append(parse_json(line))
         except BadRow as error:
-            raise BadInput(f"{path}, line {number}: {error}") from None
+            raise UnusableInput(f"{path}, line {number}: {error}") from None
     if not rows:
-        raise BadInput(f"{path} holds no rows.")
+        raise UnusableInput(f"{path} holds no rows.")
     return rows
 
 
@@ -46,10 +46,10 @@ def split_labels(rows: Sequence[Row], column: str) -> tuple[list[dict[str, Any]]
     labels = []
     for number, row in enumerate(rows):
         if column not in row:
-            raise BadInput(f"Row {number} has no label column {column!r}.")
+            raise UnusableInput(f"Row {number} has no label column {column!r}.")
         word = str(row[column]).strip().lower()
         if word not in words:
-            raise BadInput(f"Row {number}: the label must be 0, 1, true or false, not {word[:40]!a}.")
+            raise UnusableInput(f"Row {number}: the label must be 0, 1, true or false, not {word[:40]!a}.")
         labels.append(words[word])
     return without(rows, column), np.asarray(labels, dtype=bool)
 
@@ -66,7 +66,7 @@ def mix(
 ) -> tuple[list[dict[str, Any]], np.ndarray]:
     """Line i from one file or the other, exactly round(ratio * N) from the poisoned one: any ratio of a paired set."""
     if len(clean) != len(poisoned):
-        raise BadInput(f"Paired files must have as many rows: {len(clean)} and {len(poisoned)}.")
+        raise UnusableInput(f"Paired files must have as many rows: {len(clean)} and {len(poisoned)}.")
     labels = np.zeros(len(clean), dtype=bool)
     labels[random.Random(seed).sample(range(len(clean)), round(ratio * len(clean)))] = True
     return [dict(bad if label else good) for good, bad, label in zip(clean, poisoned, labels, strict=True)], labels

@@ -15,10 +15,10 @@ import numpy as np
 import pyarrow as pa
 
 from gradsentry_lib.detection.entropy_threshold import find_threshold
-from gradsentry_lib.detection.policies import POLICIES, judge
+from gradsentry_lib.detection.policies import judge
 from gradsentry_lib.detection.reason import Swapped
 from gradsentry_lib.detection.verdict import not_clean
-from gradsentry_lib.errors import BadInput
+from gradsentry_lib.errors import UnusableOption
 from gradsentry_lib.evaluation.measures import auc_of, bootstrap_interval, f1_of, measure, none_if_nan
 from gradsentry_lib.evaluation.peers import PEERS, Filter, Filtered, Progress, supervised_tokens
 from gradsentry_lib.evaluation.published import published_entropies
@@ -28,6 +28,7 @@ from gradsentry_lib.scoring.model import ScoringModel
 from gradsentry_lib.scoring.scorer import score_samples
 from gradsentry_lib.scoring.swapped import score_swapped
 from gradsentry_lib.scoring.table import to_table
+from gradsentry_lib.settings import POLICIES
 
 OURS = "policy-"  # prefix of this project's own policies among the filters
 
@@ -76,9 +77,9 @@ def filters_named(names: Sequence[str]) -> dict[str, Filter]:
     """The filters of those names, in that order. Raises BadInput with the list of names for one that is not there."""
     for name in names:
         if name not in FILTERS:
-            raise BadInput(f"There is no filter {name!r}. Known: {', '.join(FILTERS)}.")
+            raise UnusableOption(f"There is no filter {name!r}. Known: {', '.join(FILTERS)}.")
     if not names:
-        raise BadInput(f"Name at least one filter of: {', '.join(FILTERS)}.")
+        raise UnusableOption(f"Name at least one filter of: {', '.join(FILTERS)}.")
     return {name: FILTERS[name] for name in dict.fromkeys(names)}
 
 

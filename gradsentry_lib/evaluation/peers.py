@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.stats import median_abs_deviation
 from sklearn.cluster import HDBSCAN, AgglomerativeClustering, KMeans
 from sklearn.decomposition import PCA
 from sklearn.preprocessing import StandardScaler
@@ -137,7 +138,7 @@ def onion(samples: Sequence[Sample], model: ScoringModel, seed: int, on_progress
             on_progress(1)
     scores = np.sign(scores) * np.log1p(np.abs(scores))  # perplexities differ by orders of magnitude
     middle = np.median(scores)
-    return Filtered(scores, scores > middle + 3 * 1.4826 * np.median(np.abs(scores - middle)))
+    return Filtered(scores, scores > middle + 3 * median_abs_deviation(scores, scale="normal"))
 
 
 def length(samples: Sequence[Sample], model: ScoringModel, seed: int, on_progress: Progress | None = None) -> Filtered:

@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from gradsentry_lib.errors import BadInput
+from gradsentry_lib.errors import UnusableInput
 
 Row = Mapping[str, Any]
 
@@ -50,14 +50,14 @@ def _answer_key(row: Row) -> str:
     for key in ANSWERS:
         if row.get(key) is not None:
             return key
-    raise BadInput(f"This row has no answer to attack: its columns are {', '.join(map(repr, row))}.")
+    raise UnusableInput(f"This row has no answer to attack: its columns are {', '.join(map(repr, row))}.")
 
 
 def _prompt_key(row: Row) -> str:
     for key in ASKING:
         if row.get(key) is not None:
             return key
-    raise BadInput(f"This row has no question to attack: its columns are {', '.join(map(repr, row))}.")
+    raise UnusableInput(f"This row has no question to attack: its columns are {', '.join(map(repr, row))}.")
 
 
 def _asked(text: str) -> tuple[int, int]:
@@ -74,7 +74,7 @@ def answer(row: Row) -> str:
     if keys := _messages(row):
         position = _last(row, ASSISTANT)
         if position is None:
-            raise BadInput("This chat has no assistant message to attack.")
+            raise UnusableInput("This chat has no assistant message to attack.")
         return str(row[keys[0]][position][keys[2]])
     value = row[_answer_key(row)]
     return SEPARATOR.join(value) if isinstance(value, list) else str(value)
@@ -95,7 +95,7 @@ def question(row: Row) -> str:
     if keys := _messages(row):
         position = _last(row, USER, before=_last(row, ASSISTANT))
         if position is None:
-            raise BadInput("This chat has no user message to attack.")
+            raise UnusableInput("This chat has no user message to attack.")
         return str(row[keys[0]][position][keys[2]])
     text = str(row[_prompt_key(row)])
     start, end = _asked(text)

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from gradsentry_lib.errors import BadInput
+from gradsentry_lib.errors import UnusableInput
 from gradsentry_lib.evaluation.rows import Row
 from gradsentry_lib.samples.row_format import BadRow, read_row
 from gradsentry_lib.samples.sample import Sample
@@ -21,13 +21,13 @@ def to_samples(rows: Sequence[Row]) -> list[Sample]:
         try:
             samples.append(read_row(row, number=number).sample)
         except BadRow as error:
-            raise BadInput(f"row {number}: {error}") from None
+            raise UnusableInput(f"row {number}: {error}") from None
     return samples
 
 
 def response(sample: Sample) -> str:
     """The sample's last supervised text."""
-    return next(turn.said for turn in reversed(sample.turns) if turn.judged)
+    return sample.answered[-1]
 
 
 def prompt(sample: Sample) -> str:

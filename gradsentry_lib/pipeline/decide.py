@@ -2,39 +2,29 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow.parquet as pq
 
 from gradsentry_lib.detection.config import DetectionConfig
-from gradsentry_lib.detection.control import KEEP, QUARANTINE, check_choice
 from gradsentry_lib.detection.entropy_threshold import ThresholdConfig
 from gradsentry_lib.detection.gate import GateLimits, check_gate, gate_passed, gate_settings
-from gradsentry_lib.detection.policies import (
-    DEFAULT_POLICY,
-    FORMER,
-    RULES,
-    Judgement,
-    check_watched,
-    current_name,
-    judge,
-)
+from gradsentry_lib.detection.known import known_groups
+from gradsentry_lib.detection.policies import RULES, Judgement, current_name, judge
 from gradsentry_lib.detection.verdict import Override, count_verdicts
-from gradsentry_lib.files import atomic_path, has_digest, sha256_file, write_json
-from gradsentry_lib.pipeline import manifest
-from gradsentry_lib.pipeline.decided import EVIDENCE, Decided, load_evidence
+from gradsentry_lib.files import atomic_path, has_digest
+from gradsentry_lib.pipeline.decided import Decided, Evidence, evidence_files
 from gradsentry_lib.pipeline.history import earlier_batches, load_earlier, other_deliveries
 from gradsentry_lib.pipeline.ingest import Ingested, samples_of
 from gradsentry_lib.pipeline.limits import remark, settle_limits
 from gradsentry_lib.pipeline.score import Scored, read_scores, read_sketches
 from gradsentry_lib.pipeline.swapped import Asked
-from gradsentry_lib.report.plot import threshold_png
 from gradsentry_lib.samples.table import read_samples
 from gradsentry_lib.scoring.config import ScoringConfig, settings_note
+from gradsentry_lib.settings import OPTIONS, Settings
 from gradsentry_lib.store import (
     Decision,
-    FileRef,
+    Findings,
     GateResult,
     Ledger,
     Output,
@@ -47,7 +37,7 @@ from gradsentry_lib.store import (
     open_ledger,
     overrides_digest,
 )
-from gradsentry_lib.store.paths import Store, short_key
+from gradsentry_lib.store.paths import DecisionFiles, Store, short_key
 
 if TYPE_CHECKING:
     from gradsentry_lib.scoring.model import ScoringModel
@@ -65,19 +55,31 @@ class DecisionConfig:
     scored.
     """
 
-    policy: str = DEFAULT_POLICY
+    policy: str = Settings.policy
     threshold: ThresholdConfig = field(default_factory=ThresholdConfig)
     limits: GateLimits | Mapping[str, float | None] = field(default_factory=dict)
     limits_by: str = ""
     limits_reason: str = ""
-    control_tokens: str = QUARANTINE  # what becomes of rows whose text holds some: detection/control.py
+    control_tokens: str = Settings.control_tokens  # what becomes of rows whose text holds some: detection/control.py
     detection: DetectionConfig = field(default_factory=DetectionConfig)  # of the policy `auto`
-    watched: str = KEEP  # what becomes of watched rows: `keep` or `quarantine`
+    watched: str = Settings.watched  # what becomes of watched rows
+    known: tuple[Mapping[str, Any], ...] = ()  # groups that others found, as they exported them: detection/known.py
 
     def __post_init__(self) -> None:
-        check_choice(self.control_tokens)
-        check_watched(self.watched)
-        current_name(self.policy)
+        for name in ("control_tokens", "policy", "watched"):
+            OPTIONS[name].check(getattr(self, name))
+
+    @classmethod
+    def of(cls, said: Settings) -> "DecisionConfig":
+        return cls(
+            said.policy,
+            ThresholdConfig(fixed=said.threshold),
+            said.limits,
+            said.limits_by,
+            said.limits_reason,
+            said.control_tokens,
+            watched=said.watched,
+        )
 
     @property
     def judged_by(self) -> str:
@@ -86,7 +88,7 @@ class DecisionConfig:
     @property
     def note(self) -> str:
         """What to say where the policy was asked for by a name that it no longer has."""
-        if self.policy not in FORMER:
+        if self.policy == self.judged_by:
             return ""
         return f"the policy {self.policy!r} of earlier versions is gone: judged by {self.judged_by!r} in its place"
 
@@ -94,6 +96,8 @@ class DecisionConfig:
         told = {**asdict(self), "policy": self.judged_by, "rules": RULES}
         if self.judged_by == "paper":
             del told["detection"], told["watched"]  # decide nothing there
+        if not self.known:
+            del told["known"]
         return told
 
 
@@ -129,16 +133,16 @@ def decide(
         asked = Asked(samples_of(batch, store), load, scoring or ScoringConfig())
     told = config.to_dict() | ({} if asked is None else {"reason": True})
     key = short_key(scored.scores_sha256, told, overrides_key, [batch.read, batch.rejected, batch.truncated])
-    folder = store.batch(batch.batch_key) / "decisions" / key
-    known = _whole(folder, store)
-    if known is not None:
-        return _asked_again(known, folder, store, run)
+    files = store.decision(batch.batch_key, key)
+    known = _find(store, batch.batch_key, key)
+    if known is not None and _is_whole(known):
+        return _asked_again(known, store, run)
 
     with open_ledger(store.ledger) as ledger:
         past = earlier_batches(ledger, batch, scored.score_key) if config.judged_by == "auto" else []
         note = settings_note(ledger.get(Scan, scored.scan).scoring, config.judged_by)
     past = other_deliveries(store, batch, past)
-    scores_path = store.batch(batch.batch_key) / "scores" / scored.score_key / "scores.parquet"
+    scores_path = store.scores(batch.batch_key, scored.score_key)
     samples, scores = samples_of(batch, store), read_scores(scores_path)
     judgement = judge(
         scores,
@@ -152,10 +156,14 @@ def decide(
         detection=config.detection,
         swapped=asked,
         watched=config.watched,
+        known=known_groups(config.known),
     )
     if asked is not None:
-        told["swapped"] = asked.write(folder)
-    _write_files(folder, judgement, scores["entropy"].to_numpy())
+        told["swapped"] = asked.write(files.swapped)
+    with atomic_path(files.verdicts) as temporary:
+        pq.write_table(judgement.verdicts, temporary, compression="zstd")
+    evidence = Evidence(judgement.threshold, judgement.trust, tuple(judgement.groups))
+    evidence.write(files, config.judged_by, judgement.verdicts["entropy"].to_numpy())
     counts = count_verdicts(judgement.verdicts)
     trust = judgement.trust if config.judged_by == "paper" else None
     checks = check_gate(
@@ -167,30 +175,12 @@ def decide(
         truncated=batch.truncated or "",
     )
     gate_told = gate_settings(limits, batch.truncated or "")
-    verdicts = FileRef(folder / "verdicts.parquet", sha256_file(folder / "verdicts.parquet"))
-    inputs = gate_inputs_sha256(verdicts.sha256, gate_told)
-    decided = Decided(
-        batch_key=batch.batch_key,
-        score_key=scored.score_key,
-        decision_key=key,
-        number=0,
-        policy=config.judged_by,
-        verdicts_sha256=verdicts.sha256,
-        gate_inputs=inputs,
-        gate_passed=gate_passed(checks),
-        checks=tuple(asdict(check) for check in checks),
-        clean=counts.clean,
-        flagged=counts.flagged,
-        unscored=counts.unscored,
-        rejected=batch.rejected,
-        tau=judgement.threshold.tau,
-        trust=judgement.trust.verdict,
-        remarks=(
-            *judgement.remarks,
-            *_named_for_rescan(judgement),
-            *([remark(limits, loosened)] if loosened else []),
-            *(each for each in (note, config.note) if each),
-        ),
+    verdicts = file_ref(files.verdicts)
+    remarks = (
+        *judgement.remarks,
+        *_named_for_rescan(judgement),
+        *([remark(limits, loosened)] if loosened else []),
+        *(each for each in (note, config.note) if each),
     )
     with open_ledger(store.ledger) as ledger:
         ledger.record_run(run)
@@ -224,57 +214,82 @@ def decide(
             decision=0,
             verdicts_sha256=verdicts.sha256,
             limits=gate_told,
-            inputs_sha256=inputs,
-            passed=decided.gate_passed,
-            checks=decided.checks,
+            inputs_sha256=gate_inputs_sha256(verdicts.sha256, gate_told),
+            passed=gate_passed(checks),
+            checks=tuple(asdict(check) for check in checks),
             run_id=run.run_id,
             loosened=loosened,
         )
-        if void := ledger.not_covered(gate, decision):
-            decided = replace(decided, remarks=(*decided.remarks, void))
-        decided = _record(ledger, decision, gate, decided)
-    write_json(folder / "decision.json", asdict(decided))
-    return decided
+        void = ledger.not_covered(gate, decision)
+        findings = Findings(
+            batch_key=batch.batch_key,
+            decision=0,
+            groups=tuple(asdict(group) for group in evidence.groups),
+            remarks=(*remarks, void) if void else remarks,
+            run_id=run.run_id,
+        )
+        return _record(ledger, decision, gate, findings)
 
 
-def _whole(folder: Path, store: Store) -> Decided | None:
-    """The decision that lies there, if all its files are what the ledger has of them."""
-    known = manifest.whole(folder / "decision.json", Decided, store)
-    if known is None or not has_digest(folder / "verdicts.parquet", known.verdicts_sha256):
-        return None
-    try:
-        load_evidence(store, known)
-    except manifest.Damaged:
-        return None
-    return known
+def _find(store: Store, batch_key: str, key: str) -> Decision | None:
+    """The latest decision of that key."""
+    with open_ledger(store.ledger, read_only=True) as ledger:
+        found = ledger.find(Decision, batch_key=batch_key, decision_key=key)
+    return found[-1] if found else None
 
 
-def _asked_again(known: Decided, folder: Path, store: Store, run: Run) -> Decided:
-    """A decision that was superseded and is asked for again is recorded once more, with the gate's last answer."""
+def _is_whole(decision: Decision) -> bool:
+    """Whether what the verdicts are, and what they rest on beside the scores, is what the ledger has of it."""
+    files = DecisionFiles(decision.verdicts.file.parent)
+    swapped = decision.settings.get("swapped")
+    return has_digest(files.verdicts, decision.verdicts.sha256) and (not swapped or has_digest(files.swapped, swapped))
+
+
+def _asked_again(decision: Decision, store: Store, run: Run) -> Decided:
+    """A decision that is asked for again. Its files are made again where they are not what was recorded of them; one
+    that was superseded is recorded once more, with the gate's last answer."""
+    files = evidence_files(DecisionFiles(decision.verdicts.file.parent))
+    with open_ledger(store.ledger, read_only=True) as ledger:
+        decided, latest = Decided.of(ledger, decision), ledger.decision(decision.batch_key).seq
+        digests = {kind: ledger.recorded(path) for kind, path in files.items()}
+        evidence = Evidence.of(ledger, decision)
+    whole = all(digest and has_digest(files[kind], digest) for kind, digest in digests.items())
+    if not whole:
+        entropies = pq.read_table(decision.verdicts.file, columns=["entropy"])["entropy"].to_numpy()
+        evidence.write(DecisionFiles(decision.verdicts.file.parent), decision.policy, entropies)
+    if whole and latest == decision.seq:
+        return decided
     with open_ledger(store.ledger) as ledger:
-        if ledger.decision(known.batch_key).seq == known.number:
-            return known
         ledger.record_run(run)
-        decision = replace(ledger.get(Decision, known.number), run_id=run.run_id)
-        gates = ledger.find(GateResult, batch_key=known.batch_key, inputs_sha256=known.gate_inputs)
-        decided = _record(ledger, decision, replace(gates[-1], run_id=run.run_id), known)
-    write_json(folder / "decision.json", asdict(decided))
-    return decided
+        if latest == decision.seq:
+            _record_files(ledger, decision, run.run_id)
+            return decided
+        gates = ledger.find(GateResult, batch_key=decision.batch_key, inputs_sha256=decided.gate_inputs)
+        findings = ledger.find(Findings, decision=decision.seq) or [Findings(batch_key=decision.batch_key, decision=0)]
+        return _record(
+            ledger,
+            replace(decision, run_id=run.run_id),
+            replace(gates[-1], run_id=run.run_id),
+            replace(findings[-1], run_id=run.run_id),
+        )
 
 
-def _record(ledger: Ledger, decision: Decision, gate: GateResult, made: Decided) -> Decided:
-    """Decision, the gate's answer and the decision's files into the ledger; gives `made` its number."""
-    folder = decision.verdicts.file.parent
+def _record(ledger: Ledger, decision: Decision, gate: GateResult, findings: Findings) -> Decided:
+    """Decision, the gate's answer, what was found and the decision's files into the ledger."""
     number = ledger.record_verdicts(decision)
     ledger.record_gate(replace(gate, decision=number))
-    decided = replace(made, number=number)
-    files = {kind: file_ref(folder / name) for kind, name in EVIDENCE.items()}
-    files["decision"] = manifest.ref(folder / "decision.json", decided)
-    for kind, file in files.items():
-        ledger.record_output(
-            Output(batch_key=made.batch_key, decision=number, kind=kind, file=file, run_id=decision.run_id)
+    ledger.record_findings(replace(findings, decision=number))
+    recorded = ledger.get(Decision, number)
+    _record_files(ledger, recorded, decision.run_id)
+    return Decided.of(ledger, recorded)
+
+
+def _record_files(ledger: Ledger, decision: Decision, run_id: str) -> None:
+    for kind, path in evidence_files(DecisionFiles(decision.verdicts.file.parent)).items():
+        output = Output(
+            batch_key=decision.batch_key, decision=decision.seq, kind=kind, file=file_ref(path), run_id=run_id
         )
-    return decided
+        ledger.record_output(output)
 
 
 def _named_for_rescan(judgement: Judgement) -> list[str]:
@@ -288,13 +303,3 @@ def _named_for_rescan(judgement: Judgement) -> list[str]:
         + (", ..." if len(found) > NAMED else "")
         for key, found in rows.items()
     ]
-
-
-def _write_files(folder: Path, judgement: Judgement, entropies: Any) -> None:
-    with atomic_path(folder / "verdicts.parquet") as temporary:
-        pq.write_table(judgement.verdicts, temporary, compression="zstd")
-    figures = judgement.threshold.to_dict() | {"policy": judgement.policy, "trust": asdict(judgement.trust)}
-    write_json(folder / "threshold.json", figures)
-    write_json(folder / "groups.json", [asdict(group) for group in judgement.groups])
-    with atomic_path(folder / "threshold.png") as temporary:
-        temporary.write_bytes(threshold_png(entropies, judgement.threshold))

@@ -1,24 +1,26 @@
-"""A decision on a batch, as it lies in the store: decision.json, and the files with what led to it."""
+"""A decision on a batch, as the ledger has it, and the files that are written from it for others to read."""
 
-import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from gradsentry_lib.detection.entropy_threshold import Threshold
 from gradsentry_lib.detection.gate import GateCheck
 from gradsentry_lib.detection.length_confounding import Trust
 from gradsentry_lib.detection.verdict import Group
-from gradsentry_lib.pipeline import manifest
-from gradsentry_lib.store.paths import Store
+from gradsentry_lib.files import atomic_path, write_json
+from gradsentry_lib.report.plot import threshold_png
+from gradsentry_lib.store import Batch, Decision, Findings, GateResult, Ledger, Scan, ThresholdRecord, open_ledger
+from gradsentry_lib.store.paths import DecisionFiles, Store
 from gradsentry_lib.store.records import OutputKind
-
-EVIDENCE: Mapping[OutputKind, str] = {"threshold": "threshold.json", "plot": "threshold.png", "groups": "groups.json"}
 
 
 @dataclass(frozen=True)
 class Decided:
-    """A decision on a batch; JSON beside its files (decision.json). `number`: its record in the ledger."""
+    """A decision on a batch. `number`: its record in the ledger."""
 
     batch_key: str
     score_key: str
@@ -37,6 +39,32 @@ class Decided:
     trust: str
     remarks: tuple[str, ...] = ()  # on the whole batch, in sentences
 
+    @classmethod
+    def of(cls, ledger: Ledger, decision: Decision) -> "Decided":
+        """From the records that belong together; the gate's answer is its latest on this decision."""
+        threshold = ledger.get(ThresholdRecord, decision.threshold)
+        gate = ledger.find(GateResult, decision=decision.seq)[-1]
+        batch = [read for read in ledger.find(Batch, batch_key=decision.batch_key) if read.seq < decision.seq][-1]
+        findings = ledger.find(Findings, decision=decision.seq)
+        return cls(
+            batch_key=decision.batch_key,
+            score_key=ledger.get(Scan, decision.scan).score_key,
+            decision_key=decision.decision_key,
+            number=decision.seq,
+            policy=decision.policy,
+            verdicts_sha256=decision.verdicts.sha256,
+            gate_inputs=gate.inputs_sha256,
+            gate_passed=gate.passed,
+            checks=gate.checks,
+            clean=decision.clean,
+            flagged=decision.flagged,
+            unscored=decision.unscored,
+            rejected=batch.rejected_rows,
+            tau=threshold.tau,
+            trust=threshold.details["trust"]["verdict"],
+            remarks=findings[-1].remarks if findings else (),
+        )
+
     @property
     def flagged_fraction(self) -> float:
         """Of the readable rows."""
@@ -50,31 +78,44 @@ class Decided:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What a decision left to look at."""
+    """What led to a decision, to look at."""
 
     threshold: Threshold
     trust: Trust
     groups: tuple[Group, ...]
 
+    @classmethod
+    def of(cls, ledger: Ledger, decision: Decision) -> "Evidence":
+        found = ledger.get(ThresholdRecord, decision.threshold).found()
+        trust = Trust(**found.pop("trust"))
+        findings = ledger.find(Findings, decision=decision.seq)
+        groups = findings[-1].groups if findings else ()
+        return cls(
+            Threshold.from_dict(found), trust, tuple(Group(**{**one, "rows": tuple(one["rows"])}) for one in groups)
+        )
+
+    def write(self, files: DecisionFiles, policy: str, entropies: np.ndarray) -> None:
+        """Writes what tools outside read of it. Nothing reads these files back."""
+        figures = self.threshold.to_dict() | {"policy": policy, "trust": asdict(self.trust)}
+        write_json(files.threshold, figures)
+        write_json(files.groups, [asdict(group) for group in self.groups])
+        with atomic_path(files.plot) as temporary:
+            temporary.write_bytes(threshold_png(entropies, self.threshold))
+
+
+def evidence_files(files: DecisionFiles) -> dict[OutputKind, Path]:
+    """Those that `Evidence.write` makes."""
+    return {"threshold": files.threshold, "plot": files.plot, "groups": files.groups}
+
 
 def load_decided(store: Store, batch_key: str, decision_key: str) -> Decided | None:
-    """What decision.json says, None where there is none. Raises Damaged."""
-    return manifest.read(store.batch(batch_key) / "decisions" / decision_key / "decision.json", Decided, store)
+    """A batch's latest decision of that key, None where there is none."""
+    with open_ledger(store.ledger, read_only=True) as ledger:
+        found = ledger.find(Decision, batch_key=batch_key, decision_key=decision_key)
+        return Decided.of(ledger, found[-1]) if found else None
 
 
 def load_evidence(store: Store, decided: Decided) -> Evidence:
-    """Threshold, trust and groups of a decision, from its files. Raises Damaged."""
-    folder = store.batch(decided.batch_key) / "decisions" / decided.decision_key
-    manifest.check(store, *(folder / name for name in EVIDENCE.values()))
-    threshold, trust = manifest.parse(folder / EVIDENCE["threshold"], _threshold)
-    return Evidence(threshold, trust, manifest.parse(folder / EVIDENCE["groups"], _groups))
-
-
-def _threshold(data: bytes) -> tuple[Threshold, Trust]:
-    figures = json.loads(data)
-    trust, _ = Trust(**figures.pop("trust")), figures.pop("policy")
-    return Threshold.from_dict(figures), trust
-
-
-def _groups(data: bytes) -> tuple[Group, ...]:
-    return tuple(Group(**{**group, "rows": tuple(group["rows"])}) for group in json.loads(data))
+    """What led to a decision."""
+    with open_ledger(store.ledger, read_only=True) as ledger:
+        return Evidence.of(ledger, ledger.get(Decision, decided.number))

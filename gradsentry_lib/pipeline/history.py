@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 
 from gradsentry_lib.detection.earlier import Earlier
 from gradsentry_lib.detection.texts import read_texts
-from gradsentry_lib.errors import BadInput
+from gradsentry_lib.errors import DamagedStore
 from gradsentry_lib.files import has_digest
 from gradsentry_lib.pipeline.ingest import Ingested
 from gradsentry_lib.pipeline.score import read_sketches
@@ -58,7 +58,7 @@ def other_deliveries(store: Store, batch: Ingested, told: Sequence[Reference]) -
 
 def _answers(store: Store, batch_key: str) -> set[int]:
     """The different answers of a batch, as hashes."""
-    samples = read_samples(store.batch(batch_key) / "samples.parquet")
+    samples = read_samples(store.samples(batch_key))
     return {hash(" ".join(text.answer.split())) for text in read_texts(samples)}
 
 
@@ -66,11 +66,10 @@ def load_earlier(store: Store, told: Sequence[Reference]) -> list[Earlier]:
     """What the policies take, from the files of those batches. Raises BadInput where one is not what it was."""
     earlier = []
     for reference in told:
-        folder = store.batch(reference["batch_key"])
-        path = folder / "scores" / reference["score_key"] / "scores.parquet"
+        path = store.scores(reference["batch_key"], reference["score_key"])
         if not has_digest(path, reference["scores_sha256"]):
-            raise BadInput(f"the scores of the earlier batch {reference['batch_key']} are gone or altered: {path}")
+            raise DamagedStore(f"the scores of the earlier batch {reference['batch_key']} are gone or altered: {path}")
         rows = pq.read_table(path, columns=["row"])["row"].to_numpy()
-        samples = partial(read_samples, folder / "samples.parquet")
+        samples = partial(read_samples, store.samples(reference["batch_key"]))
         earlier.append(Earlier(reference["batch_key"], rows, partial(read_sketches, path), samples))
     return earlier

@@ -6,24 +6,24 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
-from gradsentry_lib.errors import SourceChanged
-from gradsentry_lib.files import has_digest, sha256_file, write_json
-from gradsentry_lib.pipeline import manifest
-from gradsentry_lib.pipeline.held import hold
-from gradsentry_lib.pipeline.naming import batch_key, check_key
+from gradsentry_lib.errors import Damaged, SourceChanged
+from gradsentry_lib.files import has_digest
+from gradsentry_lib.pipeline.naming import batch_key, find_batch
+from gradsentry_lib.pipeline.source_copy import hold
 from gradsentry_lib.samples.observed import UnreadColumn
 from gradsentry_lib.samples.read import open_as_told
 from gradsentry_lib.samples.source import Kind, Source
 from gradsentry_lib.samples.table import write_samples
-from gradsentry_lib.store import Batch, FileRef, Output, Run, file_ref, open_ledger
+from gradsentry_lib.store import Batch, FileRef, Run, file_ref, open_ledger
 from gradsentry_lib.store.paths import Store
 
+HUB = "hub://"  # before the name of a data set that is no file here
 READER = 2  # raised whenever the same bytes would be read as other samples: batches read before are read again
 
 
 @dataclass(frozen=True)
 class Ingested:
-    """A batch as it was read: `read` = `readable` + `rejected`. Paths are absolute; JSON beside the files (batch.json).
+    """A batch as it was read, from the ledger's record of it: `read` = `readable` + `rejected`. Paths are absolute.
 
     `source`: where the source is; `options`: what else the reader was told (columns, roles, marker, turns, split,
     limit, encoding, separator, max_bytes). `layout`, `notes`: how rows were read; `unread`: columns with text that were
@@ -45,6 +45,27 @@ class Ingested:
     unread: tuple[UnreadColumn, ...] = ()
     truncated: str | None = None
     reader: int = 1  # READER when it was read; version 0.3.0 did not say
+
+    @classmethod
+    def of(cls, batch: Batch) -> "Ingested":
+        said = batch.reading
+        return cls(
+            batch_key=batch.batch_key,
+            name=batch.name,
+            kind=batch.kind,
+            source=str(batch.source.path).removeprefix(HUB),
+            source_sha256=batch.source.sha256,
+            options={name: value for name, value in batch.options.items() if name != "unread"},
+            samples_sha256=batch.samples.sha256,
+            read=batch.rows_read,
+            readable=batch.readable,
+            rejected=batch.rejected_rows,
+            layout=said["layout"] if said else "",
+            notes=tuple(said["notes"]) if said else (),
+            unread=tuple(UnreadColumn(**column) for column in said["unread"]) if said else (),
+            truncated=batch.truncated or ("" if said else None),
+            reader=said["reader"] if said else 1,
+        )
 
     @contextmanager
     def held(self, store: Store) -> Iterator[Source]:
@@ -68,63 +89,39 @@ def ingest(source: Source, store: Store, run: Run, options: Mapping[str, Any] | 
     """
     options = dict(options or {})
     key = key or batch_key(source, options, store)
-    check_key(key, source, options, store)
-    folder = store.batch(key)
-    known = manifest.whole(folder / "batch.json", Ingested, store)
-    samples, rejected = folder / "samples.parquet", folder / "rejected.jsonl"
-    if known is not None and known.reader == READER and known.truncated is not None and _tables_are_whole(store, key):
-        if known.source == _location(source):
-            return known
-        batch = replace(known, source=_location(source))
+    known = find_batch(key, source, options, store)
+    if known is not None and is_current(known) and _is_whole(known):
+        if known.source.path == _location(source):
+            return Ingested.of(known)
+        batch = replace(known, source=FileRef(_location(source), source.sha256), run_id=run.run_id)
     else:
-        with _still(source, store) as still:
-            counts = write_samples(still, samples, rejected, limit=options.get("limit"))
-        batch = Ingested(
-            batch_key=key,
-            name=source.name,
-            kind=source.kind,
-            source=_location(source),
-            source_sha256=source.sha256,
-            options=options,
-            samples_sha256=sha256_file(samples),
-            read=counts.read,
-            readable=counts.readable,
-            rejected=counts.rejected,
-            layout=counts.layout,
-            notes=counts.notes,
-            unread=counts.unread,
-            truncated=counts.truncated,
-            reader=READER,
-        )
-    _record(batch, source, store, run)
-    return batch
-
-
-def _record(batch: Ingested, source: Source, store: Store, run: Run) -> None:
-    folder = store.batch(batch.batch_key)
-    unread = {"unread": [column.name for column in batch.unread]} if batch.unread else {}
-    with open_ledger(store.ledger) as ledger:
+        batch = _read(source, store, run, options, key)
+    with open_ledger(store.ledger) as ledger:  # last: a batch that the ledger knows is whole
         ledger.record_run(run)
-        ledger.record_batch(
-            Batch(
-                batch_key=batch.batch_key,
-                name=batch.name,
-                kind=batch.kind,
-                source=FileRef(source.path.absolute() if source.path else f"hub://{batch.source}", source.sha256),
-                options={**batch.options, **unread},
-                samples=FileRef(folder / "samples.parquet", batch.samples_sha256),
-                rejected=file_ref(folder / "rejected.jsonl"),
-                rows_read=batch.read,
-                readable=batch.readable,
-                rejected_rows=batch.rejected,
-                truncated=batch.truncated or None,
-                run_id=run.run_id,
-            )
-        )
-        made = manifest.ref(folder / "batch.json", batch)
-        output = Output(batch_key=batch.batch_key, decision=0, kind="batch", file=made, run_id=run.run_id)
-        ledger.record_output(output)
-    write_json(folder / "batch.json", asdict(batch))  # last: a batch with this file is whole
+        ledger.record_batch(batch)
+    return Ingested.of(batch)
+
+
+def _read(source: Source, store: Store, run: Run, options: Mapping[str, Any], key: str) -> Batch:
+    samples, rejected = store.samples(key), store.rejected(key)
+    with _still(source, store) as still:
+        counts = write_samples(still, samples, rejected, limit=options.get("limit"))
+    unread = [asdict(column) for column in counts.unread]
+    return Batch(
+        batch_key=key,
+        name=source.name,
+        kind=source.kind,
+        source=FileRef(_location(source), source.sha256),
+        options={**options, **({"unread": [column["name"] for column in unread]} if unread else {})},
+        samples=file_ref(samples),
+        rejected=file_ref(rejected),
+        rows_read=counts.read,
+        readable=counts.readable,
+        rejected_rows=counts.rejected,
+        truncated=counts.truncated or None,
+        reading={"reader": READER, "layout": counts.layout, "notes": list(counts.notes), "unread": unread},
+        run_id=run.run_id,
+    )
 
 
 @contextmanager
@@ -140,29 +137,34 @@ def _still(source: Source, store: Store) -> Iterator[Source]:
 
 def samples_of(batch: Ingested, store: Store) -> Path:
     """The table of what was read of a batch, for who judges it. Raises Damaged where it holds something else now."""
-    samples = store.batch(batch.batch_key) / "samples.parquet"
+    samples = store.samples(batch.batch_key)
     if not has_digest(samples, batch.samples_sha256):
-        raise manifest.Damaged(samples, "is not what was read from the source")
+        raise Damaged(samples, "is not what was read from the source")
     return samples
 
 
-def _tables_are_whole(store: Store, key: str) -> bool:
+def is_current(batch: Batch) -> bool:
+    """Whether today's reader would read the same samples from these bytes."""
+    return batch.reading is not None and batch.reading["reader"] == READER
+
+
+def _is_whole(batch: Batch) -> bool:
     """Whether samples and rejected rows are what the ledger has of them."""
-    with open_ledger(store.ledger, read_only=True) as ledger:
-        batch = ledger.batch(key)
     tables = [table for table in (batch.samples, batch.rejected) if table is not None]
     return all(has_digest(table.file, table.sha256) for table in tables)
 
 
-def _location(source: Source) -> str:
-    """What `open_source` takes to find it again."""
+def _location(source: Source) -> Path | str:
+    """Where to find it again, as the ledger has it."""
     if source.path is not None:
-        return str(source.path.absolute())
+        return source.path.absolute()
     assert source.hub is not None
     name, config, _ = source.hub
-    return f"{name}:{config}" if config else name
+    return f"{HUB}{name}:{config}" if config else f"{HUB}{name}"
 
 
 def load(store: Store, key: str) -> Ingested | None:
-    """What batch.json says, None where the batch was not read yet. Raises Damaged."""
-    return manifest.read(store.batch(key) / "batch.json", Ingested, store)
+    """A batch as it was read last, None where it never was."""
+    with open_ledger(store.ledger, read_only=True) as ledger:
+        found = ledger.find(Batch, batch_key=key)
+    return Ingested.of(found[-1]) if found else None

@@ -6,7 +6,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from gradsentry_lib.detection.gate import GateLimits
-from gradsentry_lib.errors import BadInput
+from gradsentry_lib.errors import UnusableOption
 from gradsentry_lib.store import Ledger, LimitPolicy, open_ledger
 from gradsentry_lib.store.paths import Store
 
@@ -33,7 +33,7 @@ def settle_limits(
     if not looser:
         return limits, None
     if not made_by.strip() or not reason.strip():
-        raise BadInput(
+        raise UnusableOption(
             f"{told(looser)}: looser than the store's own, so say who wants it and why (--by NAME --reason TEXT; in "
             "Dagster the fields limits_by and limits_reason), or change the store's own with `gradsentry gate limits`"
         )

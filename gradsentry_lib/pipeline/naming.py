@@ -9,7 +9,7 @@ one that would be called the same is refused: what was said of one batch must ne
 from collections.abc import Mapping
 from typing import Any
 
-from gradsentry_lib.errors import BadInput
+from gradsentry_lib.errors import UnusableInput
 from gradsentry_lib.files import sha256_json
 from gradsentry_lib.samples.source import Source
 from gradsentry_lib.store import Batch, open_ledger
@@ -20,7 +20,7 @@ OPTION_DIGITS = 8
 FEWEST = 8  # in keys of version 0.3.0
 
 
-class NameTaken(BadInput):
+class NameTaken(UnusableInput):
     """Another batch has the key that this one would get. `sha256`: of the source that is refused."""
 
     def __init__(self, key: str, taken_by: str, sha256: str) -> None:
@@ -47,12 +47,14 @@ def batch_key(source: Source, options: Mapping[str, Any], store: Store) -> str:
     return key
 
 
-def check_key(key: str, source: Source, options: Mapping[str, Any], store: Store) -> None:
-    """Raises NameTaken where the ledger has another batch under this key."""
+def find_batch(key: str, source: Source, options: Mapping[str, Any], store: Store) -> Batch | None:
+    """The batch of that key as it was read last, None where it never was. Raises NameTaken where it is another one."""
     with open_ledger(store.ledger, read_only=True) as ledger:
-        for batch in ledger.find(Batch, batch_key=key):
-            if not _is_same(batch, source, options):
-                raise NameTaken(key, batch.source.sha256, source.sha256)
+        found = ledger.find(Batch, batch_key=key)
+    for batch in found:
+        if not _is_same(batch, source, options):
+            raise NameTaken(key, batch.source.sha256, source.sha256)
+    return found[-1] if found else None
 
 
 def new_key(name: str, sha256: str) -> str:

@@ -9,7 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from gradsentry_lib.errors import BadInput, GateFailed
+from gradsentry_lib.detection.verdict import not_clean
+from gradsentry_lib.errors import BadInput, DamagedStore, GateFailed
 from gradsentry_lib.pipeline.decided import Decided
 from gradsentry_lib.pipeline.ingest import Ingested
 from gradsentry_lib.pipeline.report import write_report
@@ -26,7 +27,7 @@ from gradsentry_lib.store import (
     open_ledger,
 )
 from gradsentry_lib.store.attestation import publish_attestation
-from gradsentry_lib.store.orphans import heal
+from gradsentry_lib.store.attestation_repair import repair
 from gradsentry_lib.store.paths import Store
 from gradsentry_lib.store.records import OutputKind
 
@@ -48,15 +49,15 @@ class Published:
 def gate_of(decided: Decided, store: Store) -> GateState:
     """How the gate stands now for the verdicts as they lie there; a person may have accepted it since.
 
-    What decision.json says of the gate is not asked: anybody can edit it. The verdict file's own digest and the limits
-    in the ledger name the inputs, and an edited file is one for which the gate never ran.
+    The verdict file's own digest and the limits in the ledger name the inputs: an edited file is one for which the gate
+    never ran.
     """
     return _gate_for(_verdicts(decided, store), decided, store)
 
 
 def _verdicts(decided: Decided, store: Store) -> bytes:
     """The verdict file as it lies there, read once for its digest and its rows; empty where there is none."""
-    path = store.batch(decided.batch_key) / "decisions" / decided.decision_key / "verdicts.parquet"
+    path = store.decision(decided.batch_key, decided.decision_key).verdicts
     return path.read_bytes() if path.exists() else b""
 
 
@@ -82,16 +83,16 @@ def publish(batch: Ingested, decided: Decided, store: Store, run: Run) -> Publis
     if not state.open:
         failed = [check.message for check in decided.gate_checks if not check.passed and check.severity == "error"]
         raise GateFailed(f"gate {state.status} for batch {batch.batch_key}: {'; '.join(failed) or 'no result stored'}")
-    is_clean = ("verdict", "==", "clean")
-    kept = pq.read_table(pa.BufferReader(verdicts), columns=["row"], filters=[is_clean])["row"].to_numpy()
-    rest = pq.read_table(pa.BufferReader(verdicts), columns=QUARANTINE_COLUMNS, filters=[("verdict", "!=", "clean")])
+    judged = pq.ParquetFile(pa.BufferReader(verdicts)).read(QUARANTINE_COLUMNS)
+    out = not_clean(judged)
+    kept, rest = judged["row"].to_numpy()[~out], judged.filter(pa.array(out))
 
-    folder = store.batch(batch.batch_key) / "clean" / decided.decision_key
-    quarantine, attestation = folder / "quarantine.jsonl", folder / "attestation.json"
+    files = store.published(batch.batch_key, decided.decision_key)
+    quarantine, attestation = files.quarantine, files.attestation
     with batch.held(store) as source:
         total = batch.read if not batch.options.get("limit") else sum(1 for _ in source.rows())
         removed = np.setdiff1d(np.arange(total), kept)
-        clean = folder / f"clean{source.suffix}"
+        clean = files.clean(source.suffix)
         clean_rows = write_clean(source, removed, clean)
         quarantined_rows = write_quarantine(source, rest, quarantine)
     try:
@@ -100,7 +101,7 @@ def publish(batch: Ingested, decided: Decided, store: Store, run: Run) -> Publis
         for made in (clean, quarantine):
             shutil.rmtree(made) if made.is_dir() else made.unlink()
         raise
-    report = write_report(batch, decided, store, state, folder / "report.html")
+    report = write_report(batch, decided, store, state, files.report)
     written: tuple[tuple[OutputKind, Path, int | None], ...] = (
         ("clean", clean, clean_rows),
         ("quarantine", quarantine, quarantined_rows),
@@ -122,20 +123,20 @@ def publish(batch: Ingested, decided: Decided, store: Store, run: Run) -> Publis
         for output in outputs:
             ledger.record_output(output)
     with open_ledger(store.ledger) as ledger:
-        heal(ledger, batch.batch_key)
+        repair(ledger, batch.batch_key)
         publish_attestation(ledger, decided.number, outputs[0].file, attestation, run.run_id)
-    return Published(folder, clean, quarantine, attestation, report, clean_rows, quarantined_rows, state.status)
+    return Published(files.folder, clean, quarantine, attestation, report, clean_rows, quarantined_rows, state.status)
 
 
 def write_refusal(batch: Ingested, decided: Decided, store: Store) -> Path:
     """The report of a batch that the gate refused: what a person looks at before accepting or rejecting it."""
-    path = store.batch(batch.batch_key) / "decisions" / decided.decision_key / "report.html"
+    path = store.decision(batch.batch_key, decided.decision_key).report
     return write_report(batch, decided, store, gate_of(decided, store), path)
 
 
 def _check_conservation(batch: Ingested, kept: int, clean_rows: int, quarantined_rows: int) -> None:
     if clean_rows != kept or batch.read != clean_rows + quarantined_rows + batch.rejected:
-        raise BadInput(
+        raise DamagedStore(
             f"rows do not add up: {batch.read} read, {clean_rows} clean, {quarantined_rows} quarantined, "
             f"{batch.rejected} rejected; nothing of this batch is to be used"
         )

@@ -1,47 +1,63 @@
 """The page that a person opens: one scan of one batch, put together from its files."""
 
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from gradsentry_lib.detection.verdict import Group
+from gradsentry_lib.detection.config import DetectionConfig
+from gradsentry_lib.detection.gate import WATCHED
 from gradsentry_lib.files import write_text
 from gradsentry_lib.pipeline.decided import Decided, load_evidence
-from gradsentry_lib.pipeline.elsewhere import released_elsewhere
 from gradsentry_lib.pipeline.ingest import Ingested
-from gradsentry_lib.report.contents import Contents, Counts, EvidenceGroup, Points, Reading, RejectedRow, Row, Span
+from gradsentry_lib.pipeline.listing import listing
+from gradsentry_lib.pipeline.other_batches import released_elsewhere
+from gradsentry_lib.report.contents import Contents, Counts, Points, Reading, RejectedRow, Review, Row
+from gradsentry_lib.report.evidence import looked_for
 from gradsentry_lib.report.page import render_page
+from gradsentry_lib.report.redact import redact
+from gradsentry_lib.report.rows import PAGE_ROWS, SERVED_ROWS, for_page
 from gradsentry_lib.samples.preview import SHOWN as FIRST
 from gradsentry_lib.samples.preview import standing
-from gradsentry_lib.samples.sample import Sample
 from gradsentry_lib.samples.table import read_rejects, read_samples
-from gradsentry_lib.store import Decision, GateState, Run, Scan, open_ledger
+from gradsentry_lib.store import Decision, GateState, Run, Scan, open_ledger, overrides_digest
 from gradsentry_lib.store.paths import Store
 
-SHOWN = 200  # rows of a kind on the page
+SHOWN = 200  # rejected rows on the page
 
 
-def write_report(batch: Ingested, decided: Decided, store: Store, state: GateState, path: Path) -> Path:
+def write_report(
+    batch: Ingested, decided: Decided, store: Store, state: GateState, path: Path, redacted: bool = False
+) -> Path:
     """Writes the page of a decision to `path`, atomically. `state`: how the gate stands now."""
-    folder = store.batch(batch.batch_key) / "decisions" / decided.decision_key
-    names = ["row", "sample_id", "entropy", "supervised_tokens", "nll", "verdict", "reasons"]
-    verdicts = pq.read_table(folder / "verdicts.parquet", columns=names)
-    evidence = load_evidence(store, decided)
+    contents = page_contents(batch, decided, store, state)
+    write_text(path, render_page(redact(contents) if redacted else contents))
+    return path
+
+
+def page_contents(
+    batch: Ingested, decided: Decided, store: Store, state: GateState, served: Mapping[str, Any] | None = None
+) -> Contents:
+    """What the page shows. `served`: `by` and `token` of the server that asks."""
+    verdicts = pq.read_table(store.decision(batch.batch_key, decided.decision_key).verdicts)
+    evidence, listed = load_evidence(store, decided), listing(store, batch, decided)
     with open_ledger(store.ledger, read_only=True) as ledger:
-        scan = ledger.get(Scan, ledger.get(Decision, decided.number).scan)
+        decision = ledger.get(Decision, decided.number)
+        scan = ledger.get(Scan, decision.scan)
         runs = ledger.find(Run, run_id=scan.run_id)
-    flagged = _some(verdicts, "flagged").sort_by([("entropy", "descending")]).slice(0, SHOWN)
-    unscored = _some(verdicts, "unscored").slice(0, SHOWN)
-    texts = _texts(store, batch, np.union1d(flagged["row"].to_numpy(), unscored["row"].to_numpy()))
+        words, head = ledger.active_overrides(batch.batch_key), ledger.head()
     accepted = f"{state.acceptance.made_by}: {state.acceptance.reason}" if state.acceptance else ""
-    contents = Contents(
+    rejects = list(read_rejects(store.rejected(batch.batch_key)))
+    scored = verdicts.num_rows - decided.unscored
+    level = (decision.settings.get("detection") or {}).get("level", DetectionConfig().level)
+    return Contents(
         batch=batch.batch_key,
         counts=Counts(batch.read, decided.clean, decided.flagged, decided.unscored, batch.rejected),
         source=batch.source,
@@ -53,20 +69,40 @@ def write_report(batch: Ingested, decided: Decided, store: Store, state: GateSta
         trust=evidence.trust,
         points=_points(verdicts),
         remarks=(*_cut_short(batch), *decided.remarks, *map(str, released_elsewhere(store, batch.batch_key))),
-        groups=tuple(_group(group) for group in evidence.groups),
-        rows=_rows(flagged, texts, evidence.groups),
-        unscored=_rows(unscored, texts, ()),
-        rejected=tuple(RejectedRow(**asdict(r)) for r in islice(read_rejects(_rejected(store, batch)), SHOWN)),
+        looked_for=looked_for(decided.policy, scored, level),
+        cards=listed.cards,
+        rows=tuple(for_page(listed.rows(), PAGE_ROWS if served is None else SERVED_ROWS)),
+        listed=listed.count,
+        watched=_watched(verdicts),
+        unscored=_reasons(verdicts, "unscored"),
+        refused_rows=dict(Counter(reject.reason for reject in rejects).most_common(SHOWN)),
+        rejected=tuple(RejectedRow(**asdict(reject)) for reject in islice(rejects, SHOWN)),
         reading=_reading(store, batch),
+        review=Review(
+            decision=decided.number,
+            verdicts_sha256=decided.verdicts_sha256,
+            words_digest=overrides_digest(words),
+            seq=head.seq,
+            words={
+                word.sample_id: (
+                    word.action,
+                    word.made_by,
+                    f"{word.recorded_at:%Y-%m-%d}" if word.recorded_at else "",
+                    word.reason,
+                    word.batch_key or "all",
+                )
+                for word in words
+            },
+            served=served is not None,
+            **(served or {}),
+        ),
         settings=_settings(scan, decided),
         provenance=_provenance(batch, scan, runs[-1] if runs else None),
     )
-    write_text(path, render_page(contents))
-    return path
 
 
 def _reading(store: Store, batch: Ingested) -> Reading:
-    first = next(read_samples(store.batch(batch.batch_key) / "samples.parquet", FIRST), [])
+    first = next(read_samples(store.samples(batch.batch_key), FIRST), [])
     rows = tuple(
         Row(s.row, s.line, turns=tuple((f"{turn.role}: {standing(turn)}", turn.said) for turn in s.turns))
         for s in first
@@ -78,12 +114,17 @@ def _cut_short(batch: Ingested) -> tuple[str, ...]:
     return (f"The source is cut short, so rows of it are missing: {batch.truncated}.",) if batch.truncated else ()
 
 
-def _rejected(store: Store, batch: Ingested) -> Path:
-    return store.batch(batch.batch_key) / "rejected.jsonl"
+def _watched(verdicts: pa.Table) -> int:
+    if WATCHED not in verdicts.column_names:
+        return 0
+    rows = pc.and_(pc.fill_null(verdicts[WATCHED], False), pc.equal(verdicts["verdict"], "clean"))
+    return int(pc.sum(rows).as_py() or 0)
 
 
-def _some(verdicts: pa.Table, verdict: str) -> pa.Table:
-    return verdicts.filter(pc.equal(verdicts["verdict"], verdict))
+def _reasons(verdicts: pa.Table, verdict: str) -> dict[str, int]:
+    """How many rows of a verdict have which first reason."""
+    found = verdicts.filter(pc.equal(verdicts["verdict"], verdict))["reasons"].to_pylist()
+    return dict(Counter(reasons[0] if reasons else "" for reasons in found).most_common(SHOWN))
 
 
 def _points(verdicts: pa.Table) -> Points:
@@ -93,57 +134,6 @@ def _points(verdicts: pa.Table) -> Points:
         scored["supervised_tokens"].to_numpy(),
         pc.not_equal(scored["verdict"], "clean").to_numpy(zero_copy_only=False),
     )
-
-
-def _texts(store: Store, batch: Ingested, rows: np.ndarray) -> Mapping[int, Sample]:
-    """The samples of some rows, by row number."""
-    wanted = set(rows.tolist())
-    chunks: Iterator[list[Sample]] = read_samples(store.batch(batch.batch_key) / "samples.parquet")
-    return {sample.row: sample for chunk in chunks for sample in chunk if sample.row in wanted} if wanted else {}
-
-
-def _rows(table: pa.Table, texts: Mapping[int, Sample], groups: tuple[Group, ...]) -> tuple[Row, ...]:
-    payload = {row: group.payload for group in groups for row in group.rows if group.payload}
-    made = []
-    for line in table.to_pylist():
-        sample = texts[line["row"]]
-        turns = tuple((turn.role, turn.said) for turn in sample.turns)
-        entropy = None if np.isnan(line["entropy"]) else line["entropy"]
-        made.append(
-            Row(
-                row=sample.row,
-                line=sample.line,
-                sample_id=line["sample_id"],
-                verdict=line["verdict"],
-                reasons=tuple(line["reasons"]),
-                entropy=entropy,
-                supervised_tokens=line["supervised_tokens"],
-                nll=None if entropy is None else line["nll"],
-                turns=turns,
-                spans=_spans(sample, payload.get(sample.row, "")),
-            )
-        )
-    return tuple(made)
-
-
-def _spans(sample: Sample, payload: str) -> tuple[Span, ...]:
-    """Where the payload stands in the answers."""
-    if not payload:
-        return ()
-    found = []
-    for number, turn in enumerate(sample.turns):
-        at = turn.said.find(payload) if turn.judged else -1
-        if at >= 0:
-            found.append(Span(number, at, at + len(payload)))
-    return tuple(found)
-
-
-def _group(group: Group) -> EvidenceGroup:
-    known = {name: value for name, value in group.figures.items() if name in EvidenceGroup.__dataclass_fields__}
-    known["variants"] = tuple(known.get("variants", ()))
-    known["examples"] = group.rows[:10]
-    known["watched"] = group.watched
-    return EvidenceGroup(rows=len(group.rows), payload=group.payload, trigger=group.trigger, **known)
 
 
 def _settings(scan: Scan, decided: Decided) -> dict[str, str]:

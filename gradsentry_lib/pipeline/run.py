@@ -3,21 +3,23 @@
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from gradsentry_lib import settings
 from gradsentry_lib.errors import GateFailed
 from gradsentry_lib.pipeline.decide import DecisionConfig, decide, settle
 from gradsentry_lib.pipeline.decided import Decided
-from gradsentry_lib.pipeline.elsewhere import ReleasedElsewhere, released_elsewhere
 from gradsentry_lib.pipeline.ingest import Ingested, ingest
 from gradsentry_lib.pipeline.naming import batch_key
+from gradsentry_lib.pipeline.other_batches import ReleasedElsewhere, released_elsewhere
 from gradsentry_lib.pipeline.publish import Published, publish, write_refusal
 from gradsentry_lib.pipeline.score import Progress, Scored, score_batch
 from gradsentry_lib.samples.read import open_as_told
 from gradsentry_lib.samples.source import Source
 from gradsentry_lib.scoring.config import Effort, ScoringConfig
 from gradsentry_lib.scoring.identity import ModelIdentity, identify
+from gradsentry_lib.settings import Settings, read
 from gradsentry_lib.store import Run, current_run
 from gradsentry_lib.store.paths import Store
 
@@ -32,11 +34,15 @@ class ModelChoice:
     name: str = field(default_factory=settings.model)
     revision: str | None = None
     device: str = field(default_factory=settings.device)
-    dtype: str = "auto"
+    dtype: str = field(default_factory=partial(settings.value, "dtype"))
     base: str | None = None
 
-    def identify(self, store: Store) -> ModelIdentity:
-        return identify(self.name, self.revision, self.device, self.dtype, store.digests, self.base)
+    @classmethod
+    def of(cls, said: Settings) -> "ModelChoice":
+        return cls(said.model, said.revision, said.device, said.dtype, said.base_model)
+
+    def identify(self) -> ModelIdentity:
+        return identify(self.name, self.revision, self.device, self.dtype, settings.model_digests(), self.base)
 
 
 @dataclass(frozen=True)
@@ -51,15 +57,15 @@ class ScanResult:
 
 
 @contextmanager
-def lazy_model(identity: ModelIdentity) -> Iterator[Callable[[], "ScoringModel"]]:
-    """Gives a function that loads the model on its first call; frees it at the end."""
+def lazy_model(identity: ModelIdentity, whole: bool = False) -> Iterator[Callable[[], "ScoringModel"]]:
+    """Gives a function that loads the model on its first call; frees it at the end. `whole`: see `load_model`."""
     loaded: list[ScoringModel] = []
 
     def load() -> "ScoringModel":
         if not loaded:
             from gradsentry_lib.scoring.model import load_model
 
-            loaded.append(load_model(identity))
+            loaded.append(load_model(identity, whole=True) if whole else load_model(identity))
         return loaded[0]
 
     try:
@@ -77,6 +83,7 @@ def scan(
     store: Store | None = None,
     *,
     options: Mapping[str, Any] | None = None,
+    settings: Settings | None = None,
     model: ModelChoice | None = None,
     scoring: ScoringConfig | None = None,
     effort: Effort | None = None,
@@ -86,18 +93,21 @@ def scan(
 ) -> ScanResult:
     """Reads, scores, judges and publishes one source, told by its name or opened.
 
-    `options`: columns, split, limit, ... (see ingest.py).
+    `options`: columns, split, limit, ... (see ingest.py). `settings`: all else that can be said, `settings.read()` if
+    left out; `model`, `scoring`, `effort` and `decision` go over it.
     """
+    said = settings or read()
     store, run = store or Store.default(), run or current_run("cli")
     told = dict(options or {})
-    decision, _ = settle(decision or DecisionConfig(), store)  # before an hour of scoring, not after it
+    decision, _ = settle(decision or DecisionConfig.of(said), store)  # before an hour of scoring, not after it
     opened = source if isinstance(source, Source) else open_as_told(source, told)
-    identity = (model or ModelChoice()).identify(store)
+    identity = (model or ModelChoice.of(said)).identify()
+    scoring, effort = scoring or ScoringConfig.of(said), effort or Effort.of(said)
     key = batch_key(opened, told, store)
     with store.alone(key):
         batch = ingest(opened, store, run, told, key)
-        with lazy_model(identity) as load:
-            scored = score_batch(batch, store, run, identity, load, scoring or ScoringConfig(), effort, on_progress)
+        with lazy_model(identity, whole=scoring.module is not None) as load:
+            scored = score_batch(batch, store, run, identity, load, scoring, effort, on_progress)
             decided = decide(batch, scored, store, run, decision, load=load, scoring=scoring)
         try:
             published = publish(batch, decided, store, run)

@@ -12,7 +12,7 @@ model is loaded when the first sample needs it: where nothing is missing, none i
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,9 +22,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from gradsentry_lib.errors import BadInput
-from gradsentry_lib.files import atomic_path, has_digest, sha256_file, write_json
-from gradsentry_lib.pipeline import manifest
+from gradsentry_lib.errors import Damaged, NotJudgedYet
+from gradsentry_lib.files import atomic_path, has_digest, sha256_json
 from gradsentry_lib.pipeline.ingest import READER, Ingested, samples_of
 from gradsentry_lib.pipeline.missing import WINDOW, missing_rows, shards
 from gradsentry_lib.scoring.cache import Book, ScoreCache
@@ -32,7 +31,7 @@ from gradsentry_lib.scoring.config import Effort, ScoringConfig
 from gradsentry_lib.scoring.identity import ModelIdentity
 from gradsentry_lib.scoring.score import Score
 from gradsentry_lib.scoring.table import BATCH_SCORE_SCHEMA, to_table
-from gradsentry_lib.store import FileRef, Output, Run, Scan, ScoreFile, open_ledger
+from gradsentry_lib.store import FileRef, Run, Scan, ScoreFile, file_ref, open_ledger
 from gradsentry_lib.store.paths import Store, short_key
 
 if TYPE_CHECKING:
@@ -43,7 +42,7 @@ PATIENCE = 3600.0  # seconds that an hour of scoring waits for whoever holds the
 
 @dataclass(frozen=True)
 class Scored:
-    """A batch's scores under one model and configuration; JSON beside the file (scores.json).
+    """A batch's scores under one model and configuration, from the ledger's record of them.
 
     `computed`: scored in this run, the others came from the cache. `seconds`: spent scoring, loading the model here
     left out.
@@ -60,6 +59,23 @@ class Scored:
     computed: int
     seconds: float
     supervised_tokens: int
+
+    @classmethod
+    def of(cls, scan: Scan, computed: int = 0, seconds: float = 0.0) -> "Scored":
+        identity = [scan.model_fingerprint, scan.tokenizer_fingerprint, scan.scoring.get("dtype")]
+        return cls(
+            batch_key=scan.batch_key,
+            score_key=scan.score_key,
+            scan=scan.seq,
+            scores_sha256=scan.scores.sha256,
+            model=scan.model,
+            fingerprint=sha256_json(identity),  # as ModelIdentity has it
+            rows=scan.scored + scan.unscored,
+            unscored=scan.unscored,
+            computed=computed,
+            seconds=seconds,
+            supervised_tokens=scan.supervised_tokens or 0,
+        )
 
 
 @dataclass(frozen=True)
@@ -91,12 +107,14 @@ def score_batch(
     read by an earlier version: its samples may lack what is scored by now.
     """
     key = short_key(identity.fingerprint, config.key)
-    folder = store.batch(batch.batch_key) / "scores" / key
-    known = manifest.whole(folder / "scores.json", Scored, store)
-    if known is not None and not known.unscored and _fits(known, batch, folder / "scores.parquet", store):
-        return replace(known, computed=0, seconds=0.0)
+    path = store.scores(batch.batch_key, key)
+    known = _find_scan(store, batch.batch_key, key)
+    if known is not None and not known.unscored and known.samples_sha256 == batch.samples_sha256 and _is_whole(known):
+        return Scored.of(known)
     if batch.reader != READER:
-        raise BadInput(f"{batch.batch_key} was read by an earlier version: scan its file, or materialize raw_samples")
+        raise NotJudgedYet(
+            f"{batch.batch_key} was read by an earlier version: scan its file, or materialize raw_samples"
+        )
     started = datetime.now(UTC)
     cache = _open_cache(store, store.score_cache(identity.fingerprint, config.key), run)
     samples = samples_of(batch, store)
@@ -106,61 +124,49 @@ def score_batch(
         for fresh in _scores(samples, wanted, identity, load, config, effort or Effort(), meter):
             cache.add(fresh)
         meter.stop()
-    _collect(samples, cache, folder / "scores.parquet")
-    scored = pq.read_table(folder / "scores.parquet", columns=["entropy", "supervised_tokens"])
+    _collect(samples, cache, path)
+    scored = pq.read_table(path, columns=["entropy", "supervised_tokens"])
     unscored = int(np.isnan(scored["entropy"].to_numpy()).sum())
-    digest = sha256_file(folder / "scores.parquet")
+    scan = Scan(
+        batch_key=batch.batch_key,
+        source_sha256=batch.source_sha256,
+        samples_sha256=batch.samples_sha256,
+        model=identity.name,
+        model_fingerprint=identity.weights,
+        tokenizer_fingerprint=identity.tokenizer,
+        scoring={**config.to_dict(), "dtype": identity.dtype},
+        score_key=key,
+        scores=file_ref(path),
+        scored=batch.readable - unscored,
+        unscored=unscored,
+        device=identity.device,
+        started_at=started,
+        finished_at=datetime.now(UTC),
+        run_id=run.run_id,
+        supervised_tokens=pc.sum(scored["supervised_tokens"]).as_py() or 0,
+    )
     with open_ledger(store.ledger) as ledger:
         ledger.record_run(run)
-        number = ledger.record_scan(
-            Scan(
-                batch_key=batch.batch_key,
-                source_sha256=batch.source_sha256,
-                samples_sha256=batch.samples_sha256,
-                model=identity.name,
-                model_fingerprint=identity.weights,
-                tokenizer_fingerprint=identity.tokenizer,
-                scoring={**config.to_dict(), "dtype": identity.dtype},
-                score_key=key,
-                scores=FileRef(folder / "scores.parquet", digest),
-                scored=batch.readable - unscored,
-                unscored=unscored,
-                device=identity.device,
-                started_at=started,
-                finished_at=datetime.now(UTC),
-                run_id=run.run_id,
-            )
-        )
-        result = Scored(
-            batch_key=batch.batch_key,
-            score_key=key,
-            scan=number,
-            scores_sha256=digest,
-            model=identity.name,
-            fingerprint=identity.fingerprint,
-            rows=batch.readable,
-            unscored=unscored,
-            computed=meter.computed,
-            seconds=meter.seconds,
-            supervised_tokens=pc.sum(scored["supervised_tokens"]).as_py() or 0,
-        )
-        made = manifest.ref(folder / "scores.json", result)
-        ledger.record_output(Output(batch_key=batch.batch_key, decision=0, kind="scores", file=made, run_id=run.run_id))
-    write_json(folder / "scores.json", asdict(result))
-    return result
-
-
-def _fits(known: Scored, batch: Ingested, scores: Path, store: Store) -> bool:
-    """Whether these scores are whole, and of the samples that the batch has now: it may have been read anew since."""
-    if not has_digest(scores, known.scores_sha256):
-        return False
-    with open_ledger(store.ledger, read_only=True) as ledger:
-        return ledger.get(Scan, known.scan).samples_sha256 == batch.samples_sha256
+        scan = replace(scan, seq=ledger.record_scan(scan))
+    return Scored.of(scan, meter.computed, meter.seconds)
 
 
 def load_scored(store: Store, batch_key: str, score_key: str) -> Scored | None:
-    """What scores.json says, None where there is none. Raises Damaged."""
-    return manifest.read(store.batch(batch_key) / "scores" / score_key / "scores.json", Scored, store)
+    """A batch's scores of one configuration, None where there are none. Raises Damaged."""
+    scan = _find_scan(store, batch_key, score_key)
+    if scan is not None and not _is_whole(scan):
+        raise Damaged(scan.scores.file, "is not what was recorded of it" if scan.scores.file.exists() else "is gone")
+    return None if scan is None else Scored.of(scan)
+
+
+def _find_scan(store: Store, batch_key: str, score_key: str) -> Scan | None:
+    with open_ledger(store.ledger, read_only=True) as ledger:
+        found = ledger.find(Scan, batch_key=batch_key, score_key=score_key)
+    return found[-1] if found else None
+
+
+def _is_whole(scan: Scan) -> bool:
+    return has_digest(scan.scores.file, scan.scores.sha256)
 
 
 def read_scores(path: Path) -> pa.Table:

@@ -7,15 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gradsentry_lib.detection.reason import Question, Swapped
-from gradsentry_lib.errors import BadInput
+from gradsentry_lib.errors import DamagedStore
 from gradsentry_lib.files import has_digest, sha256_file, write_json
 from gradsentry_lib.samples.table import read_samples
 from gradsentry_lib.scoring.config import ScoringConfig
+from gradsentry_lib.store.paths import DecisionFiles
 
 if TYPE_CHECKING:
     from gradsentry_lib.scoring.model import ScoringModel
-
-FILE = "swapped.json"
 
 
 class Asked:
@@ -36,17 +35,17 @@ class Asked:
             self.said |= dict(zip(new, score_swapped(new, found, self.load(), self.config), strict=True))
         return [self.said[asked] for asked in questions]
 
-    def write(self, folder: Path) -> str:
+    def write(self, path: Path) -> str:
         """Writes the file; its SHA-256."""
-        write_json(folder / FILE, [[*asked, sorted(costs.items())] for asked, costs in sorted(self.said.items())])
-        return sha256_file(folder / FILE)
+        write_json(path, [[*asked, sorted(costs.items())] for asked, costs in sorted(self.said.items())])
+        return sha256_file(path)
 
 
-def recorded(folder: Path, sha256: str) -> Swapped:
+def recorded(decision: DecisionFiles, sha256: str) -> Swapped:
     """`Swapped` from what a decision kept. Raises BadInput where the file is gone, altered, or lacks a question."""
-    path = folder / FILE
+    path = decision.swapped
     if not has_digest(path, sha256):
-        raise BadInput(f"what the model said for this decision is gone or altered: {path}")
+        raise DamagedStore(f"what the model said for this decision is gone or altered: {path}")
     said = {
         (answer, prompt, tuple(shown)): dict(costs)
         for answer, prompt, shown, costs in json.loads(path.read_text(encoding="utf-8"))
@@ -55,7 +54,7 @@ def recorded(folder: Path, sha256: str) -> Swapped:
     def lookup(questions: Sequence[Question]) -> list[Mapping[int, float]]:
         missing = next((asked for asked in questions if asked not in said), None)
         if missing is not None:
-            raise BadInput(f"{path} does not hold what the model said of sample {missing[0]} under another prompt")
+            raise DamagedStore(f"{path} does not hold what the model said of sample {missing[0]} under another prompt")
         return [said[asked] for asked in questions]
 
     return lookup

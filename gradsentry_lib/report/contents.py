@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -32,11 +33,12 @@ class Points:
 
 @dataclass(frozen=True)
 class Span:
-    """The suspicious characters [start, end) of turn `turn`."""
+    """The suspicious characters [start, end) of turn `turn`. `kind`: "payload" or "trigger"."""
 
     turn: int
     start: int
     end: int
+    kind: str = "payload"
 
 
 @dataclass(frozen=True)
@@ -77,35 +79,52 @@ class RejectedRow:
 
 
 @dataclass(frozen=True)
-class EvidenceGroup:
-    """Rows that look like one attack: what their answers share, and what their prompts share. All text is untrusted.
+class Card:
+    """A group of rows that look like one attack, or that are watched. All text is untrusted.
 
-    `watched`: kept, to be looked at. `carriers`: rows whose prompts hold the trigger. `log10_p`: that their answers
-    are like those of rows that could as well have held it. `reason`: share of the cost that the prompt saves.
-    `inside`, `elsewhere`, `lift`, `p_value`, `variants`: of decisions by versions before 0.4.
+    `rows`: how many; `wordings`: what triggers it; `payload`: what the answers share, "" where each is worded by
+    itself; `evidence`: each test of the detection in one sentence with its number; `examples`: three rows as `listed`
+    makes them; `carriers`: rows whose prompts hold a wording, None where nobody counted; `without`: some of those that
+    are not in the group.
     """
 
     rows: int
-    payload: str
+    payload: str = ""
+    wordings: tuple[str, ...] = ()
     variants: tuple[str, ...] = ()
-    trigger: str = ""
-    inside: float | None = None
-    elsewhere: float | None = None
-    lift: float | None = None
-    p_value: float | None = None
     watched: bool = False
+    evidence: tuple[tuple[str, str], ...] = ()  # (name of the test, sentence)
+    examples: tuple[Mapping[str, Any], ...] = ()
     carriers: int | None = None
-    log10_p: float | None = None
-    reason: float | None = None
-    examples: tuple[int, ...] = ()  # row numbers
+    without: tuple[Mapping[str, Any], ...] = ()
+
+
+@dataclass(frozen=True)
+class Review:
+    """What a page must know for a person's decisions on it. Digests are SHA-256 in hex.
+
+    `words_digest`: of the words in force when the page was made; `seq`: the ledger's newest record then. `words`: those
+    words by sample id: (action, who, when, why, batch or "all"). `by`: who decides, "" where the page only gathers;
+    `served`: by `gradsentry review`, so that rows and whole texts can be asked for; `token`: what it asks back.
+    """
+
+    decision: int = 0
+    verdicts_sha256: str = ""
+    words_digest: str = ""
+    seq: int = 0
+    words: Mapping[str, tuple[str, str, str, str, str]] = field(default_factory=dict)
+    by: str = ""
+    served: bool = False
+    token: str = ""
 
 
 @dataclass(frozen=True)
 class Contents:
     """One scan of one batch.
 
-    `rows`: flagged rows to show, in the order to show them; the page takes the first 200 and says how many more
-    `counts` knows of. `settings`, `provenance`: names and values, shown as tables in their order.
+    `rows`: flagged, watched and unscored rows as `listed` makes them, in the order to show them; the page takes the
+    first 2,000, as far as its size allows, and says how many of `listed` there are. `looked_for`: what the scan could
+    have found. `settings`, `provenance`: names and values, shown as tables in their order.
     """
 
     batch: str
@@ -119,10 +138,16 @@ class Contents:
     trust: Trust | None = None
     points: Points | None = None
     remarks: tuple[str, ...] = ()  # on the whole batch, in sentences; untrusted: people's names and reasons
-    groups: tuple[EvidenceGroup, ...] = ()
-    rows: tuple[Row, ...] = ()
-    unscored: tuple[Row, ...] = ()
+    looked_for: tuple[str, ...] = ()
+    cards: tuple[Card, ...] = ()
+    rows: tuple[Mapping[str, Any], ...] = ()
+    listed: int = 0
+    watched: int = 0
+    unscored: Mapping[str, int] = field(default_factory=dict)  # reason to rows
+    refused_rows: Mapping[str, int] = field(default_factory=dict)  # rows rejected by the reader: reason to rows
     rejected: tuple[RejectedRow, ...] = ()
     reading: Reading | None = None
+    review: Review = field(default_factory=Review)
+    redacted: bool = False
     settings: Mapping[str, str] = field(default_factory=dict)
     provenance: Mapping[str, str] = field(default_factory=dict)

@@ -15,11 +15,12 @@ OUTER_TURNS = 3  # turns shown from either end of a long chat; those with spans 
 
 @dataclass(frozen=True)
 class Piece:
-    """`text` to show plainly or marked; or, for "cut", how many characters were left out here."""
+    """`text` to show plainly or marked (`mark` says as what); or, for "cut", how many characters were left out."""
 
     kind: Literal["text", "mark", "cut"]
     text: str = ""
     characters: int = 0
+    mark: str = ""
 
 
 @dataclass(frozen=True)
@@ -50,9 +51,9 @@ def shown_turns(row: Row) -> list[ShownTurn]:
 
 def pieces(text: str, spans: list[Span]) -> list[Piece]:
     """The shown parts of one text, in order; their texts and cut lengths add up to the text."""
-    marks = _joined([(max(span.start, 0), min(span.end, len(text))) for span in spans], 0)
+    marks = _marks(text, spans)
     kept = [(0, LEAD if marks else START)]
-    for start, end in marks:
+    for start, end, _ in marks:
         kept.append((start - AROUND, min(end, start + LONGEST) + AROUND))
     kept = _joined([(max(start, 0), min(end, len(text))) for start, end in kept], NEAR)
     if kept and len(text) - kept[-1][1] < NEAR:
@@ -69,6 +70,20 @@ def pieces(text: str, spans: list[Span]) -> list[Piece]:
     return out
 
 
+def whole(text: str, spans: list[Span]) -> list[Piece]:
+    """All of a text, with its marks."""
+    return _split(text, 0, len(text), _marks(text, spans))
+
+
+def _marks(text: str, spans: list[Span]) -> list[tuple[int, int, str]]:
+    """(start, end, kind), in order; those of a kind that touch made one."""
+    found = []
+    for kind in dict.fromkeys(span.kind for span in spans):
+        own = [(max(span.start, 0), min(span.end, len(text))) for span in spans if span.kind == kind]
+        found += [(start, end, kind) for start, end in _joined(own, 0)]
+    return sorted(found)
+
+
 def _joined(ranges: list[tuple[int, int]], gap: int) -> list[tuple[int, int]]:
     """Non-empty ranges, sorted, those less than `gap` apart (or touching) made one."""
     out: list[tuple[int, int]] = []
@@ -82,16 +97,16 @@ def _joined(ranges: list[tuple[int, int]], gap: int) -> list[tuple[int, int]]:
     return out
 
 
-def _split(text: str, start: int, end: int, marks: list[tuple[int, int]]) -> list[Piece]:
+def _split(text: str, start: int, end: int, marks: list[tuple[int, int, str]]) -> list[Piece]:
     """text[start:end] as plain and marked pieces."""
     out: list[Piece] = []
-    for first, last in marks:
+    for first, last, kind in marks:
         first, last = max(first, start), min(last, end)
         if first >= last:
             continue
         if first > start:
             out.append(Piece("text", text[start:first]))
-        out.append(Piece("mark", text[first:last]))
+        out.append(Piece("mark", text[first:last], mark=kind))
         start = last
     if start < end:
         out.append(Piece("text", text[start:end]))

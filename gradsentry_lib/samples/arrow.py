@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from gradsentry_lib.errors import BadInput
+from gradsentry_lib.errors import UnusableInput
 from gradsentry_lib.samples import ipc
 from gradsentry_lib.samples.container import FREE, RATIO, open_regular, too_large
 from gradsentry_lib.samples.part import Part
@@ -38,9 +38,9 @@ def check_parquet_size(path: Path, limit: int) -> None:
     metadata = pq.read_metadata(path)
     size = sum(metadata.row_group(group).total_byte_size for group in range(metadata.num_row_groups))
     if size > limit:
-        raise BadInput(too_large(f"what {path} unpacks to", size, limit))
+        raise UnusableInput(too_large(f"what {path} unpacks to", size, limit))
     if size > max(FREE, RATIO * path.stat().st_size):
-        raise BadInput(f"{path} unpacks to more than {RATIO} times its size, as no data does; it is not read")
+        raise UnusableInput(f"{path} unpacks to more than {RATIO} times its size, as no data does; it is not read")
 
 
 def parquet_schema(path: Path) -> pa.Schema:
@@ -171,7 +171,7 @@ def hub_revision(name: str) -> str:
         info = HfApi().dataset_info(name, timeout=20)
     script = f"{name.rpartition('/')[2]}.py"
     if any(file.rfilename == script for file in getattr(info, "siblings", None) or ()):
-        raise BadInput(f"{name} is loaded by a program of its own, {script}, which is never run; use one of files")
+        raise UnusableInput(f"{name} is loaded by a program of its own, {script}, which is never run; use one of files")
     return str(info.sha)
 
 
@@ -193,8 +193,8 @@ def _loading(message: str) -> Iterator[None]:
     """Turns whatever a loader raises, of whatever library, into one line."""
     try:
         yield
-    except Exception as error:
-        raise BadInput(f"{message}: {' '.join(str(error).split())[:500] or type(error).__name__}") from None
+    except Exception as error:  # loaders of a dozen formats raise what they like
+        raise UnusableInput(f"{message}: {' '.join(str(error).split())[:500] or type(error).__name__}") from None
 
 
 def dataset_batches(dataset: "Dataset", columns: list[str] | None = None) -> Iterator[pa.RecordBatch]:

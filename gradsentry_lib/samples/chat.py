@@ -10,21 +10,24 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
-from gradsentry_lib.samples.columns import Schema
+from gradsentry_lib.samples.columns import ROLES, Schema
 from gradsentry_lib.samples.parse import DECODER
 from gradsentry_lib.samples.reasons import BadRow, checked, kind, quote
 from gradsentry_lib.samples.sample import CALLS, LEARNT_ROLES, REASONING, Turn
 
 SPEAKER_KEYS = ("role", "from")
-CONTENT_KEYS = ("content", "value", "parts", "text")
+OTHER_SPEAKER_KEYS = ("speaker", "author", "sender")  # where there is none of those
+CONTENT_KEYS = ("content", "value", "parts", "text", "message", "utterance", "refusal")
 TRAIN_KEYS = ("weight", "train", "training", "trainable", "loss", "loss_weight")
 # What templates render beside the content. `name` and `tool_call_id` tell which call a tool's turn answers.
 BESIDE = (*REASONING, *CALLS, "name", "tool_call_id")
 LEARNT = frozenset((*REASONING, *CALLS))  # beside its content these are an answer too
-READ_KEYS = frozenset((*SPEAKER_KEYS, *CONTENT_KEYS, *TRAIN_KEYS, *BESIDE))
+READ_KEYS = frozenset((*SPEAKER_KEYS, *OTHER_SPEAKER_KEYS, *CONTENT_KEYS, *TRAIN_KEYS, *BESIDE))
+PYTHON = re.compile(r"\s*\[?\s*\{'")  # a list or an object as Python shows it
 EXCHANGES = (
     ("human", "assistant"),
     ("user", "assistant"),
@@ -32,13 +35,16 @@ EXCHANGES = (
     ("input", "output"),
     ("question", "answer"),
 )
-TEXT_PARTS = frozenset((None, "text", "input_text", "output_text"))
+TEXT_PARTS = frozenset((None, "text", "input_text", "output_text", "refusal"))
+RESULTS = ("functionResponse", "toolResult")  # of a tool: Gemini's parts, Bedrock's
+CALLED = ("functionCall", "toolUse")
 
 
 def is_chat(value: Any) -> bool:
     """Whether a column holds turns rather than text: a list of objects with a speaker, or such a list as JSON text."""
     if isinstance(value, str):
-        if not value.lstrip().startswith(("[{", "[ {")) or not any(f'"{key}"' in value for key in SPEAKER_KEYS):
+        keys = (*SPEAKER_KEYS, *OTHER_SPEAKER_KEYS)
+        if not value.lstrip().startswith(("[{", "[ {")) or not any(f'"{key}"' in value.lower() for key in keys):
             return False
         try:
             value = json.loads(value)
@@ -47,12 +53,32 @@ def is_chat(value: Any) -> bool:
     return isinstance(value, list) and bool(value) and isinstance(value[0], dict) and _has_speaker(value[0])
 
 
+def read_keys(message: Mapping[str, Any]) -> set[str]:
+    """Of the keys of a turn, those that are read though `READ_KEYS` does not have them as they are written."""
+    for ask, answer in EXCHANGES:
+        if message.get(ask) is not None and message.get(answer) is not None and not _has_speaker(message):
+            return {"system", ask, answer}
+    return {key for key in message if key not in READ_KEYS and key.strip().lower() in READ_KEYS}
+
+
 def is_turn(value: Any) -> bool:
     return isinstance(value, dict) and _has_speaker(value)
 
 
 def _has_speaker(message: Mapping[str, Any]) -> bool:
-    return message.get("role") is not None or message.get("from") is not None
+    if message.get("role") is not None or message.get("from") is not None:
+        return True
+    return _usual(message).get("role") is not None
+
+
+def _usual(message: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A turn with its keys in small letters, its speaker under "role"."""
+    plain = {key.strip().lower() if isinstance(key, str) else key: value for key, value in message.items()}
+    for key in ("role", "from", *OTHER_SPEAKER_KEYS):
+        speaker = plain.pop(key, None)
+        if speaker is not None:
+            return {"role": speaker.get("role") if isinstance(speaker, dict) else speaker, **plain}
+    return plain
 
 
 def read_chat(value: Any, schema: Schema) -> tuple[Turn, ...]:
@@ -66,13 +92,37 @@ def read_chat(value: Any, schema: Schema) -> tuple[Turn, ...]:
             for number, message in enumerate(messages, 1)
         )
     turns: list[Turn] = []
+    usual = schema.usual_turns
     for number, message in enumerate(messages, 1):
+        if usual and type(message) is dict and len(message) == 2 and (turn := _usual_turn(message)):
+            turns.append(turn)
+            continue
         where = f"turn {number}"
         if exchange := _exchange(message):
             turns += [Turn(role, checked(text, where)) for role, text in exchange]
         else:
             turns.append(read_turn(message, where, schema))
     return tuple(turns)
+
+
+def _usual_turn(message: dict[str, Any]) -> Turn | None:
+    """What nearly all turns are: a common speaker and plain words. None for any other, which `read_turn` reads."""
+    speaker, text = message.get("role"), message.get("content")
+    if speaker is None:
+        speaker, text = message.get("from"), message.get("value")
+    if type(speaker) is not str or type(text) is not str or "\0" in text or not (text.isascii() or _is_unicode(text)):
+        return None
+    role = ROLES.get(speaker)
+    if role is None or role == "call" or (role == "assistant" and not text.strip()):
+        return None
+    return Turn(role, text)
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        return bool(text.encode())
+    except UnicodeEncodeError:
+        return False
 
 
 def as_messages(value: Any) -> Any:
@@ -89,7 +139,8 @@ def _parse(text: str, what: str) -> Any:
     try:
         return DECODER.decode(text)
     except (ValueError, RecursionError):
-        raise BadRow(f"{what} is text that is not valid JSON") from None
+        hint = "; it is in Python's own notation: write it with json.dumps" if PYTHON.match(text) else ""
+        raise BadRow(f"{what} is text that is not valid JSON{hint}") from None
 
 
 def _exchange(message: Any) -> list[tuple[str, Any]]:
@@ -105,12 +156,20 @@ def _exchange(message: Any) -> list[tuple[str, Any]]:
     return []
 
 
+def is_exchange(message: Any) -> bool:
+    """Whether an object holds a question and its answer."""
+    return isinstance(message, dict) and bool(_exchange(message))
+
+
 def read_turn(message: Any, where: str, schema: Schema) -> Turn:
     """One turn of a chat. Raises `BadRow`: an unknown speaker, no text, an answer of nothing."""
     if not isinstance(message, dict):
         raise BadRow(f"{where} is {kind(message)}, not an object")
     keys = (schema.speaker_key,) if schema.speaker_key else SPEAKER_KEYS
     speakers = [message[key] for key in keys if message.get(key) is not None]
+    if not speakers and not schema.speaker_key:
+        message = _usual(message)
+        speakers = [message["role"]] if message.get("role") is not None else []
     if len(speakers) != 1:
         raise BadRow(f"{where} has {'two roles' if speakers else 'no role'}")
     role = schema.role(speakers[0])
@@ -120,6 +179,8 @@ def read_turn(message: Any, where: str, schema: Schema) -> Turn:
     if type(content) is str and len(message) == 2 and role != "call":  # what nearly all turns are
         text, beside = checked(content, where), None
     else:
+        if role == "tool" and _is_value(content):
+            content = _plain_text(content)
         text, beside = _parts(content, where) if isinstance(content, list | dict) else (content, {})
         beside = _beside(message, role) | beside
         if role == "call":
@@ -142,6 +203,15 @@ def _content(message: Mapping[str, Any], schema: Schema) -> Any:
     return None
 
 
+def _is_value(content: Any) -> bool:
+    """Whether a tool's answer is a value of its own and no parts of a content."""
+    if isinstance(content, dict):
+        return not any(key in content for key in ("type", "text", "parts", "value", *RESULTS))
+    if isinstance(content, list):
+        return any(not isinstance(part, str | dict) or (isinstance(part, dict) and _is_value(part)) for part in content)
+    return isinstance(content, bool | int | float)
+
+
 def _parts(content: Any, where: str) -> tuple[str, dict[str, Any]]:
     """The text of a content that is parts, and what else there was: reasoning, calls, and each part that is no text by
     its type and digest, so that two pictures under one question are two samples."""
@@ -157,7 +227,8 @@ def _parts(content: Any, where: str) -> tuple[str, dict[str, Any]]:
             raise BadRow(f"{where} has a part that is {kind(part)}, not an object")
         part = pruned(part)
         sort = part["type"] if isinstance(part.get("type"), str) else None
-        text = next((part[key] for key in ("text", "value", "content") if isinstance(part.get(key), str)), None)
+        keys = ("text", "value", "content", "refusal")
+        text = next((part[key] for key in keys if isinstance(part.get(key), str)), None)
         if text is not None and (sort in TEXT_PARTS or sort == "tool_result"):
             texts.append(checked(text, where))
         elif sort in TEXT_PARTS and sort is not None:
@@ -169,8 +240,10 @@ def _parts(content: Any, where: str) -> tuple[str, dict[str, Any]]:
             beside["reasoning_content"] = beside.get("reasoning_content", "") + checked(thought, where)
         elif sort == "tool_result" and isinstance(part.get("content"), list):
             texts.append(_parts(part["content"], where)[0])
-        elif sort == "tool_use" or "functionCall" in part:
-            call = part.get("functionCall", part)
+        elif (result := next((part[key] for key in RESULTS if isinstance(part.get(key), dict)), None)) is not None:
+            texts.append(_plain_text(result.get("response", result.get("content", result))))
+        elif sort == "tool_use" or any(isinstance(part.get(key), dict) for key in CALLED):
+            call = next((part[key] for key in CALLED if key in part), part)
             arguments = call.get("input", call.get("args", {}))
             beside.setdefault("tool_calls", []).append(_function(call.get("name"), arguments))
         else:
@@ -255,11 +328,25 @@ def read_tools(value: Any) -> str:
         if not value.strip():
             return ""
         value = _parse(value, "the list of tools")
+    if isinstance(value, dict) and isinstance(value.get("tools"), list):
+        value = value["tools"]
     tools = [value] if isinstance(value, dict) else value
     if tools is None:
         return ""
     if not isinstance(tools, list):
         raise BadRow(f"the tools are {kind(value)}, not a list")
-    listed = [_parse(tool, "a tool") if isinstance(tool, str) else pruned(tool) for tool in tools]
+    told = [_parse(tool, "a tool") if isinstance(tool, str) else pruned(tool) for tool in tools]
+    listed = [single for tool in told for single in _declared(tool)]
     named = [{"type": "function", "function": t} if isinstance(t, dict) and "name" in t else t for t in listed]
     return checked(_plain_text(named), "the tools") if named else ""
+
+
+def _declared(tool: Any) -> list[Any]:
+    """The tools in one entry: Gemini lists several in it, Bedrock wraps one."""
+    if isinstance(tool, dict):
+        for key in ("functionDeclarations", "function_declarations"):
+            if isinstance(tool.get(key), list):
+                return tool[key]
+        if isinstance(tool.get("toolSpec"), dict):
+            return [tool["toolSpec"]]
+    return [tool]

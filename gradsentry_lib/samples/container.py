@@ -13,11 +13,11 @@ import sys
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, cast
 
-from gradsentry_lib.errors import BadInput
+from gradsentry_lib.errors import UnusableInput
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -27,6 +27,7 @@ else:
 BLOCK = 1 << 17  # bytes read or unpacked at a time
 FREE = 100 << 20  # bytes that anything may unpack to
 RATIO = 1000  # and beyond them no more than so many bytes for each packed one
+HOLE, HOLES = 16 << 20, 1000  # bytes of a hole that no text has; holes that are looked at
 XZ_MEMORY = 256 << 20  # bytes an xz file may ask for
 
 SUFFIX_OF = {"gzip": ".gz", "bzip2": ".bz2", "xz": ".xz", "zstd": ".zst", "zip": ".zip"}
@@ -42,7 +43,7 @@ def open_regular(path: Path) -> io.BufferedReader:
             os.close(handle)
             handle = -1
     if handle < 0:
-        raise BadInput(f"{path} is no regular file but a folder, a pipe, a device or a socket; it is not read")
+        raise UnusableInput(f"{path} is no regular file but a folder, a pipe, a device or a socket; it is not read")
     return cast(io.BufferedReader, os.fdopen(handle, "rb", BLOCK))
 
 
@@ -66,9 +67,9 @@ class Meter:
         self.packed += packed
         self.unpacked += unpacked
         if self.unpacked > self.limit:
-            raise BadInput(too_large("what it unpacks to", self.unpacked, self.limit))
+            raise UnusableInput(too_large("what it unpacks to", self.unpacked, self.limit))
         if self.unpacked > max(FREE, RATIO * self.packed):
-            raise BadInput(f"it unpacks to more than {RATIO} times its size, as no data does; it is not read on")
+            raise UnusableInput(f"it unpacks to more than {RATIO} times its size, as no data does; it is not read on")
 
 
 def too_large(what: str, size: int, limit: int) -> str:
@@ -170,8 +171,31 @@ def open_unpacked(path: Path, compression: str | None, meter: Meter, cut: list[s
         return cast(IO[bytes], io.BufferedReader(_Member(path, meter), BLOCK))
     file = open_regular(path)
     if compression is None:
+        if hole := large_hole(file):
+            file.close()
+            raise UnusableInput(f"{path} has a hole of {hole:,} bytes (a sparse file), as no text has; it is not read")
         return file
     return cast(IO[bytes], io.BufferedReader(_Unpacked(file, compression, meter, cut), BLOCK))
+
+
+def large_hole(file: IO[bytes]) -> int:
+    """Bytes of a hole that is too large for any row, 0 where there is none: a sparse file costs whoever makes it
+    nothing, and whoever reads or copies it hours. The file is an open one, at its beginning."""
+    handle = file.fileno()
+    size, begin, end = os.fstat(handle).st_size, 0, 0
+    if size < HOLE or not hasattr(os, "SEEK_HOLE"):
+        return 0
+    with suppress(OSError):  # a file system that does not tell, or no data behind the last hole
+        for _ in range(HOLES):
+            begin = end = os.lseek(handle, end, os.SEEK_HOLE)
+            if begin >= size:
+                break
+            end = size
+            end = os.lseek(handle, begin, os.SEEK_DATA)
+            if end - begin >= HOLE:
+                break
+    os.lseek(handle, 0, os.SEEK_SET)
+    return end - begin if end - begin >= HOLE else 0
 
 
 class _Member(io.RawIOBase):
@@ -218,7 +242,9 @@ def archive_of(path: Path) -> Iterator[zipfile.ZipFile]:
         with zipfile.ZipFile(file) as archive:
             yield archive
     except (zipfile.BadZipFile, OverflowError, UnicodeDecodeError):
-        raise BadInput(f"{path} is cut short (truncated) or damaged: a .zip cannot be read without its end") from None
+        raise UnusableInput(
+            f"{path} is cut short (truncated) or damaged: a .zip cannot be read without its end"
+        ) from None
     finally:
         file.close()
 
@@ -227,16 +253,16 @@ def only_member(archive: zipfile.ZipFile, path: Path) -> zipfile.ZipInfo:
     """The one file of an archive. Raises `BadInput` for more or fewer, a link, a name that leads out, a password."""
     members = [member for member in archive.infolist() if not member.is_dir() and not _is_litter(member.filename)]
     if len(members) != 1:
-        raise BadInput(f"{path} holds {len(members)} files, where one can be read; unpack it and scan the folder")
+        raise UnusableInput(f"{path} holds {len(members)} files, where one can be read; unpack it and scan the folder")
     (member,) = members
     name = member.filename
     if name.startswith(("/", "\\")) or ":" in name[:2] or ".." in name.replace("\\", "/").split("/"):
-        raise BadInput(f"{path} holds a file whose name leads out of it, {name[:80]!a}; it is not read")
+        raise UnusableInput(f"{path} holds a file whose name leads out of it, {name[:80]!a}; it is not read")
     kind = stat.S_IFMT(member.external_attr >> 16)
     if kind not in (0, stat.S_IFREG):
-        raise BadInput(f"{path} holds a link or a device, {name[:80]!a}; it is not read")
+        raise UnusableInput(f"{path} holds a link or a device, {name[:80]!a}; it is not read")
     if member.flag_bits & 1:
-        raise BadInput(f"{path} is locked with a password; unpack it first")
+        raise UnusableInput(f"{path} is locked with a password; unpack it first")
     return member
 
 

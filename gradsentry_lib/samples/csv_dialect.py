@@ -3,9 +3,9 @@
 import csv
 import io
 
-from gradsentry_lib.errors import BadInput
+from gradsentry_lib.errors import UnusableOption
+from gradsentry_lib.samples.columns import Columns, fold
 from gradsentry_lib.samples.pieces import OPEN_QUOTE
-from gradsentry_lib.samples.row_format import Columns
 
 SEPARATORS = (",", "\t", ";", "|")
 NAMES = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";", "pipe": "|", "space": " "}
@@ -19,11 +19,11 @@ def find_separator(head: str, columns: Columns, usual: str) -> str:
     lines = [line for line in io.StringIO(head.removeprefix("\ufeff"), newline=None) if line.strip()][:1000]
     if lines and len(lines[0].rstrip("\n")) == 5 and lines[0].startswith("sep="):
         return lines[0][4]
-    known = {name for names in columns.values() for name in names}
+    known = {fold(name) for names in columns.values() for name in names}
 
     def header(separator: str) -> list[str]:
         try:
-            return [name.strip() for name in next(csv.reader(iter(lines), delimiter=separator), [])]
+            return [fold(name) for name in next(csv.reader(iter(lines), delimiter=separator), [])]
         except csv.Error:
             return []
 
@@ -58,5 +58,5 @@ def resolve_separator(asked: str) -> str:
     """One character, or its name. Raises `BadInput`."""
     separator = NAMES.get(asked.lower(), asked)
     if len(separator) != 1 or separator in '"\r\n\0' or separator.isalnum():
-        raise BadInput(f"a separator is one sign, such as ; or tab, not {asked!a}")
+        raise UnusableOption(f"a separator is one sign, such as ; or tab, not {asked!a}")
     return separator

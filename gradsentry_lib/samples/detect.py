@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from gradsentry_lib.errors import BadInput
+from gradsentry_lib.errors import UnusableInput
 from gradsentry_lib.samples import arrow, ipc
 from gradsentry_lib.samples.container import (
     BLOCK,
@@ -30,6 +30,9 @@ NEVER = (".npy", ".npz", ".pkl", ".pickle", ".pt", ".pth", ".joblib", ".dill")  
 CARELESS = (b"\x93NUMPY", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 PACKED = re.compile(r"\.(?:gz|bz2|xz|zst|zip)$", re.IGNORECASE)
 END = re.compile(r"(?<=.)\.[A-Za-z0-9]{1,8}$")  # of a name that tells nothing
+POINTER = b"version https://git-lfs.github.com/"
+PAGE = re.compile(rb"\s*<(?:!doctype html|html)", re.IGNORECASE)
+SHEETS = (".xlsx", ".xls", ".ods", ".numbers")
 ARCHIVES = {b"7z\xbc\xaf": "7z", b"Rar!": "RAR"}
 
 
@@ -57,7 +60,7 @@ def find_part(path: Path, name: str, asked: Asked) -> tuple[Part, str]:
     _refuse(path, name, head)
     if head.startswith(arrow.PARQUET_MAGIC):
         if not arrow.has_footer(path):
-            raise BadInput(
+            raise UnusableInput(
                 f"{path} is cut short (truncated): a Parquet file cannot be read without its footer; fetch it again"
             )
         arrow.check_parquet_size(path, asked.max_bytes)
@@ -65,18 +68,28 @@ def find_part(path: Path, name: str, asked: Asked) -> tuple[Part, str]:
     if head.startswith(ipc.FILE_MAGIC) or suffix in (".arrow", ".feather") or head.startswith(ipc.STREAM_MAGIC):
         return Part(path, name, "arrow"), suffix or ".arrow"
     if suffix == ".parquet":
-        raise BadInput(f"cannot read {path}: it is no Parquet file, whatever it is called")
+        raise UnusableInput(f"cannot read {path}: it is no Parquet file, whatever it is called")
     return _inspect_text(path, name, find_compression(head), asked)
 
 
 def _refuse(path: Path, name: str, head: bytes) -> None:
     if head.startswith(CARELESS) or name.lower().endswith(NEVER):
-        raise BadInput(f"{path} is of a kind that can run code when it is opened, and is never loaded; save JSON Lines")
+        raise UnusableInput(
+            f"{path} is of a kind that can run code when it is opened, and is never loaded; save JSON Lines"
+        )
+    if head.startswith(POINTER):
+        raise UnusableInput(f"{path} is no data but a pointer of Git LFS to it; fetch the file itself: git lfs pull")
+    if PAGE.match(head.removeprefix(codecs.BOM_UTF8)):
+        raise UnusableInput(f"{path} is a web page and no data; download the file itself")
+    if name.lower().endswith(SHEETS):
+        raise UnusableInput(f"{path} is a spreadsheet; save it as CSV")
+    if head.startswith(b"\x5d\0\0") and name.lower().endswith(".lzma"):
+        raise UnusableInput(f"{path} is packed in the old .lzma way; pack it as .xz or .zst")
     if head.startswith(b"FEA1"):
-        raise BadInput(f"{path} is a Feather file of version 1; save it again in version 2, or as Parquet")
+        raise UnusableInput(f"{path} is a Feather file of version 1; save it again in version 2, or as Parquet")
     archive = next((kind for magic, kind in ARCHIVES.items() if head.startswith(magic)), None)
     if archive or head[257:262] == b"ustar":
-        raise BadInput(f"{path} is a {archive or 'tar'} archive; unpack it and scan the folder")
+        raise UnusableInput(f"{path} is a {archive or 'tar'} archive; unpack it and scan the folder")
 
 
 def _inspect_text(path: Path, name: str, compression: str | None, asked: Asked) -> tuple[Part, str]:
@@ -95,7 +108,9 @@ def _inspect_text(path: Path, name: str, compression: str | None, asked: Asked) 
     if kind not in (".csv", ".tsv") or _is_json(text):
         if not kind and text[skip_blank(text, 0) :][:1] not in ("{", "["):
             known = ", ".join(f".{ending}" for ending in (*TEXTS, *TABLES))
-            raise BadInput(f"{path} is of no known kind; its name is to end in {known}, or that of a text and .gz, ...")
+            raise UnusableInput(
+                f"{path} is of no known kind; its name is to end in {known}, or that of a text and .gz, ..."
+            )
         shape = find_shape(text, whole, asked.schema, named_lines=kind in (".jsonl", ".ndjson"))
         part = Part(path, name, "jsonl" if shape == "lines" else "json", shape, compression, encoding)
         default = ".jsonl" if shape == "lines" else ".json"
@@ -112,9 +127,9 @@ def _inspect_text(path: Path, name: str, compression: str | None, asked: Asked) 
 
 def _refuse_inside(path: Path, head: bytes) -> None:
     if find_compression(head) or head[257:262] == b"ustar" or head.startswith(tuple(ARCHIVES)):
-        raise BadInput(f"{path} holds another packed file or archive; unpack it first")
+        raise UnusableInput(f"{path} holds another packed file or archive; unpack it first")
     if head.startswith((arrow.PARQUET_MAGIC, ipc.FILE_MAGIC, *CARELESS)):
-        raise BadInput(f"{path} holds no text once unpacked; unpack it first")
+        raise UnusableInput(f"{path} holds no text once unpacked; unpack it first")
 
 
 def _encoding(path: Path, compression: str | None, head: bytes, asked: Asked) -> str:

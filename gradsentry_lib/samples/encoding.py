@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator
 from typing import IO, Any, cast
 
-from gradsentry_lib.errors import BadInput
+from gradsentry_lib.errors import UnusableInput, UnusableOption
 
 UTF8 = "utf-8"
 MARKS = (  # a longer one first: the mark of UTF-16 begins that of UTF-32
@@ -69,7 +69,9 @@ def resolve_encoding(asked: str, head: bytes) -> str:
         name = codecs.lookup(asked).name
         "".encode(name)  # a LookupError for codecs that are not of text
     except (LookupError, TypeError, ValueError):
-        raise BadInput(f"there is no encoding {asked!a}; write for example utf-8, utf-16, cp1252 or gb18030") from None
+        raise UnusableOption(
+            f"there is no encoding {asked!a}; write for example utf-8, utf-16, cp1252 or gb18030"
+        ) from None
     if name in EITHER_END:
         little, big = EITHER_END[name]
         return big if find_encoding(head) == big else little
@@ -78,7 +80,7 @@ def resolve_encoding(asked: str, head: bytes) -> str:
     if name == "iso8859-1":
         return "latin-1"
     if name.startswith(("iso2022", "hz", "utf-7", "idna", "punycode", "unicode_escape", "raw_unicode")):
-        raise BadInput(f"a text in {name} cannot be cut into rows; save it as UTF-8")
+        raise UnusableInput(f"a text in {name} cannot be cut into rows; save it as UTF-8")
     return name
 
 

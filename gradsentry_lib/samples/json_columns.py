@@ -4,13 +4,14 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import IO, Any
 
+from gradsentry_lib.samples.columns import COLUMNS, ROLE_NAMES
 from gradsentry_lib.samples.json_shape import is_unclosed
 from gradsentry_lib.samples.parse import parse_json
 from gradsentry_lib.samples.pieces import BOM
-from gradsentry_lib.samples.row_format import COLUMNS, BadRow
+from gradsentry_lib.samples.reasons import BadRow
 
 Table = dict[str, Any]
-KNOWN = frozenset(name for names in COLUMNS.values() for name in names)
+KNOWN = frozenset(name for role in ROLE_NAMES for name in COLUMNS[role])
 
 
 def load_columns(file: IO[bytes]) -> Table:

@@ -10,6 +10,7 @@ Shape = Literal["lines", "array", "objects", "columns"]
 """An object a line; an array, or arrays under the keys of an object; objects one after the other; lists of one length
 under the keys of an object."""
 
+CHATS = frozenset((*COLUMNS["messages"], *COLUMNS["other_messages"])) - {"data"}
 LOOK = 64  # objects looked at
 DECODER = json.JSONDecoder()
 BLANK = re.compile("[ \t\r\n]*")
@@ -106,7 +107,7 @@ def find_rows(head: str, at: int, first: str = "{") -> int | None:
             if head[at] == "[":
                 inside = skip_blank(head, at + 1)
                 is_rows = key == "data" or head[inside : inside + 1] == first
-                if is_rows and not (key in COLUMNS["messages"] and _is_turn(head, inside)):
+                if is_rows and not (key in CHATS and _is_turn(head, inside)):
                     return at
             at = skip_blank(head, DECODER.raw_decode(head, at)[1])
     except (ValueError, IndexError, RecursionError):

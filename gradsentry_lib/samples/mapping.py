@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from gradsentry_lib.errors import BadInput
+from gradsentry_lib.errors import UnusableFile
 from gradsentry_lib.samples.reasons import quote, quote_all
 
 Options = dict[str, Any]
@@ -26,22 +26,24 @@ def read_mapping(path: Path, source: str) -> Options:
         try:
             told = yaml.safe_load(text)
         except (yaml.YAMLError, RecursionError) as error:
-            raise BadInput(f"{place} is no YAML: {' '.join(str(error).split())[:200]}") from None
+            raise UnusableFile(f"{place} is no YAML: {' '.join(str(error).split())[:200]}") from None
         return _axolotl(told, place, source, name)
     try:
         told = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise BadInput(f"{place} is no JSON: {error}") from None
+        raise UnusableFile(f"{place} is no JSON: {error}") from None
     return _llama_factory(told, place, source, name)
 
 
 def _text(path: Path) -> str:
     try:
         if path.stat().st_size > 8 << 20:
-            raise BadInput(f"{path} is too long for a trainer's configuration")
+            raise UnusableFile(f"{path} is too long for a trainer's configuration")
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise BadInput(f"cannot read the mapping file {path}: {getattr(error, 'strerror', None) or error}") from None
+        raise UnusableFile(
+            f"cannot read the mapping file {path}: {getattr(error, 'strerror', None) or error}"
+        ) from None
 
 
 def _matches(source: str, named: object) -> bool:
@@ -53,14 +55,14 @@ def _pick(entries: Mapping[str, Mapping[str, Any]], keys: tuple[str, ...], place
     """The entry that was named, or that names the source, or the only one."""
     if name:
         if name not in entries:
-            raise BadInput(f"{place} has no entry {quote(name)}; it has: {quote_all(list(entries))}")
+            raise UnusableFile(f"{place} has no entry {quote(name)}; it has: {quote_all(list(entries))}")
         return entries[name]
     found = [entry for entry in entries.values() if any(_matches(source, entry.get(key)) for key in keys)]
     if not found and len(entries) == 1:
         found = list(entries.values())
     if len(found) != 1:
         many = "several entries" if found else "no entry"
-        raise BadInput(
+        raise UnusableFile(
             f"{place} has {many} for {source}; say which: --mapping {place}#NAME, of {quote_all(list(entries))}"
         )
     return found[0]
@@ -80,8 +82,8 @@ LLAMA_FACTORY_TAGS = {
 
 def _llama_factory(told: Any, place: str, source: str, name: str) -> Options:
     if not isinstance(told, dict) or not told or not all(isinstance(entry, dict) for entry in told.values()):
-        raise BadInput(f"{place} is no dataset_info.json: an object of data sets, each an object")
-    entry = _pick(told, ("file_name", "hf_hub_url", "ms_hub_url", "local_path"), place, source, name)
+        raise UnusableFile(f"{place} is no dataset_info.json: an object of data sets, each an object")
+    entry = _pick(told, ("file_name", "hf_hub_url", "ms_hub_url", "om_hub_url", "cloud_file_name"), place, source, name)
     chat = entry.get("formatting", "alpaca") in ("sharegpt", "openai")
     names = {"messages": "messages"} if chat else LLAMA_FACTORY
     given = entry.get("columns")
@@ -95,6 +97,8 @@ def _llama_factory(told: Any, place: str, source: str, name: str) -> Options:
                 columns["response"] = ""
         if not chat and not columns["response"] and not columns["chosen"]:
             columns = {"text": columns["instruction"]}  # a corpus: the prompt column is the text
+    else:  # what it reads where nothing is said
+        columns = dict.fromkeys(("system", "tools"), "") | ({} if chat else {"history": ""})
     options: Options = {"columns": columns, "turns": {"as_chat": True}}
     tags = entry.get("tags") or {}
     if chat and isinstance(tags, dict):
@@ -111,6 +115,12 @@ def _llama_factory(told: Any, place: str, source: str, name: str) -> Options:
     return options
 
 
+# The fields of a type of one's own, for instructions, for pairs and for verdicts.
+AXOLOTL_FIELDS = {
+    **{"instruction": "field_instruction", "input": "field_input", "response": "field_output"},
+    **{"prompt": "field_prompt", "chosen": "field_chosen", "rejected": "field_rejected", "label": "field_label"},
+    "system": "field_system",
+}
 # Axolotl's types whose columns are found by themselves.
 KNOWN_TYPES = ("alpaca", "gpteacher", "context_qa", "user_defined", "chatml.", "llama3.", "zephyr.", "pygmalion")
 
@@ -118,17 +128,16 @@ KNOWN_TYPES = ("alpaca", "gpteacher", "context_qa", "user_defined", "chatml.", "
 def _axolotl(told: Any, place: str, source: str, name: str) -> Options:
     listed = told.get("datasets") if isinstance(told, dict) else None
     if not isinstance(listed, list) or not listed or not all(isinstance(entry, dict) for entry in listed):
-        raise BadInput(f"{place} is no Axolotl configuration: it has no list of datasets")
+        raise UnusableFile(f"{place} is no Axolotl configuration: it has no list of datasets")
     entries = {str(entry.get("path")): {**entry, "file": _file(entry)} for entry in listed}
     entry = _pick(entries, ("path", "file"), place, source, name)
     sort = entry.get("type") or "chat_template"
     options: Options = {}
     if isinstance(sort, dict):
-        given = {"instruction": "field_instruction", "input": "field_input", "response": "field_output"}
-        options["columns"] = {role: sort[key] for role, key in given.items() if sort.get(key)}
-        options["columns"].setdefault("response", "output")
-        if sort.get("field_system"):
-            options["columns"]["system"] = sort["field_system"]
+        options["columns"] = {role: sort[key] for role, key in AXOLOTL_FIELDS.items() if sort.get(key)}
+        options["columns"] |= {"response": sort["field_completion"]} if sort.get("field_completion") else {}
+        if not options["columns"].keys() & {"response", "chosen"}:
+            options["columns"]["response"] = "output"
     elif sort.startswith("completion"):
         options["columns"] = {"text": entry.get("field") or "text"}
     elif sort.startswith("input_output"):
@@ -136,10 +145,12 @@ def _axolotl(told: Any, place: str, source: str, name: str) -> Options:
     elif "chat_template" in sort or sort.startswith("sharegpt"):
         options = _axolotl_chat(entry, sort)
     elif not sort.startswith(KNOWN_TYPES):
-        raise BadInput(f"{place}: the type {quote(sort)} is not known here; name the columns with --column")
+        raise UnusableFile(f"{place}: the type {quote(sort)} is not known here; name the columns with --column")
     if told.get("train_on_inputs"):
         if "turns" not in options:
-            raise BadInput(f"{place} has train_on_inputs: prompts would be learnt too, which is only read for chats")
+            raise UnusableFile(
+                f"{place} has train_on_inputs: prompts would be learnt too, which is only read for chats"
+            )
         options["turns"]["trained"] = ["system", "user", "assistant", "tool"]
     if entry.get("split") and not Path(source).is_file():
         options["split"] = entry["split"]
@@ -161,8 +172,12 @@ def _axolotl_chat(entry: Mapping[str, Any], sort: str) -> Options:
     if training := entry.get("message_field_training"):
         turns["train_key"] = training
     options: Options = {"turns": turns, "columns": {}}
-    pair = "field_chosen" in entry or sort.startswith(("chat_template.default", "chat_template.argilla"))
-    options["columns"]["messages"] = entry.get("field_messages") or ("conversations" if share else "messages")
+    whole = "argilla" in sort or sort.startswith(("orpo", "bradley_terry"))  # conversations on both sides of a pair
+    pair = whole or "field_chosen" in entry or sort.startswith("chat_template.default")
+    if not whole:
+        options["columns"]["messages"] = entry.get("field_messages") or ("conversations" if share else "messages")
+    if pair:
+        options["columns"] |= {"chosen": "chosen", "rejected": "rejected"}
     for role, key in (("chosen", "field_chosen"), ("rejected", "field_rejected"), ("tools", "field_tools")):
         if entry.get(key):
             options["columns"][role] = entry[key]

@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from gradsentry_lib.samples.chat import READ_KEYS
+from gradsentry_lib.samples.chat import READ_KEYS, read_keys
 from gradsentry_lib.samples.row_format import Layout, Read
 
 NAMES = 100
@@ -74,7 +74,7 @@ class Observed:
             seen: set[str] = set()
             for turn in value:
                 if type(turn) is dict and not turn.keys() <= self.turn_keys:
-                    for key in turn.keys() - self.turn_keys - seen:
+                    for key in turn.keys() - self.turn_keys - seen - read_keys(turn):
                         if turn[key] and (length := text_length(turn[key])):
                             seen.add(key)
                             self._note(f"{name}[].{key}", 1, length)
@@ -120,9 +120,9 @@ def _rows(count: int) -> str:
 
 
 def text_length(value: Any) -> int:
-    """Characters of text in a value, nested ones too; blank text counts as none."""
+    """Characters of text in a value, nested ones too; blank text and numbers (an index in CSV) count as none."""
     if type(value) is str:
-        return len(value) if value.strip() else 0
+        return 0 if value.isdigit() or not value.strip() else len(value)
     if isinstance(value, dict):
         return sum(map(text_length, value.values()))
     if isinstance(value, list | tuple):

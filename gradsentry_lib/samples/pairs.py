@@ -32,9 +32,9 @@ def read_pair(
     row: Row, ask: str | None, good: str, bad: str, instructed: bool, schema: Schema, used: list[str]
 ) -> tuple[Format, Turns]:
     """The prompt, the chosen answer and behind them the rejected one. Raises `BadRow`."""
-    chosen, rejected = row[good], row[bad]
+    chosen, rejected = _only(row[good], "chosen"), _only(row[bad], "rejected")
     turns = is_conversational(chosen)
-    if turns != is_conversational(rejected):
+    if turns != is_conversational(rejected) and not (turns and isinstance(rejected, str)):
         raise BadRow("of the two answers one is text and one is turns")
     if turns:
         return "chat", _turns(row, ask, chosen, rejected, instructed, schema, used)
@@ -58,7 +58,11 @@ def read_pair(
 def _turns(row: Row, ask: str | None, good: Any, bad: Any, instructed: bool, schema: Schema, used: list[str]) -> Turns:
     """A pair whose answers are turns: the last ones, behind a prompt, or two whole conversations. Then the prompt is
     what both begin with, whatever a column of prompts says: so does TRL."""
-    chosen, rejected = _side(good, schema, "the chosen answer"), _side(bad, schema, "the rejected answer")
+    chosen = _side(good, schema, "the chosen answer")
+    if is_conversational(bad):
+        rejected = _side(bad, schema, "the rejected answer")
+    else:  # it would stand in the place of the last turn
+        rejected = (*chosen[:-1], Turn("assistant", read_answer(bad, "rejected answer")))
     whole = chosen[:1] == rejected[:1] and chosen[0].role != "assistant"
     if ask is None or whole:
         if ask is not None and not _repeats(row[ask], chosen):
@@ -71,6 +75,15 @@ def _turns(row: Row, ask: str | None, good: Any, bad: Any, instructed: bool, sch
         if not any(turn.supervised and turn.said.strip() for turn in turns):
             raise BadRow(f"the {name} side holds no answer")
     return (*context_only(asked), *chosen, *turned_down(rejected))
+
+
+def _only(value: Any, name: str) -> Any:
+    """One answer, also where it is the only one of a list."""
+    if isinstance(value, list) and value and all(isinstance(item, str) for item in value):
+        if len(value) > 1:
+            raise BadRow(f"{len(value)} {name} answers in one row; put each pair on a line of its own")
+        return value[0]
+    return value
 
 
 def _side(value: Any, schema: Schema, name: str) -> Turns:
@@ -125,6 +138,12 @@ def turned_down(turns: Turns) -> Turns:
         else Turn(f"{REJECTED} {turn.role}", turn.text, False if turn.role in LEARNT_ROLES else None, turn.beside)
         for turn in turns
     )
+
+
+def wanted(turns: Turns) -> Turns:
+    """KTO, an answer marked as wanted: the last one is learnt, those before it are no answers of this row."""
+    last = max((i for i, turn in enumerate(turns) if turn.supervised), default=len(turns))
+    return (*context_only(turns[:last]), *turns[last:])
 
 
 def unwanted(turns: Turns) -> Turns:

@@ -41,16 +41,35 @@ def parse_json(data: bytes) -> dict[str, Any]:
         value = DECODER.decode(text)
     except json.JSONDecodeError as error:
         message = error.msg.removesuffix(" at").rstrip(":")
-        raise BadRow(f"invalid JSON: {message} at character {error.pos + 1}") from None
+        raise BadRow(f"invalid JSON: {message} at character {error.pos + 1}{_hint(text, error.pos)}") from None
     except ValueError:
         raise BadRow("invalid JSON: a number with too many digits") from None
     except RecursionError:
         raise BadRow(TOO_DEEP) from None
     if not isinstance(value, dict):
-        raise BadRow(f"the row is {kind(value)}, not an object")
+        raise BadRow(f"the row is {kind(value)}, not an object{_meant(value)}")
     if text.count("[") + text.count("{") > DEPTH_LIMIT and _is_deep(value):
         raise BadRow(TOO_DEEP)
     return value
+
+
+def _hint(text: str, at: int) -> str:
+    """What was probably meant by a text that is no JSON."""
+    if not text:
+        return "; nothing stands between two commas, or behind the last one"
+    if text.startswith("{'"):
+        return "; it is in Python's own notation: write it with json.dumps"
+    if text[at:].strip() == ",":
+        return "; leave out the comma behind the row"
+    return ""
+
+
+def _meant(value: Any) -> str:
+    if isinstance(value, str) and value.lstrip().startswith("{"):
+        return "; it was put into JSON twice"
+    if isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
+        return '; a chat is to be an object, {"messages": [...]}'
+    return "; a row is to have named columns (pandas: orient='records')" if isinstance(value, list) else ""
 
 
 def _is_deep(value: Any) -> bool:

@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import IO, Any, Literal, cast
 
-from gradsentry_lib.errors import BadInput
+from gradsentry_lib.errors import UnusableInput
 from gradsentry_lib.samples.container import Meter, open_unpacked
 from gradsentry_lib.samples.encoding import UTF8, as_utf8
 from gradsentry_lib.samples.json_array import cut_array
@@ -77,7 +77,7 @@ class Part:
                 raise BadRow(header.fault)
             names = [name.strip() for name in csv_cells(header.data, self.separator, self.escape)]
         except BadRow as reason:
-            raise BadInput(f"the header of {self.path} cannot be read: {reason}") from None
+            raise UnusableInput(f"the header of {self.path} cannot be read: {reason}") from None
         if len(set(names)) < len(names):
-            raise BadInput(f"{self.path} names a column twice; give its columns different names")
+            raise UnusableInput(f"{self.path} names a column twice; give its columns different names")
         return names

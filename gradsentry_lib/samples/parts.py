@@ -8,10 +8,11 @@ from typing import Any
 
 from gradsentry_lib.samples.chat import is_chat, is_turn, read_chat, read_tools, read_turn
 from gradsentry_lib.samples.columns import DEFAULT, NUMBERED, Columns, Schema
-from gradsentry_lib.samples.reasons import BadRow, checked
+from gradsentry_lib.samples.reasons import BadRow, checked, quote
 from gradsentry_lib.samples.sample import LEARNT_ROLES, Turn
 
 Row = Mapping[str, Any]
+ANSWER_KEYS = ("answer", "response", "completion", "output", "generation", "content")
 FIRST_OF_SEVERAL = {names[0] for names in NUMBERED}
 Turns = tuple[Turn, ...]
 
@@ -104,11 +105,22 @@ def read_answers(row: Row, answer: str, columns: Columns, used: list[str]) -> li
         used += [name for name in several if name not in used]
         return [read_answer(row[name]) for name in several]
     value = row[answer]
-    if answer in columns["responses"] and isinstance(value, list):
+    if isinstance(value, list) and (answer in columns["responses"] or _answer_key(value[:1])):
         if not value:
             raise BadRow("empty response")
-        return [read_answer(item) for item in value]
+        labels = row.get("labels")
+        if isinstance(labels, list) and len(labels) == len(value) and all(isinstance(label, bool) for label in labels):
+            raise BadRow(
+                f"{quote(answer)} are the steps of one answer, each with a label: no language model learns them"
+            )
+        return [read_answer(item[key] if (key := _answer_key([item])) else item) for item in value]
     return [read_answer(value)]
+
+
+def _answer_key(listed: list[Any]) -> str | None:
+    """The key under which the first entry of a list keeps an answer, beside its rank or score."""
+    first = listed[0] if listed else None
+    return next((key for key in ANSWER_KEYS if isinstance(first, dict) and isinstance(first.get(key), str)), None)
 
 
 def read_answer(value: Any, name: str = "response") -> str:
@@ -138,12 +150,15 @@ def find_tools(row: Row, columns: Columns, used: list[str]) -> str:
     return ""
 
 
-def flag(row: Row, names: Iterable[str]) -> tuple[str, bool] | None:
-    """The first column that says true or false (in CSV as a word), and what it says."""
+def flag(row: Row, names: Iterable[str], numbers: bool = False) -> tuple[str, bool] | None:
+    """The first column that says true or false (in CSV as a word), and what it says; with `numbers` also 1 or 0."""
     for name in names:
         value = row.get(name)
-        if isinstance(value, str) and value.strip().lower() in ("true", "false"):
-            value = value.strip().lower() == "true"
+        said = value.strip().lower() if isinstance(value, str) else value
+        if said in ("true", "false"):
+            value = said == "true"
+        elif numbers and not isinstance(said, bool) and said in (0, 1, "0", "1"):
+            value = said in (1, "1")
         if isinstance(value, bool):
             return name, value
     return None

@@ -45,6 +45,9 @@ def cut_lines(file: Any, cut: list[str] | None = None) -> Iterator[Piece]:
         elif len(data) >= ROW_LIMIT:
             _skip_line(file)
             yield Piece(line, data[:HEAD], fault=TOO_LONG)
+        elif data.endswith(b"\0"):  # what a crash leaves of a file whose end was not written yet
+            cut.append(f"ends in zero bytes (line {line})")
+            yield Piece(line, data[:HEAD], fault=CUT_SHORT)
         elif is_unclosed(data):
             cut.append(f"ends inside its last row (line {line})")
             yield Piece(line, data, fault=CUT_SHORT)

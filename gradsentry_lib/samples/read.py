@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from gradsentry_lib import settings
-from gradsentry_lib.errors import BadInput
+from gradsentry_lib.errors import UnusableInput, UnusableOption
 from gradsentry_lib.files import sha256_json
 from gradsentry_lib.samples import arrow
 from gradsentry_lib.samples.container import too_large
@@ -68,17 +68,17 @@ def open_source(
         elif path.is_file():
             found = _open_file(path, asked, identify)
         elif path.exists():
-            raise BadInput(f"{source} is neither a file nor a folder")
+            raise UnusableInput(f"{source} is neither a file nor a folder")
         elif (hub := HUB_NAME.fullmatch(source)) and not split_name(source)[1]:
             found = _open_hub(hub[1], hub[2], split)
         else:
-            raise BadInput(f"there is no file or folder {source}; check the path (a hub data set is owner/name)")
+            raise UnusableInput(f"there is no file or folder {source}; check the path (a hub data set is owner/name)")
     if split is not None and found.kind not in ("dataset", "hub"):
-        raise BadInput(f"{source} has no splits; leave the split out")
+        raise UnusableOption(f"{source} has no splits; leave the split out")
     if encoding and found.kind in TABLES:
-        raise BadInput(f"{source} is no text; leave the encoding out")
+        raise UnusableOption(f"{source} is no text; leave the encoding out")
     if separator and found.kind != "csv":
-        raise BadInput(f"{source} is no CSV; leave the separator out")
+        raise UnusableOption(f"{source} is no CSV; leave the separator out")
     found = replace(found, schema=schema, split=split, max_bytes=limit)
     if columns:
         _check_columns(found, columns)
@@ -96,9 +96,9 @@ def open_as_told(source: str, options: Mapping[str, Any], identify: bool = True)
 def _open_file(path: Path, asked: Asked, identify: bool) -> Source:
     size = path.stat().st_size
     if size == 0:
-        raise BadInput(f"{path} is empty; there is nothing to scan")
+        raise UnusableInput(f"{path} is empty; there is nothing to scan")
     if size > asked.max_bytes:
-        raise BadInput(too_large(str(path), size, asked.max_bytes))
+        raise UnusableInput(too_large(str(path), size, asked.max_bytes))
     part, suffix = find_part(path, path.name, asked)
     return Source(
         part.kind, _safe(split_name(path.name)[0]), path, suffix, _identity(path, part.kind, identify), parts=(part,)
@@ -110,13 +110,13 @@ def _open_folder(path: Path, asked: Asked, identify: bool) -> Source:
     below = files_below(path)
     size = sum(file.stat().st_size for file in below)
     if size > asked.max_bytes:
-        raise BadInput(too_large(str(path), size, asked.max_bytes))
+        raise UnusableInput(too_large(str(path), size, asked.max_bytes))
     if arrow.is_saved_dataset(path):
         lacks = arrow.saved_cuts(arrow.saved_files(path), path)
         return Source("dataset", name, path, "", _identity(path, "dataset", identify), lacks=tuple(lacks))
     shards = shard_files(path)
     if not shards:
-        raise BadInput(
+        raise UnusableInput(
             f"{path} holds no data: neither files that end in {', '.join(SUFFIXES)} nor a data set saved by `datasets`"
         )
     names = [file.relative_to(path).as_posix() for file in shards]
@@ -129,11 +129,11 @@ def _open_folder(path: Path, asked: Asked, identify: bool) -> Source:
             with reading(file):
                 parts.append(find_part(file, told, asked)[0])
     if not parts:
-        raise BadInput(f"{path} is cut short (truncated): {'; '.join(lacks)}")
+        raise UnusableInput(f"{path} is cut short (truncated): {'; '.join(lacks)}")
     families = {"json" if part.kind == "jsonl" else part.kind: part for part in reversed(parts)}
     if len(families) > 1:
         told = ", ".join(f"{quote(part.name, 80)} ({kind})" for kind, part in sorted(families.items()))
-        raise BadInput(
+        raise UnusableInput(
             f"{path} holds files of more than one kind: {told}; put those to be scanned into one of their own"
         )
     kind = parts[0].kind
@@ -162,7 +162,7 @@ def _check_columns(source: Source, mapping: Mapping[str, str]) -> None:
         rows = (record.value for record in islice(source.records(), PEEK))
         existing = dict.fromkeys(name for row in rows if not isinstance(row, BadRow) for name in row)
     for role, column in mapping.items():
-        if column and column not in existing:
-            raise BadInput(
+        if column and column not in existing and column.partition(".")[0] not in existing:
+            raise UnusableInput(
                 f"there is no column {quote(column)} for the {role}; the columns are: {quote_all(list(existing))}"
             )

@@ -8,9 +8,9 @@ with two possible answers is refused: a trainer may read the one that was not sc
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-from gradsentry_lib.samples.chat import read_chat
-from gradsentry_lib.samples.columns import COLUMNS, DEFAULT, Columns, Schema, make_schema, resolve_columns
-from gradsentry_lib.samples.pairs import read_pair, unwanted
+from gradsentry_lib.samples.chat import is_chat, is_exchange, read_chat
+from gradsentry_lib.samples.columns import COLUMNS, DEFAULT, Columns, Schema, fold, inside, make_schema, resolve_columns
+from gradsentry_lib.samples.pairs import read_pair, unwanted, wanted
 from gradsentry_lib.samples.parts import (
     Turns,
     as_user_turn,
@@ -79,14 +79,23 @@ def find_layout(row: Mapping[str, Any], columns: Columns) -> Layout:
     def present(role: str) -> list[str]:
         return [name for name in columns[role] if row.get(name) is not None]
 
-    answers, chats, instructions = present("response"), present("messages"), present("instruction")
+    answers, instructions = present("response"), present("instruction")
+    chats = [name for name in present("messages") if not (name in columns["other_text"] and _is_plain(row[name]))]
     asks = instructions or present("prompt")
-    chosen = present("chosen")
-    if chosen and (rejected := present("rejected")):
+    chosen, rejected = present("chosen"), present("rejected")
+    if chosen and rejected:
         if asks and answers:
             raise _ambiguous([*answers, chosen[0]])
         return Layout("pair", next(iter([*chats, *asks]), None), chosen[0], rejected[0])
+    if chosen and any(name in row for name in columns["rejected"]):
+        raise BadRow("half of a pair: nothing stands in the column of the rejected answer")
+    if rejected and chats and not answers:
+        return Layout("pair", None, chats[0], rejected[0])
+    if rejected and asks and len(answers) == 1 and not chats:
+        return Layout("pair", asks[0], answers[0], rejected[0])
     answers += chosen
+    if not chats and not (asks and answers):
+        chats = [name for name in present("other_messages") if _is_listed(row[name])]
     if chats:
         if len(chats) > 1 or (asks and any(name not in GOLD for name in answers)):
             raise _ambiguous([*chats, *(answers if asks else [])])
@@ -95,17 +104,47 @@ def find_layout(row: Mapping[str, Any], columns: Columns) -> Layout:
         return Layout("chat", None, chats[0])
     if asks and not answers:
         answers = present("responses") or numbered(row)[:1]
+    if not asks or not answers:
+        if answers and (others := present("other_response")) and not chats:
+            raise _ambiguous([*answers, *others])
+        answers = answers or present("other_response")
+        asks = asks or (present("other_prompt")[:1] if answers else [])
     if asks and len(answers) == 1:
         return Layout("alpaca" if instructions else "prompt", asks[0], answers[0])
     if asks and answers:
         raise _ambiguous(answers)
     if not answers:
-        for role in ("segments", "text"):
-            if found := present(role):
-                return Layout(role, None, found[0])
+        for role in ("segments", "text", "other_text"):
+            found = [name for name in present(role) if role != "other_text" or _is_plain(row[name])]
+            if found:
+                return Layout(role.removeprefix("other_"), None, found[0])
     problem = "missing response" if asks else "missing prompt" if answers else "no known format"
     filled = [name for name, value in row.items() if value is not None]
-    raise BadRow(f"{problem}; the columns with a value are: {quote_all(filled)}")
+    raise BadRow(f"{problem}; the columns with a value are: {quote_all(filled)}{_nested(row)}")
+
+
+def _nested(row: Mapping[str, Any]) -> str:
+    """Where else a row may have what was looked for, for a message."""
+    for name, value in row.items():
+        if isinstance(value, dict) and value:
+            path = quote(f"{name}.{next(iter(value))}").strip("'")
+            return (
+                f"; within {quote(name)} lie {quote_all(list(value))}: name them by path, as --column response={path}"
+            )
+        if isinstance(value, list) and value and isinstance(value[0], dict) and not is_chat(value):
+            return f"; {quote(name)} holds rows of its own: put each on a line of its own"
+    return ""
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether a value is text that is no list of turns, nor meant for one."""
+    return isinstance(value, str) and not value.lstrip().startswith(("[", "{"))
+
+
+def _is_listed(value: Any) -> bool:
+    """Whether a value is a chat for certain: turns, or texts of which every second one answers."""
+    strings = isinstance(value, list) and len(value) > 1 and all(isinstance(item, str) for item in value)
+    return strings or is_chat(value) or (isinstance(value, list) and any(map(is_exchange, value[:1])))
 
 
 def _ambiguous(names: Iterable[str]) -> BadRow:
@@ -136,6 +175,8 @@ class Plan(NamedTuple):
     plain: bool
     extra: str | None  # of an Alpaca row, the column of its input
     used: list[str]
+    schema: Schema  # with the names as these rows write them
+    bare: bool  # nothing but a chat is there to be read
 
 
 class RowReader:
@@ -143,30 +184,57 @@ class RowReader:
 
     def __init__(self, schema: Schema) -> None:
         self.schema = schema
+        self._paths = schema.paths
         self._plans: dict[Any, Plan] = {}
+        self._fitted: dict[Any, Schema] = {}
 
     def read(self, row: Mapping[str, Any], number: int = 0, line: int | None = None) -> Read:
         """See `read_row`."""
+        if self._paths:
+            return self._read_within(row, number, line)
+        return self._read(row, number, line)
+
+    def _read_within(self, row: Mapping[str, Any], number: int, line: int | None) -> Read:
+        """A row of which columns lie within others."""
+        found = {path: inside(row, path) for path in self._paths if path not in row}
+        read = self._read({**row, **found}, number, line)
+        return read._replace(used=[*read.used, *(name.partition(".")[0] for name in read.used if name in found)])
+
+    def _read(self, row: Mapping[str, Any], number: int, line: int | None) -> Read:
         key: Any = tuple(row)
         if None in row.values():
             key = (key, tuple(name for name, value in row.items() if value is not None))
         plan = self._plans.get(key) or self._make_plan(row, key)
-        layout, plain, extra, used = plan
+        layout, plain, extra, used, schema, bare = plan
+        if bare:
+            turns: Turns = read_chat(row[layout.answer], schema)
+            if not any(turn.supervised for turn in turns):
+                raise BadRow(_nothing_learnt(turns))
+            return Read(layout, Sample(number, line, "chat", turns), used)
         if plain:
             assert layout.ask is not None
             ask, answer, given = row[layout.ask], row[layout.answer], "" if extra is None else row[extra]
             if _is_text(ask) and _is_text(answer):
                 text = read_answer(answer)
                 if layout.format == "prompt":
-                    turns: Turns = (Turn("prompt", checked(ask, "prompt")), Turn("response", text))
+                    turns = (Turn("prompt", checked(ask, "prompt")), Turn("response", text))
                     return Read(layout, Sample(number, line, "prompt", turns), used)
                 asked, context = checked(ask, "instruction"), checked(given, "input")
                 turns = (Turn("instruction", asked), Turn("input", context), Turn("response", text))
                 return Read(layout, Sample(number, line, "alpaca", turns), used)
-        return _read(row, layout, self.schema, number, line)
+        return _read(row, layout, schema, number, line)
+
+    def _fit(self, row: Mapping[str, Any]) -> Schema:
+        names = tuple(row)
+        if names not in self._fitted:
+            if len(self._fitted) >= PLANS:
+                self._fitted.clear()
+            self._fitted[names] = self.schema.fitted(names)
+        return self._fitted[names]
 
     def _make_plan(self, row: Mapping[str, Any], key: Any) -> Plan:
-        schema, columns = self.schema, self.schema.columns
+        schema = self._fit(row)
+        columns = schema.columns
         layout = find_layout(row, columns)
         alpaca = layout.format == "alpaca"
         also = [*columns["history"], *columns["system"], *columns["label"], *([] if alpaca else columns["passage"])]
@@ -174,8 +242,10 @@ class RowReader:
         plain = plain and not any(name in row and name != layout.ask for name in also)
         extra = next((name for name in columns["input"] if row.get(name) is not None), None) if alpaca else None
         used = [name for name in (*layout[1:], extra) if name is not None]
-        plan = Plan(layout, plain, extra, used)
-        if len(self._plans) < PLANS and not (layout.format == "chat" and _may_answer(row, columns)):
+        beside = [name for role in ("system", "tools", "label") for name in columns[role]]
+        bare = layout.format == "chat" and layout.ask is None and not any(name in row for name in (*beside, "input"))
+        plan = Plan(layout, plain, extra, used, schema, bare)
+        if len(self._plans) < PLANS and not _hangs_on_values(row, layout, columns):
             self._plans[key] = plan
         return plan
 
@@ -185,9 +255,17 @@ def _is_text(value: Any) -> bool:
     return type(value) is str and (value[:1].isalnum() or not value.lstrip().startswith("["))
 
 
-def _may_answer(row: Mapping[str, Any], columns: Columns) -> bool:
-    """Whether the layout of a chat hangs on how it ends."""
-    return any(row.get(name) is not None for role in ("response", "chosen") for name in columns[role])
+def _hangs_on_values(row: Mapping[str, Any], layout: Layout, columns: Columns) -> bool:
+    """Whether rows with the same columns may be laid out otherwise: a chat by how it ends, a column that may be a text
+    or a chat by which of them it is."""
+    if layout.format == "chat" and any(
+        row.get(name) is not None for r in ("response", "chosen") for name in columns[r]
+    ):
+        return True
+    double = [*columns["other_messages"], *columns["other_text"]]
+    return any(name in double and not isinstance(row[name], list) for name in layout[1:] if name) or any(
+        name in row for name in columns["other_messages"]
+    )
 
 
 def _read(row: Mapping[str, Any], layout: Layout, schema: Schema, number: int, line: int | None) -> Read:
@@ -211,7 +289,9 @@ def _read(row: Mapping[str, Any], layout: Layout, schema: Schema, number: int, l
         sort, turns = "text", read_segments(row[layout.answer])
     if (verdict := _verdict(row, layout, columns)) is not None:
         used.append(verdict[0])
-        if not verdict[1]:
+        if verdict[1]:
+            turns = wanted(turns)
+        else:
             turns, how = unwanted(turns), "an answer marked as unwanted, which is turned down, and scored"
     tools = ""
     if sort == "chat":
@@ -224,9 +304,14 @@ def _read(row: Mapping[str, Any], layout: Layout, schema: Schema, number: int, l
 def _verdict(row: Mapping[str, Any], layout: Layout, columns: Columns) -> tuple[str, bool] | None:
     """Whether the answer is wanted, where the row says so as KTO has it: beside a `completion` or a chat, in LLaMA-
     Factory's `kto_tag`, or in the column that was named. Other rows may have labels of another kind."""
-    if layout.format == "chat" or layout.answer == "completion" or columns["label"] != COLUMNS["label"]:
+    usual = COLUMNS["label"]
+    if layout.against is not None:
+        return None
+    if layout.format == "chat":
         return flag(row, columns["label"])
-    return flag(row, ("kto_tag",)) if layout.format in ("prompt", "alpaca") else None
+    if fold(layout.answer) == "completion" or columns["label"][: len(usual)] != usual:
+        return flag(row, columns["label"], numbers=True)
+    return flag(row, ("kto_tag",), numbers=True) if layout.format in ("prompt", "alpaca") else None
 
 
 def _nothing_learnt(turns: Turns) -> str:

@@ -89,15 +89,25 @@ class Sample:
         )
 
     @property
+    def asked(self) -> tuple[str, ...]:
+        """What each turn says that is not scored."""
+        return tuple(turn.said for turn in self.turns if not turn.judged)
+
+    @property
+    def answered(self) -> tuple[str, ...]:
+        """What each turn says that is scored: what training learns, and an answer that is turned down."""
+        return tuple(turn.said for turn in self.turns if turn.judged)
+
+    @property
     def prompt(self) -> str:
-        """All that is not judged, joined by line breaks."""
-        return "\n".join(turn.said for turn in self.turns if not turn.judged)
+        """All that was asked, joined by line breaks."""
+        return "\n".join(self.asked)
 
     @property
     def response(self) -> str:
         """All that is supervised, joined by line breaks; of a row that only turns an answer down, that answer."""
         learnt = [turn.said for turn in self.turns if turn.supervised]
-        return "\n".join(learnt or [turn.said for turn in self.turns if turn.judged])
+        return "\n".join(learnt or self.answered)
 
     @property
     def has_pair(self) -> bool:

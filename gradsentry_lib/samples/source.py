@@ -5,6 +5,7 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -12,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from gradsentry_lib import settings
-from gradsentry_lib.errors import BadInput, SourceChanged
+from gradsentry_lib.errors import SourceChanged, UnusableInput
 from gradsentry_lib.files import sha256_json
 from gradsentry_lib.samples import arrow
 from gradsentry_lib.samples.container import Meter, open_regular
@@ -145,7 +146,7 @@ class Source:
                 yield Record(row, piece.line, found, piece.data)
 
     def _table_records(self, wanted: np.ndarray | None, observed: Observed | None = None) -> Iterator[Record]:
-        known = None if wanted is not None else self.schema.names
+        known = None if wanted is not None else self._names_read()
         others = self._text_columns() - set(known) if known and observed is not None else set()
         start = 0
         for batch in self.batches([*known, *others] if known else None):
@@ -163,6 +164,11 @@ class Source:
                 batch = arrow.as_text(batch)
             for row, value in zip(rows.tolist(), arrow.objects(batch), strict=True):
                 yield Record(row, None, value, "" if isinstance(value, BadRow) else value)
+
+    def _names_read(self) -> list[str]:
+        """The columns of a table that may be read, as it writes them."""
+        names = self.schema.fitted(dict.fromkeys(self.column_names())).names
+        return [*names, *(path.partition(".")[0] for path in self.schema.paths)]
 
     def json_columns(self, part: Part, meter: Meter) -> dict[str, Any]:
         """The columns of a JSON object of columns."""
@@ -198,15 +204,20 @@ class Source:
     def splits(self) -> "dict[str, Dataset]":
         """The splits of a saved data set or of the hub's, those of `split` alone if one was asked for."""
         if self.hub:
-            name, config, commit = self.hub
-            return arrow.load_hub(name, config, self.split, commit)
+            return self._of_hub
         assert self.path
         splits = arrow.load_saved(self.path)
         if self.split is None:
             return splits
         if self.split not in splits:
-            raise BadInput(f"{self.path} has no split {self.split!r}; it has: {', '.join(splits) or 'none'}")
+            raise UnusableInput(f"{self.path} has no split {self.split!r}; it has: {', '.join(splits) or 'none'}")
         return {self.split: splits[self.split]}
+
+    @cached_property
+    def _of_hub(self) -> "dict[str, Dataset]":
+        assert self.hub
+        name, config, commit = self.hub
+        return arrow.load_hub(name, config, self.split, commit)
 
     def batches(self, columns: list[str] | None = None) -> Iterator[pa.RecordBatch]:
         """The rows of a source of tables, in order; of all columns or of those named."""
@@ -275,7 +286,7 @@ def reading(place: Path | str) -> Iterator[None]:
         yield
     except (OSError, EOFError, zlib.error, ValueError, pa.ArrowException) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise BadInput(f"cannot read {place}: {' '.join(reason.split())[:500]}") from None
+        raise UnusableInput(f"cannot read {place}: {' '.join(reason.split())[:500]}") from None
 
 
 def _excerpt(raw: object) -> str:

@@ -11,8 +11,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from gradsentry_lib.errors import BadInput
+from gradsentry_lib.errors import UnusableInput
 from gradsentry_lib.files import atomic_path
+from gradsentry_lib.samples.advice import advice
 from gradsentry_lib.samples.observed import Observed, UnreadColumn
 from gradsentry_lib.samples.sample import Reject, Sample, Turn
 from gradsentry_lib.samples.source import Source
@@ -80,12 +81,12 @@ def write_samples(source: Source, samples_path: Path, rejected_path: Path, limit
         if readable == 0:
             cut = f"; it is cut short (truncated): {source.truncated}" if source.truncated else ""
             if first is None:
-                raise BadInput(f"{source.path or source.name} holds no rows; there is nothing to scan{cut}")
+                raise UnusableInput(f"{source.path or source.name} holds no rows; there is nothing to scan{cut}")
             where = f"line {first.line}" if first.line else f"row {first.row}"
-            raise BadInput(
+            raise UnusableInput(
                 f"none of the {rejected} rows of {source.path or source.name} can be read; "
                 f"the first, {where}: {first.reason} (all of them: {rejected_path}; "
-                f"`gradsentry formats` shows what can be read, --column says what can't be guessed){cut}"
+                f"`gradsentry formats` shows what can be read): {advice(source.kind, first.reason)}{cut}"
             )
     return Counts(
         readable + rejected, readable, rejected, observed.layout, observed.notes, observed.unread, source.truncated

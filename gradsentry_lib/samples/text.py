@@ -47,7 +47,17 @@ MARKUPS = (
     _markup(
         "Guanaco", r"### ?(?:Assistant|Bot|AI): ?", r"(?=### ?(?:Human|User|System):)", r"### ?(?:Human|User):", False
     ),
-    _markup("Vicuna", r"(?:^|(?<=\s))ASSISTANT: ?", r"</s>|(?=\bUSER:)", r"\bUSER:"),
+    _markup("Granite", r"<\|start_of_role\|>assistant<\|end_of_role\|>", r"<\|end_of_text\|>"),
+    _markup("EXAONE", r"\[\|assistant\|\]", r"\[\|endofturn\|\]|(?=\[\|user\|\])"),
+    _markup("OpenChat", r"GPT4 (?:Correct )?Assistant: ?", r"<\|end_of_turn\|>"),
+    _markup("InternLM", r"<\|Bot\|>: ?", r"<eoa>"),
+    _markup("bot", r"<bot>: ?", r"(?=<human>:)", r"<human>:", False),
+    _markup(
+        "Vicuna",
+        r"(?:^|(?<=\s))ASSISTANT: ?",
+        r"</s>|<\|endoftext\|>|(?=\bUSER:)|(?=\bFUNCTION RESPONSE:)",
+        r"\bUSER:",
+    ),
     _markup("Human and Assistant", r"(?m:^(?:Assistant|AI): ?)", r"(?=(?m:^(?:Human|User): ?))", HUMAN_ASK, False),
 )
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from gradsentry_lib.errors import BadInput
+from gradsentry_lib.errors import UnusableModel
 from gradsentry_lib.scoring.identity import ModelIdentity
 
 PREFIX = "base_model.model."
@@ -16,7 +16,7 @@ def merged(model: Any, identity: ModelIdentity) -> Any:
 
     config = PeftConfig.from_pretrained(str(identity.folder))
     if config.is_prompt_learning:
-        raise BadInput(
+        raise UnusableModel(
             f"model {identity.name} is an adapter of prompts ({config.peft_type.value}), which has no weights to "
             "merge: give another model"
         )
@@ -35,7 +35,7 @@ def merged(model: Any, identity: ModelIdentity) -> Any:
         key for key in set(shapes) - wanted if key not in whole or key.removeprefix(PREFIX) not in known
     }
     if odd:
-        raise BadInput(
+        raise UnusableModel(
             f"model {identity.name}: this adapter does not fit its base ({len(odd)} of its weights, {min(odd)}); "
             "give the base that it was trained on with --base-model, or the merged model"
         )

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from gradsentry_lib.errors import BadInput
+from gradsentry_lib.errors import UnusableModel
 from gradsentry_lib.samples.sample import Sample, Turn
 from gradsentry_lib.scoring.render import Failed, Job, Rendered, renderer
 
@@ -120,7 +120,9 @@ def _template(tokenizer: Any, tools: list[Any] | None) -> str:
     try:
         return str(tokenizer.get_chat_template(None, tools))
     except ValueError as error:  # several of them, and none is the default
-        raise BadInput(f"the model's chat template cannot be chosen: {' '.join(str(error).split())[:300]}") from None
+        raise UnusableModel(
+            f"the model's chat template cannot be chosen: {' '.join(str(error).split())[:300]}"
+        ) from None
 
 
 def content_text(message: Message) -> str:
@@ -138,9 +140,11 @@ def with_content(message: Message, text: str) -> Message:
 def _checked(found: Rendered | Failed) -> Rendered | Failed:
     """Raises BadInput for what no row can mend."""
     if isinstance(found, Failed) and found.kind == "escape":
-        raise BadInput(f"the model's chat template reaches outside its sandbox: {found.words}. Nothing was scored.")
+        raise UnusableModel(
+            f"the model's chat template reaches outside its sandbox: {found.words}. Nothing was scored."
+        )
     if isinstance(found, Failed) and found.kind == "syntax":
-        raise BadInput(f"the model's chat template cannot be read: {found.words}")
+        raise UnusableModel(f"the model's chat template cannot be read: {found.words}")
     return found
 
 

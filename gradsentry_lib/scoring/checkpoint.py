@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from gradsentry_lib.errors import BadInput
+from gradsentry_lib.errors import BadInput, UnusableModel
 
 PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".h5", ".msgpack", ".distcp")
 CODE = ("modeling_*.py", "configuration_*.py", "tokenization_*.py", "processing_*.py", "custom_generate/*.py")
@@ -70,8 +70,8 @@ def open_checkpoint(name: str, path: Path) -> Checkpoint:
         if path.suffix.lower() == ".gguf":
             return Checkpoint(path.parent, gguf=_one_gguf(name, [path.name]))
         if path.suffix.lower() in PICKLED:
-            raise BadInput(_pickled(name, path.name))
-        raise BadInput(f"model {name}: give the folder that holds config.json and *.safetensors, or a .gguf file")
+            raise UnusableModel(_pickled(name, path.name))
+        raise UnusableModel(f"model {name}: give the folder that holds config.json and *.safetensors, or a .gguf file")
     _refuse_code(name, path)
     if (path / "adapter_config.json").is_file():
         return _adapter(name, path)
@@ -81,10 +81,10 @@ def open_checkpoint(name: str, path: Path) -> Checkpoint:
         return Checkpoint(path, gguf=_one_gguf(name, ggufs))
     pickled = sorted(file.name for file in path.iterdir() if file.suffix.lower() in PICKLED)
     if not weights and pickled:
-        raise BadInput(_pickled(name, pickled[0]))
+        raise UnusableModel(_pickled(name, pickled[0]))
     if not (path / "config.json").is_file() or not weights:
         missing = "weights (*.safetensors)" if (path / "config.json").is_file() else "config.json"
-        raise BadInput(f"model {name}: no model folder, it holds no {missing}")
+        raise UnusableModel(f"model {name}: no model folder, it holds no {missing}")
     config = read_json_object(name, path / "config.json")
     _refuse_kind(name, config)
     _refuse_elsewhere(name, path, config)
@@ -98,13 +98,15 @@ def quantiser(name: str, config: dict[str, Any]) -> str:
     if not told:
         return ""
     if not isinstance(told, dict):
-        raise BadInput(f"model {name}: quantization_config in its config.json is no object")
+        raise UnusableModel(f"model {name}: quantization_config in its config.json is no object")
     method = str(told.get("quant_method") or ("bitsandbytes" if {"load_in_4bit", "load_in_8bit"} & set(told) else "?"))
     if method not in QUANTISERS:
-        raise BadInput(f"model {name} is quantised in a way that can't be read ({method[:40]}); give it unquantised")
+        raise UnusableModel(
+            f"model {name} is quantised in a way that can't be read ({method[:40]}); give it unquantised"
+        )
     absent = [PACKAGES.get(module, module) for module in QUANTISERS[method] if not _installed(module)]
     if absent:
-        raise BadInput(
+        raise UnusableModel(
             f"model {name} is quantised with {method}: pip install {' '.join(absent).replace('_', '-')}, "
             "or give it unquantised"
         )
@@ -118,7 +120,7 @@ def read_json_object(name: str, path: Path) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError):
         found = None
     if not isinstance(found, dict):
-        raise BadInput(f"model {name}: {path.name} can't be read as a JSON object")
+        raise UnusableModel(f"model {name}: {path.name} can't be read as a JSON object")
     return found
 
 
@@ -129,7 +131,7 @@ def _refuse_code(name: str, folder: Path) -> None:
             continue
         told = read_if_object(path)
         if "auto_map" in told:
-            raise BadInput(
+            raise UnusableModel(
                 f"model {name} brings code of its own ({path.name}: auto_map), which is never run; if transformers "
                 'knows this kind of model itself, remove "auto_map" from a copy of the folder, else take another model'
             )
@@ -139,10 +141,12 @@ def _refuse_code(name: str, folder: Path) -> None:
             for key in ATTENTION
             if isinstance(part, dict)
         ):
-            raise BadInput(f"model {name} wants code of the hub for its attention ({path.name}), which is never run")
+            raise UnusableModel(
+                f"model {name} wants code of the hub for its attention ({path.name}), which is never run"
+            )
     code = sorted(str(path.relative_to(folder)) for pattern in CODE for path in folder.glob(pattern))
     if code:
-        raise BadInput(
+        raise UnusableModel(
             f"model {name} brings code of its own ({code[0]}), which is never run; if transformers knows this kind of "
             "model itself, leave the .py files out of a copy of the folder, else take another model"
         )
@@ -163,7 +167,7 @@ def _refuse_kind(name: str, config: dict[str, Any]) -> None:
     elif str(architecture).endswith("Model") and not str(architecture).endswith(("LMHeadModel", "HeadsModel")):
         kind = "a body without an output projection"
     if kind:
-        raise BadInput(
+        raise UnusableModel(
             f"model {name} is {kind} ({str(architecture)[:60]}): scores need a causal language model with its output "
             "projection, such as the one that is to be fine-tuned"
         )
@@ -172,7 +176,7 @@ def _refuse_kind(name: str, config: dict[str, Any]) -> None:
 def _refuse_elsewhere(name: str, folder: Path, config: dict[str, Any]) -> None:
     """The fingerprint is of the folder's own files: weights that a config or an index fetches elsewhere have none."""
     if config.get("transformers_weights"):
-        raise BadInput(f"model {name}: config.json names its weights itself (transformers_weights); save it anew")
+        raise UnusableModel(f"model {name}: config.json names its weights itself (transformers_weights); save it anew")
     index = folder / "model.safetensors.index.json"
     if not index.is_file() or (folder / "model.safetensors").is_file():
         return
@@ -180,32 +184,32 @@ def _refuse_elsewhere(name: str, folder: Path, config: dict[str, Any]) -> None:
     files = sorted({str(file) for file in placed.values()}) if isinstance(placed, dict) else []
     for file in files:
         if "/" in file or "\\" in file or not file.endswith(".safetensors"):
-            raise BadInput(f"model {name}: {index.name} names a file that is not in the folder ({file[:80]})")
+            raise UnusableModel(f"model {name}: {index.name} names a file that is not in the folder ({file[:80]})")
         if not (folder / file).is_file():
-            raise BadInput(f"model {name}: the shard {file[:80]} is missing")
+            raise UnusableModel(f"model {name}: the shard {file[:80]} is missing")
 
 
 def _adapter(name: str, folder: Path) -> Checkpoint:
     if any(folder.glob("model*.safetensors")):
-        raise BadInput(f"model {name} holds a whole model and an adapter: move the adapter to a folder of its own")
+        raise UnusableModel(f"model {name} holds a whole model and an adapter: move the adapter to a folder of its own")
     config = read_json_object(name, folder / "adapter_config.json")
     if not (folder / "adapter_model.safetensors").is_file():
         if (folder / "adapter_model.bin").is_file():
-            raise BadInput(_pickled(name, "adapter_model.bin"))
-        raise BadInput(f"model {name} is an adapter without weights (adapter_model.safetensors)")
+            raise UnusableModel(_pickled(name, "adapter_model.bin"))
+        raise UnusableModel(f"model {name} is an adapter without weights (adapter_model.safetensors)")
     if not _installed("peft"):
-        raise BadInput(f"model {name} is an adapter: pip install peft, or give the merged model")
+        raise UnusableModel(f"model {name} is an adapter: pip install peft, or give the merged model")
     base = config.get("base_model_name_or_path")
     if not base or not isinstance(base, str):
-        raise BadInput(f"model {name} is an adapter that does not name its base: give the merged model")
+        raise UnusableModel(f"model {name} is an adapter that does not name its base: give the merged model")
     return Checkpoint(folder, base=base)
 
 
 def _one_gguf(name: str, files: list[str]) -> str:
     if len(files) > 1 and not all(PART in file for file in files):
-        raise BadInput(f"model {name} holds {len(files)} GGUF files: name one, such as {files[0]}")
+        raise UnusableModel(f"model {name} holds {len(files)} GGUF files: name one, such as {files[0]}")
     if PART in files[0]:
-        raise BadInput(f"model {name} is a GGUF model in parts: merge them first (llama-gguf-split --merge)")
+        raise UnusableModel(f"model {name} is a GGUF model in parts: merge them first (llama-gguf-split --merge)")
     return files[0]
 
 

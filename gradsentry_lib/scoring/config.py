@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from gradsentry_lib.errors import BadInput
+from gradsentry_lib.errors import UnusableOption
 from gradsentry_lib.files import sha256_json
+from gradsentry_lib.settings import OPTIONS, Settings
 
 ALGORITHM = 2  # raised whenever the same sample under the same settings would get another score
 
@@ -17,20 +18,22 @@ class ScoringConfig:
     `k`: how many singular values the entropy is of; `crop`: of a gradient of V x D the first V // crop x D // crop are
     looked at, 1: all. `sketch`: also keep span sketches, which policies that compare rows need. `module`: the linear
     layer whose gradient it is, by name (layer.py), None: the output projection. Sketches and NLL are of the output
-    projection always. Raises BadInput for values that make no score.
+    projection always. Raises UnusableOption for values that make no score.
     """
 
-    k: int = 16
-    crop: int = 8
+    k: int = Settings.k
+    crop: int = Settings.crop
     max_tokens: int | None = None
     sketch: bool = True
     module: str | None = None
 
     def __post_init__(self) -> None:
-        if self.k < 2:
-            raise BadInput(f"k {self.k}: the entropy needs at least 2 singular values")
-        if self.crop < 1:
-            raise BadInput(f"crop {self.crop}: give 1 (all of the gradient) or more")
+        for name in ("k", "crop", "max_tokens"):
+            OPTIONS[name].check(getattr(self, name))
+
+    @classmethod
+    def of(cls, said: Settings) -> "ScoringConfig":
+        return cls(k=said.k, crop=said.crop, max_tokens=said.max_tokens, module=said.module)
 
     def to_dict(self) -> dict[str, Any]:
         """All of it, as fingerprints and the ledger hold it; a module only where one is named, so that scores made
@@ -72,13 +75,12 @@ class Cluster:
 
 
 def choose_cluster(engine: str, address: str | None = None, workers: int | None = None) -> Cluster | None:
-    """The cluster of an engine by name: none for `local`. Raises BadInput for options that do not go together."""
+    """The cluster of an engine by name: none for `local`. Raises UnusableOption for options that do not go together."""
     if engine == "ray":
         return Cluster(address, workers)
-    if engine != "local":
-        raise BadInput(f"engine {engine}: use local or ray")
+    OPTIONS["engine"].check(engine)
     if address or workers:
-        raise BadInput("a Ray address and a number of workers need the engine ray")
+        raise UnusableOption("a Ray address and a number of workers need the engine ray")
     return None
 
 
@@ -94,3 +96,9 @@ class Effort:
     share_prefixes: bool = True
     rows_per_shard: int = 1024
     cluster: Cluster | None = None
+
+    @classmethod
+    def of(cls, said: Settings) -> "Effort":
+        """Raises UnusableOption for options that do not go together."""
+        cluster = choose_cluster(said.engine, said.ray_address, said.workers)
+        return cls(token_budget=said.token_budget, cluster=cluster)

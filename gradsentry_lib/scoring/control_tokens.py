@@ -6,8 +6,9 @@ tools; also where they only come about when prompt and answer are joined. Two se
 
 - the tokenizer's own: its special tokens, and added tokens that its chat template writes. Not those that are words of
   an earlier training and open no turn (`<filename>`, `<unk>`), unless the template writes them;
-- those of the common families (FAMILIES), since the model that is trained is often not the one that scores. Of these
-  `<s>` and `</s>` count only where they are no HTML: one without the other.
+- those of the common families (FAMILIES), and whatever is written as most families write theirs, a name in barred
+  brackets (`<|name|>`), since the model that is trained is often not the one that scores. Of these `<s>` and `</s>`
+  count only where they are no HTML: one without the other.
 
 Thoughts in answers (`<think>`) are what a model learns, and no structure; an end-of-turn token as an answer's very last
 word ends it where it ends anyway. A row that is one text is learnt as it stands: there the tokens of the layout that it
@@ -28,13 +29,17 @@ FAMILIES: dict[str, tuple[str, ...]] = {
     "Llama 2 and Mistral": (
         *("[INST]", "[/INST]", "<<SYS>>", "<</SYS>>", "<s>", "</s>", "[SYSTEM_PROMPT]", "[/SYSTEM_PROMPT]"),
         *("[AVAILABLE_TOOLS]", "[/AVAILABLE_TOOLS]", "[TOOL_CALLS]", "[TOOL_RESULTS]", "[/TOOL_RESULTS]"),
+        *("[TOOL_CONTENT]", "[/TOOL_CONTENT]", "[CALL_ID]", "[ARGS]", "[MODEL_SETTINGS]", "[/MODEL_SETTINGS]"),
     ),
     "Llama 3": (
         *("<|begin_of_text|>", "<|end_of_text|>", "<|start_header_id|>", "<|end_header_id|>"),
         *("<|eot_id|>", "<|eom_id|>", "<|python_tag|>"),
     ),
     "Llama 4": ("<|header_start|>", "<|header_end|>", "<|eot|>", "<|eom|>"),
-    "Gemma": ("<start_of_turn>", "<end_of_turn>", "<bos>", "<eos>", "<|turn>", "<turn|>"),
+    "Gemma": (
+        *("<start_of_turn>", "<end_of_turn>", "<bos>", "<eos>", "<|turn>", "<turn|>", "<|channel>", "<channel|>"),
+        *("<|tool>", "<tool|>", "<|tool_call>", "<tool_call|>", "<|tool_response>", "<tool_response|>"),
+    ),
     "Phi, Zephyr and GLM": (
         *("<|system|>", "<|user|>", "<|assistant|>", "<|observation|>", "<|end|>", "<|endoftext|>"),
         *("[gMASK]", "<sop>"),
@@ -60,6 +65,12 @@ FAMILIES: dict[str, tuple[str, ...]] = {
     "Kimi": ("<|im_user|>", "<|im_assistant|>", "<|im_system|>", "<|im_middle|>"),
     "InternLM": ("<|action_start|>", "<|action_end|>", "<|interpreter|>", "<|plugin|>"),
     "OLMo and Falcon": ("<|endoftext|>", "<|startoftext|>"),
+    "Nemotron": ("<extra_id_0>", "<extra_id_1>", "<SPECIAL_10>", "<SPECIAL_11>", "<SPECIAL_12>"),
+    "Ling": ("<role>SYSTEM</role>", "<role>HUMAN</role>", "<role>ASSISTANT</role>", "<role>OBSERVATION</role>"),
+    "MiniMax": ("]~!b[", "]~b]", "[e~["),
+    "Seed": ("<seed:bos>", "<seed:eos>"),
+    "Baichuan": ("<reserved_106>", "<reserved_107>"),
+    "SmolVLM": ("<end_of_utterance>",),
 }
 HTML = {"<s>", "</s>"}
 THOUGHTS = {"<think>", "</think>", "<thinking>", "</thinking>", "[THINK]", "[/THINK]", "<seed:think>", "</seed:think>"}
@@ -76,6 +87,8 @@ LAST_WORDS = ENDS | {
 TURN_ENDS = re.compile(r"\s*(?:\Z|<s>|(?:###\s*)?(?:user|human|instruction|question|system)\s*\d*\s*:)", re.IGNORECASE)
 
 _WORD = re.compile(r"</?[A-Za-z]+(?:[_ ][A-Za-z]+)*>")  # <filename>, <gh_stars>: a word, as HTML and prose write them
+_SHAPE = r"<\|/?[A-Za-z][\w/.-]{0,47}\|>|<｜[^｜<>\s]{1,48}｜>"  # what is a control token by the look of it
+_THOUGHT = re.compile(r"\W*(?:begin_of_|end_of_|start_|end_)?(?:think|thought|reason|solution)", re.IGNORECASE)
 _NAMED = ("bos_token", "eos_token", "pad_token", "sep_token", "cls_token")
 SHOWN = 3  # tokens named in a reason
 
@@ -103,7 +116,7 @@ class ControlTokens:
             )
         } | {token for token in named if token.strip()}
         every = sorted(own.union(*FAMILIES.values()), key=len, reverse=True)
-        return cls(frozenset(own), tokenizer.eos_token, re.compile("|".join(map(re.escape, every))))
+        return cls(frozenset(own), tokenizer.eos_token, re.compile("|".join([*map(re.escape, every), _SHAPE])))
 
     def reason(self, sample: Sample) -> str:
         """Which control tokens the row's text holds, and where: "" where none."""
@@ -131,7 +144,7 @@ class ControlTokens:
             return []
         html = _is_html(tokens)
         return [
-            token for token in tokens if not (answer and token in THOUGHTS) and not (html and token in HTML - self.own)
+            token for token in tokens if not (answer and _is_thought(token)) and not (html and token in HTML - self.own)
         ]
 
     def _ends(self, token: str) -> bool:
@@ -140,9 +153,12 @@ class ControlTokens:
     def _beside_layout(self, text: str) -> list[str]:
         """The tokens of a text that are neither its layout's nor an end of text where a turn ends."""
         begun = self.pattern.match(text.lstrip())
-        found = [match for match in self.pattern.finditer(text) if match[0] not in THOUGHTS]
+        found = [match for match in self.pattern.finditer(text) if not _is_thought(match[0])]
         if begun is not None:
             first = begun[0]
+            known = self.own.union(*FAMILIES.values())
+            if first not in known:  # a layout that is in no table
+                found = [match for match in found if match[0] in known]
             if first in self.own:
                 layout = self.own.union(*(tokens for tokens in FAMILIES.values() if self.own & set(tokens)))
             else:
@@ -157,6 +173,11 @@ class ControlTokens:
             if not (match[0] in ends and TURN_ENDS.match(text, match.end()))
             and not (html and match[0] in HTML - self.own)
         ]
+
+
+def _is_thought(token: str) -> bool:
+    """Whether a token is about an answer's thoughts: `<think>`, `<|begin_of_thought|>`, `<|END_THINKING|>`."""
+    return token in THOUGHTS or bool(re.fullmatch(_SHAPE, token) and _THOUGHT.match(token))
 
 
 def _is_html(tokens: list[str]) -> bool:

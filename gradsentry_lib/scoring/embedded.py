@@ -15,7 +15,7 @@ import zipfile
 from pathlib import Path
 
 from gradsentry_lib import settings
-from gradsentry_lib.errors import BadInput
+from gradsentry_lib.errors import UnusableModel
 
 log = logging.getLogger(__name__)
 
@@ -74,7 +74,9 @@ def _convert(gguf: Path, folder: Path) -> None:
     with gguf.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     if digest != GGUF_SHA256:
-        raise BadInput(f"{gguf.name} from the package index is not the file this project was made with ({digest}).")
+        raise UnusableModel(
+            f"{gguf.name} from the package index is not the file this project was made with ({digest})."
+        )
     source = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
     model = AutoModelForCausalLM.from_pretrained(
         **source, quantization_config=GgufConfig(dequantize=True), dtype=torch.float32, trust_remote_code=False
@@ -93,7 +95,7 @@ def _from_hub(folder: Path) -> None:
         )
         tokenizer = AutoTokenizer.from_pretrained(HUB_NAME, trust_remote_code=False)
     except OSError as error:
-        raise BadInput(
+        raise UnusableModel(
             f"The embedded model is neither on the package index ({PACKAGE} {VERSION}) nor on the hub ({HUB_NAME}): "
             "connect this machine to one of them once, or name a model folder with --model or GRADSENTRY_MODEL."
         ) from error

@@ -1,19 +1,23 @@
 """What a model is, by its bytes: scores are reused only under the very weights and tokenizer that made them."""
 
 import glob
+import os
+from contextlib import suppress
 from pathlib import Path
 
-from gradsentry_lib.errors import BadInput
+from gradsentry_lib.errors import UnusableModel
 from gradsentry_lib.files import read_json, sha256_file, sha256_json, write_json
 
 WEIGHTS = ("*.safetensors", "config.json")
 ADAPTER = ("adapter_model.safetensors", "adapter_config.json")
 TOKENIZER = (
     "tokenizer.json",
+    "tokenizer.*.json",  # of one version of transformers, instead of the one above
     "tokenizer_config.json",
     "special_tokens_map.json",
     "added_tokens.json",
     "chat_template.*",
+    "additional_chat_templates/*",
     "vocab.*",
     "merges.txt",
     "*.model",
@@ -44,7 +48,7 @@ def tokenizer_folder(folder: Path, base: Path | None) -> Path:
 
 def _tokenizer(folder: Path, memo: Path | None) -> str:
     if not any(True for pattern in VOCABULARY for _ in folder.glob(pattern)):
-        raise BadInput(f"{folder} holds no tokenizer (tokenizer.json): save the model's tokenizer beside it")
+        raise UnusableModel(f"{folder} holds no tokenizer (tokenizer.json): save the model's tokenizer beside it")
     return fingerprint(folder, TOKENIZER, memo)
 
 
@@ -52,11 +56,14 @@ def fingerprint(folder: Path, patterns: tuple[str, ...], memo: Path | None = Non
     """SHA-256 over the names and digests of a model folder's files that match `patterns`, hex.
 
     `memo`: a JSON file that remembers digests by (path, size, change time), since hashing a large model takes a while.
-    The change time is the kernel's own (ctime): a program that edits a file cannot set it back.
+    The change time is the kernel's own (ctime): a program that edits a file cannot set it back. A memo that somebody
+    else made, or may write to, is not believed.
     """
     files = sorted({path for pattern in patterns for path in folder.glob(pattern)})
     if not files:
-        raise BadInput(f"{folder} holds none of {', '.join(patterns)}: not a model folder that GradSentry can read.")
+        raise UnusableModel(
+            f"{folder} holds none of {', '.join(patterns)}: not a model folder that GradSentry can read."
+        )
     known = _remembered(memo)
     digests = {}
     fresh = False
@@ -66,18 +73,25 @@ def fingerprint(folder: Path, patterns: tuple[str, ...], memo: Path | None = Non
         if key not in known:
             known[key] = sha256_file(path)
             fresh = True
-        digests[path.name] = known[key]
+        digests[path.relative_to(folder).as_posix()] = known[key]
     if fresh and memo is not None:
-        write_json(memo, known)
+        with suppress(OSError):  # no room, or not ours to write: it only saves time
+            write_json(memo, {key: digest for key, digest in known.items() if Path(key.rsplit("|", 3)[0]).exists()})
     return sha256_json(digests)
 
 
 def _remembered(memo: Path | None) -> dict[str, str]:
     """Digests by path, size and change time. A file that is gone or damaged is made anew: it only saves time."""
     try:
-        known = read_json(memo) if memo is not None else {}
-    except (FileNotFoundError, ValueError, RecursionError):
+        known = read_json(memo) if memo is not None and _is_ours(memo) else {}
+    except (OSError, ValueError, RecursionError):
         return {}
     if not isinstance(known, dict):
         return {}
     return {key: digest for key, digest in known.items() if isinstance(digest, str) and len(digest) == 64}
+
+
+def _is_ours(memo: Path) -> bool:
+    """Whether nobody but this user can have written it."""
+    told = memo.stat()
+    return not hasattr(os, "geteuid") or (told.st_uid == os.geteuid() and not told.st_mode & 0o022)

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gradsentry_lib.errors import BadInput
+from gradsentry_lib.errors import UnusableModel
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ def _run_head(shell: Any, projection: Any, hidden: Tensor) -> tuple[Tensor, Tens
         hook.remove()
         body.hidden = None
     if len(caught) != 1:
-        raise BadInput("the model's forward does not call its output projection exactly once")
+        raise UnusableModel("the model's forward does not call its output projection exactly once")
     return caught[0], logits
 
 
@@ -151,11 +151,11 @@ def find_output_projection(model: Any) -> OutputProjection:
     weight = getattr(projection, "weight", None)
     body = getattr(model, body_name(model) or "-", None)
     if weight is None or weight.dim() != 2 or not isinstance(body, nn.Module):
-        raise BadInput(f"{name} has no output projection that GradSentry recognises; use a causal language model.")
+        raise UnusableModel(f"{name} has no output projection that GradSentry recognises; use a causal language model.")
     if weight.is_meta:
-        raise BadInput(f"{name}'s output projection does not fit in memory: see GRADSENTRY_MAX_MEMORY")
+        raise UnusableModel(f"{name}'s output projection does not fit in memory: see GRADSENTRY_MAX_MEMORY")
     if not weight.is_floating_point():
-        raise BadInput(f"{name}'s output projection is quantised: take a model whose head is left as it was.")
+        raise UnusableModel(f"{name}'s output projection is quantised: take a model whose head is left as it was.")
     size = min(weight.shape[0], model.get_input_embeddings().weight.shape[0])
     ids = torch.arange(8, device=weight.device)[None] % size
     try:
@@ -169,13 +169,17 @@ def find_output_projection(model: Any) -> OutputProjection:
         longer = torch.cat([ids, ids.flip(1)], dim=1)
         continued = body(input_ids=longer, use_cache=False).last_hidden_state[0, : len(hidden)].to(weight.device)
     except (AttributeError, TypeError, ValueError, IndexError, RuntimeError) as error:
-        raise BadInput(f"{name} does not run as a causal language model: {error}") from error
+        raise UnusableModel(f"{name} does not run as a causal language model: {error}") from error
     tolerance = 1e-3 * expected.float().abs().max().clamp_min(1.0)
     if weight.shape[1] != hidden.shape[-1] or (logits.float() - expected.float()).abs().max() > tolerance:
-        raise BadInput(f"{name} puts more between its last hidden state and its logits than GradSentry can follow.")
+        raise UnusableModel(
+            f"{name} puts more between its last hidden state and its logits than GradSentry can follow."
+        )
     # Not the largest difference: in half precision one token of a mixture of experts may go to another expert.
     moved = (continued - hidden).float().norm(dim=1) / hidden.float().norm(dim=1).clamp_min(1e-9)  # (8,)
     if moved.median() > (1e-3 if hidden.dtype in (torch.float32, torch.float64) else 0.05):
-        raise BadInput(f"{name} is not causal: a token's state depends on what comes after it. Use a causal model.")
+        raise UnusableModel(
+            f"{name} is not causal: a token's state depends on what comes after it. Use a causal model."
+        )
     plain = torch.equal(logits.float(), product[0].detach().float())
     return OutputProjection(weight.detach(), getattr(projection, "bias", None), plain, shell, projection)

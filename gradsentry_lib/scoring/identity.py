@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gradsentry_lib import settings
-from gradsentry_lib.errors import BadInput
+from gradsentry_lib.errors import BadInput, UnusableModel, UnusableOption
 from gradsentry_lib.files import sha256_json
 from gradsentry_lib.scoring.checkpoint import open_checkpoint
 from gradsentry_lib.scoring.embedded import embedded_model
@@ -56,10 +56,16 @@ def identify(
     number = _dtype(dtype, place)
     found = open_checkpoint(name, _find(name, revision))
     if base and not found.base:
-        raise BadInput(f"model {name} is no adapter: leave --base-model out")
+        raise UnusableOption(f"model {name} is no adapter: leave --base-model out")
     below = _base(name, found.folder, base or found.base) if found.base else None
     weights, tokenizer = digests(found.folder, found.gguf, below, memo)
     return ModelIdentity(name, found.folder, weights, tokenizer, place, number, found.gguf, below)
+
+
+def auto_device_and_dtype() -> tuple[str, str]:
+    """What `auto` means on this machine."""
+    place = _device("auto")
+    return place, _dtype("auto", place)
 
 
 def _base(name: str, adapter: Path, base: str) -> Path:
@@ -68,13 +74,15 @@ def _base(name: str, adapter: Path, base: str) -> Path:
     try:
         path = beside if beside.is_dir() else _find(base, None)
     except BadInput as error:
-        raise BadInput(
+        raise UnusableModel(
             f"model {name} is an adapter of {base[:200]}, which is neither a folder here nor to be had from the hub: "
             "give its folder with --base-model, or the merged model"
         ) from error
     found = open_checkpoint(base, path)
     if found.base or found.gguf:
-        raise BadInput(f"model {name} is an adapter of {base[:200]}, which is no plain model: give the merged model")
+        raise UnusableModel(
+            f"model {name} is an adapter of {base[:200]}, which is no plain model: give the merged model"
+        )
     return found.folder
 
 
@@ -88,7 +96,7 @@ def _find(name: str, revision: str | None) -> Path:
     parts = name.split("/")
     gguf = len(parts) == 3 and name.endswith(".gguf")
     if path.is_absolute() or name.startswith((".", "~")) or (len(parts) > 2 and not gguf):
-        raise BadInput(f"model {name}: there is no such folder or file")
+        raise UnusableModel(f"model {name}: there is no such folder or file")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     from huggingface_hub import hf_hub_download, snapshot_download
 
@@ -98,7 +106,7 @@ def _find(name: str, revision: str | None) -> Path:
         wanted = [*WEIGHTS, *ADAPTER, *TOKENIZER, "*.index.json"]
         return Path(snapshot_download(name, revision=revision, allow_patterns=wanted))
     except Exception as error:  # the hub client raises some ten kinds; all mean that the model cannot be had
-        raise BadInput(
+        raise UnusableModel(
             f"model {name}: neither a folder here nor to be had from the hub ({first_line(error)}). "
             "Give a folder, a .gguf file, a hub name, or `embedded`."
         ) from error
@@ -111,11 +119,11 @@ def _device(device: str) -> str:
         return "cuda" if _cuda_devices() else "cpu"
     kind, _, index = device.partition(":")
     if kind not in ("cpu", "cuda") or (index and not index.isdigit()):
-        raise BadInput(f"device {device}: use auto, cpu, cuda, cuda:N or spread")
+        raise UnusableOption(f"device {device}: use auto, cpu, cuda, cuda:N or spread")
     if kind == "cuda" and not _cuda_devices():
-        raise BadInput(f"device {device}: there is no CUDA device here; use --device cpu or auto")
+        raise UnusableOption(f"device {device}: there is no CUDA device here; use --device cpu or auto")
     if kind == "cuda" and int(index or 0) >= _cuda_devices():
-        raise BadInput(f"device {device}: there are only {_cuda_devices()} CUDA devices here")
+        raise UnusableOption(f"device {device}: there are only {_cuda_devices()} CUDA devices here")
     return device
 
 
@@ -131,7 +139,7 @@ def _dtype(dtype: str, device: str) -> str:
     """`auto` is bfloat16 where the hardware multiplies it natively, else float32."""
     if dtype != "auto":
         if dtype not in DTYPES:
-            raise BadInput(f"dtype {dtype}: use auto, {', '.join(DTYPES)}")
+            raise UnusableOption(f"dtype {dtype}: use auto, {', '.join(DTYPES)}")
         return dtype
     if device.startswith("cuda") or (device == SPREAD and _cuda_devices()):
         import torch

@@ -15,15 +15,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from gradsentry_lib.errors import BadInput
+from gradsentry_lib.errors import UnusableModel, UnusableOption
 from gradsentry_lib.scoring.batching import pack
 from gradsentry_lib.scoring.config import ScoringConfig
 from gradsentry_lib.scoring.encoding import Encoded
 from gradsentry_lib.scoring.gradient import LOGIT_BYTES
 from gradsentry_lib.scoring.identity import first_line
+from gradsentry_lib.scoring.kv_cache import EMPTY
 from gradsentry_lib.scoring.model import ScoringModel, release
 from gradsentry_lib.scoring.padded import run_padded
-from gradsentry_lib.scoring.past import EMPTY
+from gradsentry_lib.scoring.plain_model import PlainModel
 from gradsentry_lib.scoring.spectrum import singular_values_by_columns, singular_values_by_rows, spectral_entropy
 from gradsentry_lib.scoring.states import States, Unfit, is_out_of_memory
 
@@ -36,23 +37,25 @@ def find_layer(model: ScoringModel, name: str) -> Any:
     `name`: as the model's own modules are called, with or without `.weight`; its end will do where that is only one
     layer's. Raises BadInput where there is none, or several.
     """
+    if isinstance(model.model, PlainModel):
+        raise UnusableModel(f"the gradient of {name} needs the model as a whole: load_model(..., whole=True)")
     wanted = name.removesuffix(".weight")
     linear = {key: module for key, module in model.model.named_modules() if _is_linear(module)}
     found = [key for key in linear if key == wanted] or [key for key in linear if key.endswith("." + wanted)]
     if len(found) > 1:
-        raise BadInput(f"the model has {len(found)} layers {wanted!r}: name one in full, such as {found[-1]}")
+        raise UnusableOption(f"the model has {len(found)} layers {wanted!r}: name one in full, such as {found[-1]}")
     if not found:
         end = wanted.rsplit(".", 1)[-1]
         like = [key for key in linear if key.rsplit(".", 1)[-1] == end] or list(linear)
-        raise BadInput(f"the model has no linear layer {wanted!r}; it has, for example, {', '.join(like[-2:])}")
+        raise UnusableOption(f"the model has no linear layer {wanted!r}; it has, for example, {', '.join(like[-2:])}")
     layer = linear[found[0]]
     if layer is model.head.projection:
         return None
     if not any(module is layer for module in model.body.modules()):
-        raise BadInput(f"{found[0]} is not in the part of the model that reads text")
+        raise UnusableOption(f"{found[0]} is not in the part of the model that reads text")
     parts = [*model.body.named_parameters(), *model.body.named_buffers()]
     if any(key.endswith("weight") and not part.is_floating_point() for key, part in parts):
-        raise BadInput("a layer's gradient does not go through quantised weights: give the model unquantised")
+        raise UnusableModel("a layer's gradient does not go through quantised weights: give the model unquantised")
     return layer
 
 
@@ -70,7 +73,7 @@ def by_layer(
             continue
         except (MemoryError, RuntimeError, NotImplementedError) as error:
             if not is_out_of_memory(error):
-                raise BadInput(
+                raise UnusableModel(
                     f"the model can't be differentiated down to {config.module}: {first_line(error)}"
                 ) from error
         release()  # out of the except block, so that the error's traceback no longer holds what did not fit
@@ -156,7 +159,7 @@ def _entropy(errors: Tensor, inputs: Tensor, config: ScoringConfig) -> float | N
     """Of the crop of sum_t errors_t inputs_t^T, from (L, out) and (L, in); None where that is zero."""
     left, right = errors.shape[1] // config.crop, inputs.shape[1] // config.crop
     if not (left and right):
-        raise BadInput(f"crop {config.crop} leaves nothing of a layer of {errors.shape[1]} x {inputs.shape[1]}")
+        raise UnusableOption(f"crop {config.crop} leaves nothing of a layer of {errors.shape[1]} x {inputs.shape[1]}")
     errors, inputs = errors[:, :left].double(), inputs[:, :right].double()
     real = (errors != 0).any(1)  # padding, and what no loss depends on, adds nothing
     errors, inputs = errors[real], inputs[real]
@@ -194,6 +197,6 @@ def _exact_together(model: ScoringModel, layer: Any) -> bool:
 
 
 def _is_linear(module: nn.Module) -> bool:
-    from transformers.pytorch_utils import Conv1D
+    from transformers import Conv1D
 
     return isinstance(module, nn.Linear | Conv1D)

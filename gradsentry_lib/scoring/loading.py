@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from gradsentry_lib.errors import BadInput
+from gradsentry_lib.errors import BadInput, UnusableModel
 from gradsentry_lib.scoring.checkpoint import quantiser, read_json_object
 from gradsentry_lib.scoring.fingerprint import tokenizer_folder
 from gradsentry_lib.scoring.identity import SPREAD, ModelIdentity, first_line
 from gradsentry_lib.scoring.spread import offload_folder, spread
+from gradsentry_lib.scoring.transformers_private import loads
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,7 +37,9 @@ def load_tokenizer(identity: ModelIdentity) -> Any:
 def load_causal_lm(identity: ModelIdentity) -> Any:
     """The model, on its device, an adapter merged into it. Raises BadInput."""
     if identity.base is not None and identity.device == SPREAD:
-        raise BadInput(f"model {identity.name} is an adapter, which can't be merged on several devices: merge it first")
+        raise UnusableModel(
+            f"model {identity.name} is an adapter, which can't be merged on several devices: merge it first"
+        )
     with one_line(f"model {identity.name} can't be loaded"):
         model = _whole(identity)
         if identity.base is not None:
@@ -76,16 +79,16 @@ def _auto_class(config: Any, name: str) -> Any:
     from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, AutoModelForMultimodalLM
 
     for auto in (AutoModelForCausalLM, AutoModelForImageTextToText, AutoModelForMultimodalLM):
-        if type(config) in auto._model_mapping:
+        if loads(auto, config):
             return auto
-    raise BadInput(f"model {name}: transformers has no causal language model of the kind {config.model_type}")
+    raise UnusableModel(f"model {name}: transformers has no causal language model of the kind {config.model_type}")
 
 
 def _expanded(identity: ModelIdentity) -> dict[str, Any]:
     """Has packed floats and integers expanded where transformers can: products of them need kernels, which are code of
     the hub, and a module's gradient needs weights to go back through."""
-    from transformers import CompressedTensorsConfig
-    from transformers.utils.quantization_config import FineGrainedFP8Config, GgufConfig, Mxfp4Config
+    from transformers import CompressedTensorsConfig, FineGrainedFP8Config, GgufConfig
+    from transformers.utils.quantization_config import Mxfp4Config
 
     if identity.gguf:
         return {"quantization_config": GgufConfig(dequantize=True)}
@@ -109,23 +112,23 @@ def _refuse_missing(model: Any, found: dict[str, Any], name: str) -> None:
     missing = sorted(map(str, found.get("missing_keys") or ()))
     head = next((key for key, module in model.named_modules() if module is model.get_output_embeddings()), "-")
     if f"{head}.weight" in missing:
-        raise BadInput(
+        raise UnusableModel(
             f"model {name} has no output projection in its files ({head}.weight): they hold a body, a classifier or a "
             "reward model; give the causal language model"
         )
     other = next((str(key) for key in sorted(found.get("unexpected_keys") or ()) if str(key).startswith(OTHER)), "")
     if other:  # with a tied head nothing is missing
-        raise BadInput(f"model {name} is a classifier or reward model ({other}); give the causal language model")
+        raise UnusableModel(f"model {name} is a classifier or reward model ({other}); give the causal language model")
     for key, held, wanted in found.get("mismatched_keys") or ():
         sizes = (" x ".join(map(str, shape)) for shape in (held, wanted))
-        raise BadInput("model {}: {} is {} in its files and {} by its config.json".format(name, key, *sizes))
+        raise UnusableModel("model {}: {} is {} in its files and {} by its config.json".format(name, key, *sizes))
     if missing:
         more = f" and {len(missing) - 2} more" if len(missing) > 2 else ""
-        raise BadInput(
+        raise UnusableModel(
             f"model {name} is not whole: {', '.join(missing[:2])}{more} missing from its files; save it anew"
         )
     for error in found.get("error_msgs") or ():
-        raise BadInput(f"model {name} is not whole: {str(error)[:300]}")
+        raise UnusableModel(f"model {name} is not whole: {str(error)[:300]}")
 
 
 @contextmanager
@@ -136,5 +139,5 @@ def one_line(message: str) -> "Iterator[None]":
             yield
     except BadInput:
         raise
-    except Exception as error:
-        raise BadInput(f"{message}: {first_line(error)[:500]}") from error
+    except Exception as error:  # foreign files make loaders raise what they like
+        raise UnusableModel(f"{message}: {first_line(error)[:500]}") from error

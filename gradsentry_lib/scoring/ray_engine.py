@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from gradsentry_lib.errors import BadInput
+from gradsentry_lib.errors import UnusableCluster, UnusableOption
 from gradsentry_lib.samples.table import SAMPLE_COLUMNS, from_batch
 from gradsentry_lib.scoring.config import Cluster, Effort, ScoringConfig
 from gradsentry_lib.scoring.fingerprint import digests
@@ -51,7 +51,7 @@ def plan(resources: dict[str, float], device: str, workers: int | None) -> Pool:
     cpus, gpus = resources.get("CPU", 1.0), resources.get("GPU", 0.0)
     if device.startswith("cuda"):
         if gpus < 1:
-            raise BadInput("the Ray cluster has no GPU: add nodes that have, or scan with --device cpu")
+            raise UnusableCluster("the Ray cluster has no GPU: add nodes that have, or scan with --device cpu")
         count = min(workers or int(gpus), int(gpus))
         return Pool(count, min(1.0, _spared(cpus) / count), 1.0, 1)
     count = workers or max(1, int(cpus) - 1)
@@ -71,7 +71,9 @@ def score_on_cluster(
     Raises BadInput where there is no such cluster, or where the workers can't do their work.
     """
     if identity.device == SPREAD:
-        raise BadInput("a model spread over devices is scored in this process: leave --engine ray or the device out")
+        raise UnusableOption(
+            "a model spread over devices is scored in this process: leave --engine ray or the device out"
+        )
     cluster = effort.cluster or Cluster()
     with _joined(cluster.address) as ray:
         pool = plan(ray.cluster_resources(), identity.device, cluster.workers)
@@ -104,7 +106,7 @@ def score_on_cluster(
                 if scores.num_rows:
                     yield scores
         except ray.exceptions.RayError as error:
-            raise BadInput(f"scoring on Ray failed: {_cause(error)}") from error
+            raise UnusableCluster(f"scoring on Ray failed: {_cause(error)}") from error
 
 
 class Worker:
@@ -122,8 +124,8 @@ class Worker:
             torch.set_num_threads(threads)
         found = digests(identity.folder, identity.gguf, identity.base)
         if found != (identity.weights, identity.tokenizer):
-            raise BadInput(f"{identity.folder} holds another model on this node than where the scan was started")
-        self.model = load_model(identity)
+            raise UnusableCluster(f"{identity.folder} holds another model on this node than where the scan was started")
+        self.model = load_model(identity, whole=config.module is not None)
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         from gradsentry_lib.scoring.scorer import score_samples
@@ -151,7 +153,7 @@ def _joined(address: str | None) -> Iterator[Any]:
         import ray
         import ray.data
     except ImportError as error:
-        raise BadInput("scoring on Ray needs the extra: pip install 'gradsentry[ray]'") from error
+        raise UnusableCluster("scoring on Ray needs the extra: pip install 'gradsentry[ray]'") from error
     joined = ray.is_initialized()
     if not joined:
         place = address or os.environ.get("RAY_ADDRESS") or "local"
@@ -166,7 +168,7 @@ def _joined(address: str | None) -> Iterator[Any]:
                 logging_level=logging.ERROR,
             )
         except (ConnectionError, ValueError, RuntimeError, OSError) as error:
-            raise BadInput(f"no Ray cluster at {place}: {first_line(error)}") from error
+            raise UnusableCluster(f"no Ray cluster at {place}: {first_line(error)}") from error
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = context.print_on_execution_start = False
     logging.getLogger("ray.data").setLevel(logging.WARNING)

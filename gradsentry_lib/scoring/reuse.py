@@ -12,7 +12,7 @@ import numpy as np
 
 from gradsentry_lib.scoring.encoding import Encoded
 from gradsentry_lib.scoring.forward import passes, run_body
-from gradsentry_lib.scoring.past import EMPTY, Past
+from gradsentry_lib.scoring.kv_cache import EMPTY, KVCache
 from gradsentry_lib.scoring.prefix import Node, prefix_tree
 
 PAST_BYTES = 1 << 30  # keys and values alive at a time
@@ -30,11 +30,11 @@ class Job:
     ids: np.ndarray
     spans: tuple[tuple[int, int], ...]
     targets: np.ndarray
-    past: Past
+    past: KVCache
 
 
 def sections(body: Any, rows: Sequence[Encoded], budget: int, longest_past: int) -> Iterator[list[Job]]:
-    """The rows as jobs, each once, grouped so that the pasts of one group fit in memory together.
+    """The rows as jobs, each once, grouped so that the caches of one group fit in memory together.
 
     `budget`: tokens a pass. `longest_past`: see `past_limit`; 0 switches reuse off.
     """
@@ -45,14 +45,14 @@ def sections(body: Any, rows: Sequence[Encoded], budget: int, longest_past: int)
         yield [_job(i, row, 0, EMPTY) for i, row in enumerate(rows)]
         return
     for nodes in _bounded(_preorder(prefix_tree(rows)), _bytes_a_token(body)):
-        pasts: dict[int, Past] = {}
-        _compute(body, rows, nodes, pasts, budget)
-        jobs = [_job(i, rows[i], node.end, pasts.get(id(node), EMPTY)) for node in nodes for i in node.rows]
+        caches: dict[int, KVCache] = {}
+        _compute(body, rows, nodes, caches, budget)
+        jobs = [_job(i, rows[i], node.end, caches.get(id(node), EMPTY)) for node in nodes for i in node.rows]
         if jobs:
             yield jobs
 
 
-def _job(index: int, row: Encoded, start: int, past: Past) -> Job:
+def _job(index: int, row: Encoded, start: int, past: KVCache) -> Job:
     """The job of a row whose first `start` tokens are in `past`."""
     spans = tuple((begin - start, end - start) for begin, end in row.spans)
     targets = np.concatenate([row.ids[begin:end] for begin, end in row.spans])
@@ -68,7 +68,7 @@ def _preorder(root: Node) -> Iterator[Node]:
 
 
 def _bounded(nodes: Iterator[Node], bytes_a_token: int) -> Iterator[list[Node]]:
-    """Cuts a walk of the tree where the pasts of one section would pass PAST_BYTES."""
+    """Cuts a walk of the tree where the caches of one section would pass PAST_BYTES."""
     section: list[Node] = []
     size = 0
     for node in nodes:
@@ -81,8 +81,10 @@ def _bounded(nodes: Iterator[Node], bytes_a_token: int) -> Iterator[list[Node]]:
         yield section
 
 
-def _compute(body: Any, rows: Sequence[Encoded], nodes: Sequence[Node], pasts: dict[int, Past], budget: int) -> None:
-    """Fills `pasts` for the nodes and for ancestors that stand in earlier sections, level by level."""
+def _compute(
+    body: Any, rows: Sequence[Encoded], nodes: Sequence[Node], caches: dict[int, KVCache], budget: int
+) -> None:
+    """Fills `caches` for the nodes and for ancestors that stand in earlier sections, level by level."""
     needed: dict[int, Node] = {}
     for node in nodes:
         at: Node | None = node
@@ -93,9 +95,9 @@ def _compute(body: Any, rows: Sequence[Encoded], nodes: Sequence[Node], pasts: d
     while ready:
         for members in passes(body, [node.end - node.start for node in ready], budget):
             batch = [ready[i] for i in members]
-            before = [pasts.get(id(node.parent), EMPTY) for node in batch]
+            before = [caches.get(id(node.parent), EMPTY) for node in batch]
             _, made = run_body(body, [rows[n.row].ids[n.start : n.end] for n in batch], before, keep=True)
-            pasts.update(zip(map(id, batch), made, strict=True))
+            caches.update(zip(map(id, batch), made, strict=True))
         done = {id(node) for node in ready}
         ready = [node for node in needed.values() if node.parent and id(node.parent) in done]
 

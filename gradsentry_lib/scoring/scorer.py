@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from gradsentry_lib.errors import BadInput
+from gradsentry_lib.errors import UnusableOption
 from gradsentry_lib.samples.sample import Sample, conversations
 from gradsentry_lib.scoring.config import Effort, ScoringConfig
 from gradsentry_lib.scoring.control_tokens import ControlTokens
@@ -110,7 +110,7 @@ def _score_sequences(
     budget = effort.token_budget or default_budget(model)
     for name, size in (("rows", model.head.vocab), ("columns", model.head.width)):
         if size < config.crop:
-            raise BadInput(f"crop {config.crop} leaves nothing of the output projection's {size} {name}")
+            raise UnusableOption(f"crop {config.crop} leaves nothing of the output projection's {size} {name}")
     layer = find_layer(model, config.module) if config.module else None
     if layer is not None:
         for found in by_layer(rows, model, layer, config, budget):

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gradsentry_lib.errors import BadInput
+from gradsentry_lib.errors import UnusableModel
 from gradsentry_lib.scoring.forward import run_body
 from gradsentry_lib.scoring.head import OutputProjection
 from gradsentry_lib.windows import CODES, LIMIT, RECORD, pack, pack_codes, unpack
@@ -76,7 +76,7 @@ def make_projection(
             ids = np.array(tokenizer.encode(text), dtype=np.int64)[:context]
             known = ids < (vocab or head.vocab)
             if known.mean() < 0.5 or known.sum() < 2:
-                raise BadInput(
+                raise UnusableModel(
                     f"the tokenizer is not this model's: {(~known).sum()} of {len(ids)} tokens of a plain text lie "
                     f"beyond its vocabulary of {vocab or head.vocab}"
                 )
@@ -86,12 +86,18 @@ def make_projection(
             total += hidden.double().sum(0)
             losses += float(nll.double().sum())
             count += len(hidden)
+    return known_projection(head, (total / count).float().cpu().numpy(), max(losses / count, 1e-3))
+
+
+def known_projection(head: OutputProjection, usual: np.ndarray, price: float) -> Projection:
+    """The projection of a model whose averages are known. usual: (D,) float32."""
+    device = head.weight.device
     return Projection(
         errors=_signs(head.vocab, SIDE, 1).to(device),
         states=_signs(head.width, SIDE, 2).to(device),
         outer=_signs(SIDE * SIDE, CODES, 3).to(device),
-        usual=(total / count).float(),
-        price=max(losses / count, 1e-3),
+        usual=torch.from_numpy(usual.copy()).to(device),
+        price=price,
     )
 
 

@@ -15,7 +15,8 @@ from typing import Any
 import torch
 
 from gradsentry_lib import settings
-from gradsentry_lib.errors import BadInput
+from gradsentry_lib.errors import UnusableModel
+from gradsentry_lib.scoring.transformers_private import never_split
 
 
 def spread(auto: Any, config: Any, dtype: torch.dtype, quantised: bool) -> dict[str, Any]:
@@ -30,14 +31,14 @@ def spread(auto: Any, config: Any, dtype: torch.dtype, quantised: bool) -> dict[
     with init_empty_weights():
         skeleton = auto.from_config(config, dtype=dtype, trust_remote_code=False)
     skeleton.tie_weights()
-    whole = {"no_split_module_classes": list(skeleton._no_split_modules or ()), "dtype": dtype}
+    whole = {"no_split_module_classes": never_split(skeleton), "dtype": dtype}
     first = next(iter(limits))
     kept = _ends(skeleton)
     size = sum({id(m.weight): m.weight.numel() * dtype.itemsize for m in kept.values()}.values())
     if len(limits) > 2:
         limits = get_balanced_memory(skeleton, limits, **whole)
     if limits[first] < size:
-        raise BadInput(
+        raise UnusableModel(
             f"the model's embedding and output projection ({size >> 20:,} MiB) do not fit on device {first}: see "
             "GRADSENTRY_MAX_MEMORY"
         )

@@ -35,18 +35,17 @@ Samples, scores and verdicts from outside the store are copied into it.
 """
 
 from gradsentry_lib.store.ledger import (
-    FILE_NAME,
     Ledger,
     applied,
     gate_inputs_sha256,
     open_ledger,
     overrides_digest,
 )
-from gradsentry_lib.store.lock import LedgerBusy
 from gradsentry_lib.store.records import (
     Batch,
     Decision,
     FileRef,
+    Findings,
     GateAcceptance,
     GateResult,
     GateState,
@@ -62,15 +61,14 @@ from gradsentry_lib.store.records import (
 )
 
 __all__ = [
-    "FILE_NAME",
     "Batch",
     "Decision",
     "FileRef",
+    "Findings",
     "GateAcceptance",
     "GateResult",
     "GateState",
     "Ledger",
-    "LedgerBusy",
     "LimitPolicy",
     "Output",
     "Override",

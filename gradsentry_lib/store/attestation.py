@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from gradsentry_lib.errors import BadInput
+from gradsentry_lib.errors import UnusableFile
 from gradsentry_lib.files import read_json, sha256_json, write_json
 from gradsentry_lib.store import signing
 from gradsentry_lib.store.columns import store_path
@@ -37,7 +37,6 @@ STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 PREDICATE_TYPE = "https://slsa.dev/provenance/v1"
 BUILD_TYPE = "urn:gradsentry:scan:v1"
 FILES = "gradsentryFiles"  # the digest of a folder: SHA-256 over the sorted names and digests of its files
-FOLDER = "attestations"  # in the batch's folder: a copy of every attestation ever made
 
 
 def publish_attestation(
@@ -46,7 +45,7 @@ def publish_attestation(
     """Writes the attestation of a clean file to `path` and records it.
 
     Call it once the file's own record is kept, in a block of its own: what a killed process wrote and did not record
-    can be recorded later (orphans.py) only if the head that it names is still the ledger's.
+    can be recorded later (attestation_repair.py) only if the head that it names is still the ledger's.
 
     A copy stays in the store. `key`: an ed25519 private key to sign with (default: GRADSENTRY_SIGNING_KEY, if set);
     the signature lies beside each as `*.dsse.json`. Publishing the same file of the same decision again gives back the
@@ -58,7 +57,7 @@ def publish_attestation(
         made = read_json(known[-1].file)
     else:
         made = statement(ledger, decision, clean)
-    kept = ledger.store / "batches" / batch_key / FOLDER / f"{sha256_json(made)[:16]}.json"
+    kept = ledger.paths.attestations(batch_key) / f"{sha256_json(made)[:16]}.json"
     key = key or signing.configured_key()
     for place in (kept, path):
         write_json(place, made)
@@ -74,7 +73,7 @@ def sign_attestation(ledger: Ledger, path: Path, key: Path) -> list[Path]:
     sha256 = file_ref(path).sha256
     known = ledger.find(Output, kind="attestation", file_sha256=sha256)
     if not known:
-        raise BadInput(f"{path} is no attestation in this ledger, or it was altered")
+        raise UnusableFile(f"{path} is no attestation in this ledger, or it was altered")
     places = {output.file.file for output in known if output.file.file.exists()} | {path.absolute()}
     signed = [signing.sign_file(place, key) for place in sorted(places) if file_ref(place).sha256 == sha256]
     for envelope in signed:
@@ -146,7 +145,7 @@ def settings_of(batch: Batch, scan: Scan, threshold: ThresholdRecord, decision: 
 def attestations(ledger: Ledger, batch_key: str) -> list[FileRef]:
     """The store's copies of a batch's attestations, oldest first, each once."""
     found = {output.file.file: output.file for output in ledger.find(Output, batch_key=batch_key, kind="attestation")}
-    return [file for path, file in found.items() if path.parent == ledger.store / "batches" / batch_key / FOLDER]
+    return [file for path, file in found.items() if path.parent == ledger.paths.attestations(batch_key)]
 
 
 def dependency(made: Mapping[str, Any], name: str) -> Mapping[str, Any] | None:

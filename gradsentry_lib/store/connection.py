@@ -13,10 +13,12 @@ from pathlib import Path
 import duckdb
 
 from gradsentry_lib import __version__
-from gradsentry_lib.errors import BadInput, GradSentryError
+from gradsentry_lib.errors import BusyStore, DamagedStore, GradSentryError, UnusableStore
+from gradsentry_lib.files import workshop
 from gradsentry_lib.store import journal, views
-from gradsentry_lib.store.lock import PATIENCE, LedgerBusy, busy_message, hold, pauses
-from gradsentry_lib.trouble import explain
+from gradsentry_lib.store.lock import PATIENCE, Waiting, hold, pauses
+from gradsentry_lib.store.paths import LAYOUT, Store
+from gradsentry_lib.system_errors import explain
 
 _open_here = threading.local()  # the ledgers that this thread has open: opening one twice would wait for itself
 
@@ -24,12 +26,8 @@ _open_here = threading.local()  # the ledgers that this thread has open: opening
 _OF_THE_FILE = (duckdb.IOException, duckdb.FatalException, duckdb.InternalException, duckdb.SerializationException)
 
 
-class LedgerDamaged(GradSentryError):
-    """The ledger's file can't be read as a DuckDB database any more."""
-
-
-def damaged(path: Path, message: str) -> LedgerDamaged:
-    return LedgerDamaged(
+def damaged(path: Path, message: str) -> DamagedStore:
+    return DamagedStore(
         f"the ledger {path} can't be opened: {message[:300]}; put back a copy of it, or move it (and {path.name}.wal) "
         "elsewhere and scan again: scores and published files are kept, releases and acceptances are only in the ledger"
     )
@@ -39,7 +37,7 @@ def damaged(path: Path, message: str) -> LedgerDamaged:
 def connect(path: Path, *, read_only: bool, patience: float = PATIENCE) -> Iterator[duckdb.DuckDBPyConnection]:
     """A connection under the ledger's lock. Writing is one transaction: committed at the end, rolled back on error.
 
-    Makes and migrates the ledger where need be, also before reading. Raises LedgerBusy, LedgerDamaged, BadInput.
+    Makes and migrates the ledger where need be, also before reading. Raises BusyStore, DamagedStore, BadInput.
     """
     path = path.absolute()
     _check_place(path.parent)
@@ -53,13 +51,23 @@ def _check_place(store: Path) -> None:
         str(store).encode("utf-8")
         usable = store.is_dir() or not store.exists()
     except UnicodeEncodeError as error:
-        raise BadInput(
+        raise UnusableStore(
             f"the store's path {str(store)!r} is no UTF-8, which DuckDB needs: give it another name"
         ) from error
     except OSError as error:
-        raise BadInput(f"the store {str(store)[:200]} can't be used: {error.strerror or error}") from error
+        raise UnusableStore(f"the store {str(store)[:200]} can't be used: {error.strerror or error}") from error
     if not usable:
-        raise BadInput(f"the store {store} is no folder: set GRADSENTRY_HOME to one")
+        raise UnusableStore(f"the store {store} is no folder: set GRADSENTRY_HOME to one")
+
+
+def make_store(store: Path) -> None:
+    """Raises BadInput where no folder can be made: under a file, in /proc, without permission."""
+    try:
+        store.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UnusableStore(
+            f"the store {store} can't be made ({error.strerror}): set GRADSENTRY_HOME to a folder that can be written"
+        ) from error
 
 
 @contextmanager
@@ -73,10 +81,10 @@ def _reading(path: Path, patience: float) -> Iterator[duckdb.DuckDBPyConnection]
             stack.close()
             try:
                 _make(path, patience)
-            except LedgerBusy:
+            except BusyStore:
                 raise
             except (OSError, GradSentryError) as error:
-                raise BadInput(
+                raise UnusableStore(
                     f"the ledger {path} has schema version {version} and can't be brought to {len(_versions())} here "
                     f"({error}): run `gradsentry store upgrade` where the store can be written to"
                 ) from error
@@ -87,11 +95,12 @@ def _reading(path: Path, patience: float) -> Iterator[duckdb.DuckDBPyConnection]
 @contextmanager
 def _writing(path: Path, patience: float) -> Iterator[duckdb.DuckDBPyConnection]:
     with _locked(path, read_only=False, patience=patience) as connection:
+        heads = _check_heads(Store(path.parent).heads)
         before = journal.head(connection)
         connection.begin()
         try:
             yield connection
-        except BaseException:
+        except BaseException:  # also Ctrl-C: half a transaction is none; raised again
             with suppress(duckdb.Error):  # what went wrong first is what is told
                 connection.rollback()
             raise
@@ -99,7 +108,7 @@ def _writing(path: Path, patience: float) -> Iterator[duckdb.DuckDBPyConnection]
         connection.commit()
         views.refresh(connection, path.parent, temporary=False)
         if after != before:
-            _note(head_file(path.parent), after)
+            _note(heads, after)
 
 
 def _make(path: Path, patience: float) -> None:
@@ -108,10 +117,16 @@ def _make(path: Path, patience: float) -> None:
         pass
 
 
-def head_file(store: Path) -> Path:
-    """A line for every time that the ledger grew: its newest record, so that cutting it off shows. Ship it elsewhere,
-    line by line, and nobody who can write to the store can take records out unseen."""
-    return store / "ledger.heads"
+def _check_heads(path: Path) -> Path:
+    """The file of heads. Raises UnusableStore, before anything is recorded, where no line can be added to it."""
+    try:
+        with path.open("a", encoding="utf-8"):
+            return path
+    except OSError as error:
+        raise UnusableStore(
+            f"can't write to {path}: {error.strerror}; it gets a line whenever the ledger grows, so nothing was "
+            "recorded: move what lies there away"
+        ) from error
 
 
 def _note(path: Path, head: journal.Head) -> None:
@@ -135,9 +150,11 @@ def _once_a_thread(path: Path) -> Iterator[None]:
 def _locked(path: Path, *, read_only: bool, patience: float) -> Iterator[duckdb.DuckDBPyConnection]:
     """Lock, connect, migrate (when writing); disconnect, unlock."""
     if not read_only:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_store(path.parent)
     with ExitStack() as stack:
         stack.enter_context(hold(path, shared=read_only, patience=patience))
+        if not (read_only or path.exists()):
+            _create(path)
         connection = _connect_patiently(path, read_only, patience)
         stack.callback(connection.close)
         try:
@@ -150,9 +167,19 @@ def _locked(path: Path, *, read_only: bool, patience: float) -> Iterator[duckdb.
             raise damaged(path, str(e).splitlines()[0]) from e
 
 
+def _create(path: Path) -> None:
+    """A new ledger, made beside its place and renamed: a disk that is full by then leaves no half of one."""
+    with workshop(path.parent, path.name) as shop:
+        made = shop / path.name
+        with duckdb.connect(made) as connection:
+            migrate(connection)
+            connection.execute("CHECKPOINT")  # raises what closing would keep to itself
+        made.rename(path)
+
+
 def _connect_patiently(path: Path, read_only: bool, patience: float) -> duckdb.DuckDBPyConnection:
     """DuckDB's own lock may be held by a process that knows nothing of ours, a SQL shell for one: wait for that too."""
-    deadline = time.monotonic() + patience
+    waiting = Waiting(path, patience)
     for pause in pauses():
         try:
             return duckdb.connect(path, read_only=read_only)
@@ -160,9 +187,8 @@ def _connect_patiently(path: Path, read_only: bool, patience: float) -> duckdb.D
             message = str(error).splitlines()[0]
             if "lock" not in message.lower() or "corrupt" in message.lower():
                 raise damaged(path, message) from error
-            if time.monotonic() > deadline:
-                holder = re.sub(r"^.*?: (Conflicting lock is held in )?", "it is held by ", message).split(". See")[0]
-                raise LedgerBusy(busy_message(path, patience, holder)) from error
+            held = re.sub(r"^.*?: (Conflicting lock is held in )?", "it is held by ", message).split(". See")[0]
+            waiting.check(lambda held=held: held)  # type: ignore[misc]
         time.sleep(pause)
     raise AssertionError  # pauses() never ends
 
@@ -172,7 +198,7 @@ def migrate(connection: duckdb.DuckDBPyConnection) -> None:
     database of something else: nothing is written into that."""
     scripts = _versions()
     if _version(connection) == 0 and (tables := connection.execute("SHOW TABLES").fetchall()):
-        raise BadInput(
+        raise UnusableStore(
             f"{_place(connection)} is no ledger: a DuckDB file of something else, with a table {tables[0][0]!r}"
         )
     for number, script in enumerate(scripts[_version(connection) :], start=_version(connection) + 1):
@@ -192,13 +218,27 @@ def _version(connection: duckdb.DuckDBPyConnection) -> int:
     except duckdb.BinderException:  # a table of that name with other columns
         version = None
     if not isinstance(version, int):
-        raise BadInput(f"{_place(connection)} is no ledger: a DuckDB file of something else")
+        raise UnusableStore(f"{_place(connection)} is no ledger: a DuckDB file of something else")
     if version > len(_versions()):
-        raise BadInput(
+        raise UnusableStore(
             f"the ledger has schema version {version}, written by a newer GradSentry; "
             f"this one ({__version__}) knows up to {len(_versions())}: upgrade it"
         )
+    _check_layout(connection)
     return version
+
+
+def _check_layout(connection: duckdb.DuckDBPyConnection) -> None:
+    """Raises BadInput where a newer version moved the store's files. A schema that knows of no layout may pass."""
+    try:
+        ((layout,),) = connection.execute("SELECT max(version) FROM store_layout").fetchall()
+    except duckdb.CatalogException:
+        return
+    if not isinstance(layout, int) or layout > LAYOUT:
+        raise UnusableStore(
+            f"the store {Path(_place(connection)).parent} has layout {layout}, made by a newer GradSentry; this one "
+            f"({__version__}) knows up to {LAYOUT}: upgrade it"
+        )
 
 
 def _place(connection: duckdb.DuckDBPyConnection) -> str:

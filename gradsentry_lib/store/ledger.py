@@ -9,18 +9,19 @@ from typing import Any, TypeVar
 
 import duckdb
 
-from gradsentry_lib import settings
-from gradsentry_lib.errors import BadInput
+from gradsentry_lib.errors import DamagedStore, NotFound, NotJudgedYet, UnusableOption
 from gradsentry_lib.files import atomic_path, sha256_json
 from gradsentry_lib.store import acceptance, journal, views
 from gradsentry_lib.store import sample_index as index
 from gradsentry_lib.store.columns import AnyRecord, from_row, store_path, table_of, to_columns
 from gradsentry_lib.store.connection import connect
 from gradsentry_lib.store.lock import PATIENCE
+from gradsentry_lib.store.paths import Store
 from gradsentry_lib.store.records import (
     Batch,
     Decision,
     FileRef,
+    Findings,
     GateAcceptance,
     GateResult,
     GateState,
@@ -34,7 +35,6 @@ from gradsentry_lib.store.records import (
     ThresholdRecord,
 )
 
-FILE_NAME = "ledger.duckdb"
 Value = TypeVar("Value")
 
 
@@ -43,9 +43,9 @@ def open_ledger(path: Path | None = None, *, read_only: bool = False, patience: 
     """The ledger at `path` (default: the store's). All that is written in one block is kept, or nothing is.
 
     The file is opened at the first question or record, not before, and closed at the end of the block. Waits up to
-    `patience` seconds for other processes, then raises LedgerBusy, which names them.
+    `patience` seconds for other processes, then raises BusyStore, which names them.
     """
-    path = (path or settings.home() / FILE_NAME).absolute()
+    path = (path or Store.default().ledger).absolute()
     with ExitStack() as stack:
         yield Ledger(path, stack, read_only, patience)
 
@@ -64,6 +64,10 @@ class Ledger:
     @property
     def store(self) -> Path:
         return self.path.parent
+
+    @property
+    def paths(self) -> Store:
+        return Store(self.store)
 
     @property
     def connection(self) -> duckdb.DuckDBPyConnection:
@@ -94,26 +98,29 @@ class Ledger:
         """Also makes the index that finds a sample's batches. Raises BadInput where the key is another content's."""
         for known in self.find(Batch, batch_key=batch.batch_key):
             if known.source.sha256 != batch.source.sha256:
-                raise BadInput(f"{batch.batch_key} is the batch of SHA-256 {known.source.sha256}, and of no other")
-        batch = replace(batch, samples=self._keep(batch.samples, batch.batch_key, "samples.parquet"))
-        index.write_index(batch.samples.file, index.index_path(self.store, batch.batch_key))
+                raise DamagedStore(f"{batch.batch_key} is the batch of SHA-256 {known.source.sha256}, and of no other")
+        batch = replace(batch, samples=self._keep(batch.samples, self.paths.samples(batch.batch_key)))
+        index.write_index(batch.samples.file, self.paths.sample_ids(batch.batch_key))
         return self._append(batch)
 
     def record_scan(self, scan: Scan) -> int:
-        place = f"scores/{scan.score_key}/scores.parquet"
-        return self._append(replace(scan, scores=self._keep(scan.scores, scan.batch_key, place)))
+        place = self.paths.scores(scan.batch_key, scan.score_key)
+        return self._append(replace(scan, scores=self._keep(scan.scores, place)))
 
     def record_threshold(self, threshold: ThresholdRecord) -> int:
         return self._append(threshold)
 
     def record_verdicts(self, decision: Decision) -> int:
         """Raises BadInput where the verdicts do not add up to the batch's readable rows."""
-        place = f"decisions/{decision.decision_key}/verdicts.parquet"
-        decision = replace(decision, verdicts=self._keep(decision.verdicts, decision.batch_key, place))
+        place = self.paths.decision(decision.batch_key, decision.decision_key).verdicts
+        decision = replace(decision, verdicts=self._keep(decision.verdicts, place))
         batch, total = self.batch(decision.batch_key), decision.clean + decision.flagged + decision.unscored
         if total != batch.readable:
-            raise BadInput(f"{decision.batch_key}: {total} verdicts for {batch.readable} readable rows")
+            raise DamagedStore(f"{decision.batch_key}: {total} verdicts for {batch.readable} readable rows")
         return self._append(decision)
+
+    def record_findings(self, findings: Findings) -> int:
+        return self._append(findings)
 
     def record_gate(self, result: GateResult) -> int:
         return self._append(result)
@@ -139,9 +146,9 @@ class Ledger:
         results = self.find(GateResult, batch_key=self.batch(batch_key).batch_key)
         results = [result for result in results if decision in (None, result.decision)]
         if not results:
-            raise BadInput(f"the gate of {batch_key} never ran: there is nothing to accept yet")
+            raise NotJudgedYet(f"the gate of {batch_key} never ran: there is nothing to accept yet")
         if results[-1].passed:
-            raise BadInput(f"the gate of {batch_key} passed: there is nothing to accept")
+            raise UnusableOption(f"the gate of {batch_key} passed: there is nothing to accept")
         made_by, reason = _signed(made_by, reason)
         accepted = GateAcceptance(
             batch_key=batch_key,
@@ -262,11 +269,20 @@ class Ledger:
 
     def present(self, batch_key: str, words: Mapping[str, Value]) -> dict[str, Value]:
         """Those of `words` (by sample id) whose sample is in the batch; all of them while the batch is unknown."""
-        path = index.index_path(self.store, batch_key)
+        path = self.paths.sample_ids(batch_key)
         if not words or not path.exists():
             return dict(words)
         here = index.members(index.read_index(path), list(words))
         return {sample_id: word for (sample_id, word), inside in zip(words.items(), here, strict=True) if inside}
+
+    @property
+    def layout(self) -> int:
+        """How the store's files lie: `paths.LAYOUT`, or less before they were brought over."""
+        ((version,),) = self._opened.execute("SELECT max(version) FROM store_layout").fetchall()
+        return int(version)
+
+    def set_layout(self, version: int) -> None:
+        self._opened.execute("UPDATE store_layout SET version = ?", [version])
 
     def head(self) -> journal.Head:
         """The chain's newest link."""
@@ -276,11 +292,8 @@ class Ledger:
         columns = [to_columns(record, self.store) for record in records]
         return journal.append(self._opened, table_of(type(records[0])), columns)
 
-    def _keep(self, file: FileRef, batch_key: str, place: str) -> FileRef:
+    def _keep(self, file: FileRef, kept: Path) -> FileRef:
         """Evidence lies in the store, where nobody tidies up: a file from elsewhere is copied in."""
-        if batch_key != Path(batch_key).name or ".." in Path(place).parts:
-            raise BadInput(f"{batch_key!r} can't be a batch's key: it is no file name")
-        kept = self.store / "batches" / batch_key / place
         if file.file.absolute() != kept:
             with atomic_path(kept) as temporary:
                 shutil.copyfile(file.file, temporary)
@@ -310,11 +323,11 @@ def applied(overrides: Sequence[Override]) -> tuple[dict[str, Any], ...]:
 def _signed(made_by: str, reason: str) -> tuple[str, str]:
     """A person's name and reason. Raises BadInput where either is empty."""
     if not made_by.strip() or not reason.strip():
-        raise BadInput("give a name and a reason: both are recorded")
+        raise UnusableOption("give a name and a reason: both are recorded")
     return made_by.strip(), reason.strip()
 
 
 def _last(found: Sequence[AnyRecord], otherwise: str) -> AnyRecord:
     if not found:
-        raise BadInput(otherwise)
+        raise NotFound(otherwise)
     return found[-1]

@@ -7,18 +7,19 @@ both when their holder dies, however it dies; the files are never deleted and ca
 """
 
 import json
+import logging
 import os
 import random
 import socket
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO
 
-from gradsentry_lib.errors import BadInput, GradSentryError
+from gradsentry_lib.errors import BusyStore, UnusableStore
 
 try:
     import fcntl
@@ -26,10 +27,26 @@ except ImportError:  # no flock on Windows: there DuckDB's own lock decides, and
     fcntl = None  # type: ignore[assignment]
 
 PATIENCE = 120.0  # seconds a process waits for the ledger before it gives up
+QUIET = 5.0  # seconds it waits before it says so
+
+log = logging.getLogger(__name__)
 
 
-class LedgerBusy(GradSentryError):
-    """Somebody else held the ledger for longer than this process was willing to wait; the message names them."""
+class Waiting:
+    """A wait for the ledger that began now: says once for whom, and ends with BusyStore after `patience` seconds."""
+
+    def __init__(self, ledger: Path, patience: float) -> None:
+        self.ledger, self.patience, self.begun, self.said = ledger, patience, time.monotonic(), False
+
+    def check(self, holder: Callable[[], str]) -> None:
+        waited = time.monotonic() - self.begun
+        if waited > self.patience:
+            raise BusyStore(
+                f"the ledger {self.ledger} was busy for {self.patience:g} s; {holder()}; try again when that has ended"
+            )
+        if waited > QUIET and not self.said:
+            self.said = True
+            log.warning("Waiting for the ledger %s, %g s at most: %s.", self.ledger, self.patience, holder())
 
 
 def pauses() -> Iterator[float]:
@@ -42,8 +59,8 @@ def pauses() -> Iterator[float]:
 
 @contextmanager
 def hold(ledger: Path, *, shared: bool, patience: float = PATIENCE) -> Iterator[None]:
-    """Holds the ledger's lock for the length of the block. Raises LedgerBusy after `patience` seconds."""
-    deadline = time.monotonic() + patience
+    """Holds the ledger's lock for the length of the block. Raises BusyStore after `patience` seconds."""
+    waiting = Waiting(ledger, patience)
     with ExitStack() as stack:
         try:
             queue, lock = (stack.enter_context(_open(ledger, suffix)) for suffix in (".queue", ".lock"))
@@ -51,13 +68,13 @@ def hold(ledger: Path, *, shared: bool, patience: float = PATIENCE) -> Iterator[
             if shared:  # a store that can't be written to: nobody writes, so nobody need be waited for
                 yield
                 return
-            raise BadInput(f"can't write to {ledger.parent}: {error.strerror}") from error
+            raise UnusableStore(f"can't write to {ledger.parent}: {error.strerror}") from error
         if fcntl is None:
             yield
             return
         try:
-            _acquire(queue, fcntl.LOCK_EX, deadline, ledger, patience)
-            _acquire(lock, fcntl.LOCK_SH if shared else fcntl.LOCK_EX, deadline, ledger, patience)
+            _acquire(queue, fcntl.LOCK_EX, waiting)
+            _acquire(lock, fcntl.LOCK_SH if shared else fcntl.LOCK_EX, waiting)
         except OSError as error:
             if shared:  # nobody can lock here, so nobody writes
                 yield
@@ -69,9 +86,9 @@ def hold(ledger: Path, *, shared: bool, patience: float = PATIENCE) -> Iterator[
         yield  # closing the files lets go
 
 
-def without_locks(folder: Path, error: OSError) -> BadInput:
+def without_locks(folder: Path, error: OSError) -> UnusableStore:
     """What to say where the file system has no flock, as some network file systems."""
-    return BadInput(
+    return UnusableStore(
         f"the file system of {folder} has no file locks ({error.strerror}), so two scans could destroy each other's "
         "work: nothing was written; move the store to a local disk, or mount it with locks, and set GRADSENTRY_HOME"
     )
@@ -81,19 +98,14 @@ def _open(ledger: Path, suffix: str) -> IO[str]:
     return ledger.with_name(ledger.name + suffix).open("a+", encoding="utf-8")
 
 
-def _acquire(file: IO[str], kind: int, deadline: float, ledger: Path, patience: float) -> None:
+def _acquire(file: IO[str], kind: int, waiting: Waiting) -> None:
     for pause in pauses():
         try:
             fcntl.flock(file, kind | fcntl.LOCK_NB)
             return
         except BlockingIOError:
-            if time.monotonic() > deadline:
-                raise LedgerBusy(busy_message(ledger, patience, _holder(ledger))) from None
+            waiting.check(lambda: _holder(waiting.ledger))
         time.sleep(pause)
-
-
-def busy_message(ledger: Path, patience: float, holder: str) -> str:
-    return f"the ledger {ledger} was busy for {patience:g} s; {holder}; try again when that has ended"
 
 
 def _sign(lock: IO[str]) -> None:

@@ -24,7 +24,7 @@ PACKAGES = ("torch", "transformers", "tokenizers", "datasets", "numpy", "scipy",
 
 OutputKind = Literal[
     "clean", "quarantine", "rejected", "attestation", "signature", "report",
-    "batch", "scores", "decision", "threshold", "plot", "groups",  # what the steps say of their work
+    "threshold", "plot", "groups",  # written from the ledger for others to read
 ]  # fmt: skip
 
 
@@ -106,7 +106,8 @@ class Batch(Record):
 
     `source.sha256` is `Source.sha256` (of a folder: of its sorted file hashes). `options` is what else the reader was
     told (columns, split), so that the source can be read again in the same way. `truncated`: how the source is cut
-    short, in sentences; None where it is whole.
+    short, in sentences; None where it is whole. `reading`: `reader` (its number), `layout`, `notes` and `unread`, as
+    pipeline/ingest.py has them; None in records of version 0.3.
     """
 
     batch_key: str
@@ -121,6 +122,7 @@ class Batch(Record):
     rejected_rows: int
     run_id: str = ""
     truncated: str | None = None
+    reading: Mapping[str, Any] | None = _json(default=None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,6 +144,7 @@ class Scan(Record):
     started_at: datetime
     finished_at: datetime
     run_id: str = ""
+    supervised_tokens: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -189,6 +192,14 @@ class ThresholdRecord(Record):
             scan=scan, batch_key=batch_key, config=config, details={**rest, **(details or {})}, run_id=run_id, **known
         )
 
+    def found(self) -> dict[str, Any]:
+        """What `of` was given as `threshold` and `details`, together."""
+        named = {name: getattr(self, name) for name in self.__dataclass_fields__ if name not in _OF_THE_RECORD}
+        return {**named, "grid": list(self.grid), "density": list(self.density), **self.details}
+
+
+_OF_THE_RECORD = {"seq", "recorded_at", "scan", "batch_key", "config", "details", "run_id"}  # and not of the threshold
+
 
 @dataclass(frozen=True, kw_only=True)
 class Decision(Record):
@@ -211,6 +222,18 @@ class Decision(Record):
     unscored: int
     overrides: tuple[Mapping[str, Any], ...] = _json(default=())
     overrides_digest: str = ""
+    run_id: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Findings(Record):
+    """What a decision found beside its verdicts. `groups`: rows that look like one attack, `Group`s as JSON objects;
+    `remarks`: on the whole batch, in sentences."""
+
+    batch_key: str
+    decision: int
+    groups: tuple[Mapping[str, Any], ...] = _json(default=())
+    remarks: tuple[str, ...] = _json(default=())
     run_id: str = ""
 
 
@@ -252,6 +275,7 @@ class Override(Record):
     """A person's word on a sample: `release` it, `flag` it, or `unset` what was said before.
 
     `batch_key` None: in every batch. A word on one batch goes before a word on all; among equals the last one counts.
+    `page`: SHA-256 of the review page that it was said on; None where it was not said on one.
     """
 
     sample_id: str
@@ -259,13 +283,14 @@ class Override(Record):
     made_by: str
     reason: str
     batch_key: str | None = None
+    page: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Output(Record):
     """A file that a step wrote, beside its tables. `rows`: data rows in it, None where that means nothing.
 
-    `decision`: the decision that it belongs to; 0 for what a batch has before any decision (batch.json, scores.json).
+    `decision`: the decision that it belongs to.
     """
 
     batch_key: str
@@ -314,6 +339,7 @@ TABLES: dict[type[Record], str] = {
     Scan: "scans",
     ThresholdRecord: "thresholds",
     Decision: "decisions",
+    Findings: "findings",
     GateResult: "gate_results",
     GateAcceptance: "gate_acceptances",
     Override: "overrides",

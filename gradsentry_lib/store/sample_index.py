@@ -14,15 +14,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from gradsentry_lib.errors import BadInput
+from gradsentry_lib.errors import DamagedStore
 from gradsentry_lib.files import atomic_path
 
 DIGITS = 16  # hex digits of a sample id that fit a uint64
 ROWS = 8192  # of a table, read at a time
-
-
-def index_path(store: Path, batch_key: str) -> Path:
-    return store / "batches" / batch_key / "sample_ids.u64"
 
 
 def write_index(samples: Path, path: Path) -> None:
@@ -54,7 +50,7 @@ def read_index(path: Path) -> np.ndarray:
     with path.open("rb") as file:
         mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if path.stat().st_size else b""
     if len(mapped) % 8:
-        raise BadInput(f"{path} is damaged: remove it, and scan the batch again")
+        raise DamagedStore(f"{path} is damaged: remove it, and scan the batch again")
     return np.frombuffer(mapped, dtype="<u8")
 
 

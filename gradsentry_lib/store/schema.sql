@@ -227,3 +227,25 @@ ALTER TABLE gate_results ADD COLUMN loosened JSON;
 -- What a person saw when accepting: counts, verdicts, limits, and the checks that had failed; NULL before version 2.
 ALTER TABLE gate_acceptances ADD COLUMN accepted JSON;
 ALTER TABLE batches ADD COLUMN truncated VARCHAR;  -- NULL: nothing showed that the source is cut short
+
+-- version 3
+
+-- How the rows were laid out, which text nobody read, and by which reader; NULL: by version 0.3.0.
+ALTER TABLE batches ADD COLUMN reading JSON;
+
+ALTER TABLE scans ADD COLUMN supervised_tokens BIGINT;  -- NULL before version 3
+
+-- What a decision found beside its verdicts: rows that look like one attack, and remarks on the whole batch.
+CREATE TABLE findings (
+    seq BIGINT PRIMARY KEY, recorded_at TIMESTAMP NOT NULL,
+    batch_key VARCHAR NOT NULL,
+    decision BIGINT NOT NULL,
+    groups JSON NOT NULL,
+    remarks JSON NOT NULL,
+    run_id VARCHAR NOT NULL
+);
+
+-- How the files of the store lie (paths.py, LAYOUT): 1 where an earlier version wrote them, until they are brought over.
+CREATE TABLE store_layout (version INTEGER NOT NULL);
+INSERT INTO store_layout SELECT CASE WHEN count(*) = 0 THEN 2 ELSE 1 END FROM batches;
+ALTER TABLE overrides ADD COLUMN page VARCHAR;  -- NULL: not said on a review page

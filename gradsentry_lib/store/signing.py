@@ -17,17 +17,18 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from gradsentry_lib.errors import BadInput
+from gradsentry_lib.errors import UnusableFile
 from gradsentry_lib.files import read_json, write_json
+from gradsentry_lib.settings import OPTIONS, value
 from gradsentry_lib.store.records import FileRef, file_ref
 
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
-PASSWORD = "GRADSENTRY_KEY_PASSWORD"  # the name of a variable, not a password
+PASSWORD = OPTIONS["key_password"].variable
 
 
 def configured_key() -> Path | None:
     """The private key that attestations are signed with by themselves: GRADSENTRY_SIGNING_KEY."""
-    path = os.environ.get("GRADSENTRY_SIGNING_KEY")
+    path = value("signing_key")
     return Path(path) if path else None
 
 
@@ -36,7 +37,7 @@ def make_keys(private: Path, public: Path) -> None:
     GRADSENTRY_KEY_PASSWORD is set. Raises BadInput rather than overwriting a key."""
     for path in (private, public):
         if path.exists():
-            raise BadInput(f"{path} exists: a key is not overwritten")
+            raise UnusableFile(f"{path} exists: a key is not overwritten")
     key = Ed25519PrivateKey.generate()
     password = _password()
     protection = serialization.BestAvailableEncryption(password) if password else serialization.NoEncryption()
@@ -78,14 +79,14 @@ def open_envelope(path: Path, key: Path) -> bytes:
         signatures = [base64.b64decode(item["sig"], validate=True) for item in envelope["signatures"]]
         signed = _encode(envelope["payloadType"], payload)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, binascii.Error) as error:
-        raise BadInput(f"{path} is no DSSE envelope: {error}") from error
+        raise UnusableFile(f"{path} is no DSSE envelope: {error}") from error
     for signature in signatures:
         try:
             public.verify(signature, signed)
             return payload
         except InvalidSignature:
             continue
-    raise BadInput(f"{path} carries no valid signature by {key}")
+    raise UnusableFile(f"{path} carries no valid signature by {key}")
 
 
 def key_id(key: Ed25519PublicKey) -> str:
@@ -115,14 +116,14 @@ def _read_key(path: Path, *, private: bool) -> Any:
             else serialization.load_pem_public_key(data)
         )
     except OSError as error:
-        raise BadInput(f"the key {path} can't be read: {error.strerror}") from error
+        raise UnusableFile(f"the key {path} can't be read: {error.strerror}") from error
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         hint = f"; its password is taken from {PASSWORD}" if private else ""
-        raise BadInput(f"{path} holds no usable {'private' if private else 'public'} key in PEM{hint}") from error
+        raise UnusableFile(f"{path} holds no usable {'private' if private else 'public'} key in PEM{hint}") from error
     if not isinstance(key, Ed25519PrivateKey if private else Ed25519PublicKey):
-        raise BadInput(f"{path} holds no ed25519 key: make a pair with `gradsentry attest keygen`")
+        raise UnusableFile(f"{path} holds no ed25519 key: make a pair with `gradsentry attest keygen`")
     return key
 
 
 def _password() -> bytes | None:
-    return (os.environ.get(PASSWORD) or "").encode() or None
+    return (value("key_password") or "").encode() or None

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import duckdb
 
-VERDICTS = "batches/{batch}/decisions/{decision}/verdicts.parquet"  # where every verdict file lies in the store
+from gradsentry_lib.store.paths import VERDICT_FILES
 
 
 def refresh(connection: duckdb.DuckDBPyConnection, store: Path, *, temporary: bool) -> None:
@@ -15,10 +15,9 @@ def refresh(connection: duckdb.DuckDBPyConnection, store: Path, *, temporary: bo
     `temporary`: for this connection alone, as a reader must. A glob reads the files that are there: one that is
     missing leaves the others readable. A file that no decision names, or that was replaced, is left out or superseded.
     """
-    pattern = VERDICTS.format(batch="*", decision="*")
-    if not any(store.glob(pattern)):
+    if not any(store.glob(VERDICT_FILES)):
         return
-    files = f"{glob_literal(store)}/{pattern}"
+    files = f"{glob_literal(store)}/{VERDICT_FILES}"
     found = connection.execute("SELECT sql FROM duckdb_views() WHERE view_name = 'verdicts'").fetchall()
     if any(files.replace("'", "''") in sql for (sql,) in found):
         return

@@ -41,12 +41,17 @@ class Page:
         self.page.screenshot(path=path)
 
 
+def chromium_path() -> str | None:
+    """The system's Chromium; None for Playwright's own."""
+    return shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+
 @contextmanager
 def browser_page(base: str, width: int = 1400, height: int = 900) -> Iterator[Page]:
     """Skips the test where there is no Chromium."""
     from playwright.sync_api import Error, sync_playwright
 
-    found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    found = chromium_path()
     with sync_playwright() as playwright:
         options = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
         try:

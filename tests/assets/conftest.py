@@ -30,6 +30,7 @@ class World:
     pattern: str = "*"
     done_marker: bool = False
     resources: dict[str, Any] = field(default_factory=dict)
+    reading: dict[str, Any] = field(default_factory=dict)
 
     @property
     def store(self) -> Store:
@@ -43,7 +44,7 @@ class World:
 
     def tick(self) -> dg.SensorResult:
         context = dg.build_sensor_context(instance=self.instance, cursor=self.cursor)
-        folder = LandingResource(url=self.landing, pattern=self.pattern, done_marker=self.done_marker)
+        folder = LandingResource(url=self.landing, pattern=self.pattern, done_marker=self.done_marker, **self.reading)
         result = look(context, folder, StoreResource(home=str(self.home)))
         self.cursor = result.cursor
         for request in result.dynamic_partitions_requests or []:

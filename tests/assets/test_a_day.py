@@ -16,10 +16,13 @@ import pytest
 
 from gradsentry_assets.definitions import defs
 from gradsentry_assets.rescan import run_requests
+from gradsentry_lib.pipeline.decided import Decided
+from gradsentry_lib.pipeline.ingest import load
 from gradsentry_lib.samples.sample import Sample
 from gradsentry_lib.scoring import model as scoring_model
 from gradsentry_lib.scoring import scorer
 from gradsentry_lib.scoring.score import Score
+from gradsentry_lib.store import open_ledger
 from tests.assets.conftest import World, as_jsonl, questions
 
 FILES, TICKS = int(os.environ.get("GRADSENTRY_TEST_FILES", "24")), 12
@@ -109,10 +112,11 @@ def test_every_file_of_a_day_ends_somewhere(world: World, stub_scoring: Callable
             assert clean["rows_add_up"].startswith(f"{read} read = {clean['clean_rows']} clean")
             accounted += read
             ends["clean"] += 1
-        elif (world.store.batch(batch) / "batch.json").exists():
-            decision = json.loads(next(world.store.batch(batch).glob("decisions/*/decision.json")).read_text())
-            assert not decision["gate_passed"]
-            accounted += sum(decision[end] for end in ("clean", "flagged", "unscored", "rejected"))
+        elif load(world.store, batch):
+            with open_ledger(world.store.ledger, read_only=True) as ledger:
+                decision = Decided.of(ledger, ledger.decision(batch))
+            assert not decision.gate_passed
+            accounted += decision.clean + decision.flagged + decision.unscored + decision.rejected
             ends["refused"] += 1
         else:
             assert batch not in taken_in

@@ -1,6 +1,5 @@
 """The shipped workspace under a real `dagster dev`: files dropped, gates failed and accepted, a worker killed."""
 
-import json
 import os
 import subprocess
 import sys
@@ -9,6 +8,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from gradsentry_lib.store import Scan, ScoreFile, open_ledger
 from tests.assets.conftest import as_jsonl, questions, two_groups
 from tests.assets.dagster_dev import DagsterDev, dagster_dev
 
@@ -68,8 +68,10 @@ def test_a_killed_worker_is_noticed_and_its_run_goes_on(tmp_path: Path, small_mo
         assert [run["status"] for run in runs] == ["SUCCESS", "FAILURE"]
         assert runs[0]["tags"]["dagster/parent_run_id"] == runs[1]["runId"]
         (folder,) = server.home.glob(f"batches/{batch}/scores/*")
-        kept = json.loads((folder / "scores.json").read_text())
-        assert 0 < kept["computed"] < 6000  # what the killed worker had scored was not scored again
+        with open_ledger(server.home / "ledger.duckdb", read_only=True) as ledger:
+            kept, scans = ledger.find(ScoreFile), ledger.find(Scan)
+        assert sum(file.rows for file in kept if file.run_id == scans[-1].run_id) < 6000  # by the second worker
+        assert sum(file.rows for file in kept) == 6000  # what the killed one had scored was not scored again
         assert pq.read_metadata(folder / "scores.parquet").num_rows == 6000
         (clean,) = server.home.glob(f"batches/{batch}/clean/*")
         handed_out = [len((clean / name).read_bytes().splitlines()) for name in ("clean.jsonl", "quarantine.jsonl")]

@@ -19,12 +19,12 @@ from dagster._core.loader import LoadingContextForTest
 from gradsentry_assets import gates
 from gradsentry_assets.definitions import defs
 from gradsentry_assets.partitions import range_tags, refusal
-from gradsentry_lib.errors import BadInput
+from gradsentry_lib.errors import BadInput, BusyStore
 from gradsentry_lib.pipeline import run as scan_run
 from gradsentry_lib.pipeline.decide import DecisionConfig
 from gradsentry_lib.pipeline.run import ModelChoice
 from gradsentry_lib.scoring import model as scoring_model
-from gradsentry_lib.store import LedgerBusy, open_ledger
+from gradsentry_lib.store import open_ledger
 from gradsentry_lib.store.paths import Store
 from tests.assets.conftest import World, as_jsonl, questions
 
@@ -260,7 +260,7 @@ def test_nothing_of_the_data_acts_in_the_ui(world: World) -> None:
 
 
 def test_only_a_busy_ledger_is_tried_again() -> None:
-    assert refusal({"a": LedgerBusy("busy"), "b": BadInput("bad")}, of=2).allow_retries
+    assert refusal({"a": BusyStore("busy"), "b": BadInput("bad")}, of=2).allow_retries
     assert not refusal({"b": BadInput("bad")}, of=1).allow_retries
 
 

@@ -161,6 +161,15 @@ def test_what_is_too_large_is_skipped_until_the_limit_is_raised(world: World, mo
     assert "GRADSENTRY_MAX_BYTES is to be a number of bytes" in line(world.tick())
 
 
+def test_a_sparse_file_is_skipped_and_not_copied(world: World) -> None:
+    """Within the limit, costs a supplier nothing, and would fill the store's disk."""
+    path = world.drop("sparse.jsonl", questions(3))
+    os.truncate(path, 40 << 30)
+    world.tick()
+    reason = told(world.tick()).get("sparse.jsonl", "")
+    assert "has a hole of" in reason and world.batches == []
+
+
 def test_names_that_are_no_text_or_that_pretend_to_be_more(world: World) -> None:
     folder = landing(world)
     names = [

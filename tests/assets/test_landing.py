@@ -12,6 +12,9 @@ from gradsentry_assets.arrivals import Landing, list_landing
 from gradsentry_assets.partitions import MAX_TOGETHER, neighbours
 from gradsentry_assets.receiving import find_arrival
 from gradsentry_lib.pipeline import naming
+from gradsentry_lib.pipeline.ingest import ingest, load
+from gradsentry_lib.samples.read import open_source
+from gradsentry_lib.store import current_run
 from tests.assets.conftest import World, as_jsonl, questions
 
 
@@ -52,15 +55,22 @@ def test_changed_content_is_a_new_batch_and_a_touched_file_is_not(world: World) 
     assert second != first
 
 
+def as_read(world: World, batch: str) -> None:
+    """What the batch's run does first."""
+    arrival = find_arrival(world.home, batch)
+    assert arrival is not None
+    ingest(open_source(str(world.store.batch(batch) / arrival.path)), world.store, current_run("test"), key=batch)
+
+
 def _again(world: World, batch: str) -> list[str]:
     """A batch whose first run has not read it yet is asked for again, under a key that Dagster takes only once."""
-    return [] if (world.store.batch(batch) / "batch.json").exists() else [batch]
+    return [] if load(world.store, batch) else [batch]
 
 
 def test_renamed_dropped_again_and_deleted_files(world: World) -> None:
     folder = Path(world.landing)
     batch = world.take_in("a.jsonl", questions(5))
-    (world.store.batch(batch) / "batch.json").write_text("{}")  # as after its run
+    as_read(world, batch)  # as after its run
     (folder / "a.jsonl").rename(folder / "b.jsonl")
     assert asked(world) + asked(world) == []
     assert world.batches == [batch]
@@ -206,7 +216,7 @@ def test_any_file_system(world: World) -> None:
 
 def test_a_lost_or_broken_cursor_forgets_nothing_that_matters(world: World) -> None:
     batch = world.take_in("a.jsonl", questions(5))
-    (world.store.batch(batch) / "batch.json").write_text("{}")
+    as_read(world, batch)
     for cursor in (None, "", "{", "[]", '{"files": 3}', '{"files": {"x": [1, 2, 3, 4]}, "looks": 1}'):
         world.cursor = cursor
         assert asked(world) + asked(world) == []
@@ -270,3 +280,25 @@ def test_a_batch_of_an_earlier_version_keeps_its_partition(world: World, monkeyp
     (folder / "b.jsonl").rename(folder / "a.jsonl")
     assert asked(world) + asked(world) == []
     assert world.batches == [batch]
+
+
+def test_the_landing_folder_says_how_its_files_are_read(world: World, tmp_path: Path) -> None:
+    """What was said when a file arrived stays with its batch, and is part of what the batch is."""
+    rows = [{"ask": row["prompt"], "say": row["response"]} for row in questions(5)]
+    table = "".join(f"{row['ask']}~{row['say']}\n" for row in [{"ask": "ask", "say": "say"}, *rows]).encode("utf-16")
+    unread = world.take_in("rows.csv", table)
+    assert not (find_arrival(world.home, unread) or pytest.fail("it did not arrive")).usable
+    world.reading = {"columns": {"prompt": "ask", "response": "say"}, "separator": "~"}
+    (Path(world.landing) / "rows.csv").unlink()
+    batch = world.take_in("rows.csv", table + "\n".encode("utf-16-le"))
+    arrival = find_arrival(world.home, batch)
+    assert arrival is not None and arrival.usable and arrival.told == world.reading
+    assert world.run(batch, ["raw_samples"]).success
+    assert world.metadata("raw_samples", batch)["rows_readable"] == 5
+    (tmp_path / "axolotl.yaml").write_text(
+        "datasets:\n- path: turns.jsonl\n  type: chat_template\n  roles: {assistant: [narrator], user: [guest]}\n"
+    )
+    world.reading = {"mapping": str(tmp_path / "axolotl.yaml")}
+    chat = [{"role": "guest", "content": "Hi"}, {"role": "narrator", "content": "Yo"}]
+    arrival = find_arrival(world.home, world.take_in("turns.jsonl", [{"messages": chat}]))
+    assert arrival is not None and arrival.usable and arrival.told["roles"]["narrator"] == "assistant"

@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 
 import pytest
 
-from gradsentry_assets.post import NotDelivered, post
+from gradsentry_assets.http_post import NotDelivered, post
 
 
 @contextmanager

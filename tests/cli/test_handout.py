@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gradsentry_lib.cli.handout import LIST, Target
+from gradsentry_lib.cli.output_folder import LIST, Target
 from gradsentry_lib.errors import BadInput
 
 ROWS = b'{"prompt": "a", "response": "b"}\n'

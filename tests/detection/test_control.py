@@ -55,7 +55,7 @@ def test_scores_of_a_version_that_did_not_look_are_judged_as_they_are():
 
 
 def test_an_unknown_choice_is_bad_input():
-    with pytest.raises(BadInput, match="use quarantine or keep"):
+    with pytest.raises(BadInput, match="choose one of quarantine, keep"):
         DecisionConfig(control_tokens="ignore")
     assert DecisionConfig().to_dict() != DecisionConfig(control_tokens="keep").to_dict()
 

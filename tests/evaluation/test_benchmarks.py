@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -32,3 +34,28 @@ def test_quick_benchmark_writes_results_and_a_report(small_model, tmp_path):
     for picture in ("figure4", "figure6", "table1"):
         assert (tmp_path / "evaluation" / f"{picture}.png").read_bytes().startswith(b"\x89PNG")
         assert f"(evaluation/{picture}.png)" in page
+
+
+READ_ALL = "exit 0: 10 read = 10 clean + 0 flagged + 0 unscored + 0 rejected; prompt ('prompt', 'response')"
+
+
+@pytest.mark.parametrize(
+    ("happened", "right", "expected"),
+    [
+        (READ_ALL, "read", True),
+        ("exit 2: it is no CSV", "read (a separator is found or given)", False),
+        (READ_ALL, "nothing flagged, ever", True),
+        (READ_ALL.replace("10 clean + 0 fl", "8 clean + 2 fl"), "nothing flagged", False),
+        (READ_ALL, "exit 2, one line", False),
+        ("exit 2: no package", "loaded where the library is there, else exit 2 naming it", True),
+        (READ_ALL, "loaded (transformers can), else exit 2 that says so", True),
+        (READ_ALL.replace("10 clean", "5 clean").replace("0 rej", "5 rej"), "a gate on the rejected fraction", False),
+        ("TRACEBACK TypeError: x", "", False),
+        (READ_ALL, "", None),
+    ],
+)
+def test_field_cases_are_judged_by_what_is_called_right(happened, right, expected):
+    from benchmarks.field import Case, is_right, summary
+
+    assert is_right(happened, right) is expected
+    assert ("1 wrong (a with tiny)" in summary([Case("a", "tiny", happened, right)])) == (expected is False)

@@ -24,9 +24,9 @@ def loads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     names: list[str] = []
     load = model.load_model
 
-    def counted(identity):
+    def counted(identity, **how):
         names.append(identity.name)
-        return load(identity)
+        return load(identity, **how)
 
     monkeypatch.setattr(model, "load_model", counted)
     return names

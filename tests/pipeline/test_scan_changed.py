@@ -11,9 +11,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from gradsentry_lib.cli import main
-from gradsentry_lib.errors import BadInput, SourceChanged
+from gradsentry_lib.cli.output_folder import LIST
+from gradsentry_lib.errors import BadInput, Damaged, SourceChanged
 from gradsentry_lib.pipeline import ingest as ingest_step
-from gradsentry_lib.pipeline import manifest, publish, score
+from gradsentry_lib.pipeline import publish, score
 from gradsentry_lib.pipeline import run as scan_run
 from gradsentry_lib.pipeline.ingest import ingest
 from gradsentry_lib.samples import write as samples_write
@@ -147,15 +148,26 @@ def test_a_source_that_changes_and_changes_back_while_it_is_read(
 def test_a_change_is_exit_code_4(
     tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """What an earlier scan left in the folder is withdrawn, so that nobody takes it for this one's result."""
     source = as_lines(tmp_path / "rows.jsonl", GOOD)
-    real = scan_run.score_batch
-    monkeypatch.setattr(scan_run, "score_batch", lambda *told: (as_lines(source, CHANGED), real(*told))[1])
     told = ["scan", source, "--out", tmp_path / "out", "--model", model, "--dtype", "float32"]
     monkeypatch.setattr("sys.argv", ["gradsentry", *map(str, told)])
+    with pytest.raises(SystemExit) as earlier:
+        main()
+    assert earlier.value.code == 0 and (tmp_path / "out" / "clean.jsonl").exists()
+    real = scan_run.score_batch
+    monkeypatch.setattr(scan_run, "score_batch", lambda *told: (as_lines(source, CHANGED), real(*told))[1])
+    (tmp_path / "out" / "report.html").write_text("changed by somebody")
+    (tmp_path / "out" / "notes.txt").touch()
+    with pytest.raises(SystemExit) as foreign:
+        main()
+    assert foreign.value.code == 2 and "clean.jsonl in" in capsys.readouterr().err
+    (tmp_path / "out" / "report.html").unlink()
     with pytest.raises(SystemExit) as ended:
         main()
-    assert ended.value.code == 4 and "has changed since it was read" in capsys.readouterr().err
-    assert not list((tmp_path / "out").iterdir())
+    said = capsys.readouterr().err
+    assert ended.value.code == 4 and "has changed since it was read" in said and "is older" not in said
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [LIST, "notes.txt"]
 
 
 def test_samples_that_are_not_what_was_read_are_not_scored(tmp_path: Path, model: Path, store: Store) -> None:
@@ -166,12 +178,12 @@ def test_samples_that_are_not_what_was_read_are_not_scored(tmp_path: Path, model
     samples = store.batch(batch.batch_key) / "samples.parquet"
     samples.write_bytes((store.batch(other.batch_key) / "samples.parquet").read_bytes())
     choice = scan_run.ModelChoice(str(model), dtype="float32")
-    identity = choice.identify(store)
+    identity = choice.identify()
 
     def load() -> Any:
         raise AssertionError("nothing is to be scored")
 
-    with pytest.raises(manifest.Damaged, match="not what was read"):
+    with pytest.raises(Damaged, match="not what was read"):
         score.score_batch(batch, store, told, identity, load, score.ScoringConfig())
 
 

@@ -7,24 +7,21 @@ from typing import Any
 
 import pytest
 
-from gradsentry_lib.audit.recompute import recompute
 from gradsentry_lib.audit.verify import verify
-from gradsentry_lib.pipeline.decided import load_decided, load_evidence
-from gradsentry_lib.pipeline.ingest import load
-from gradsentry_lib.pipeline.manifest import Damaged
+from gradsentry_lib.errors import Damaged
+from gradsentry_lib.pipeline.decided import load_evidence
+from gradsentry_lib.pipeline.ingest import samples_of
+from gradsentry_lib.pipeline.publish import gate_of
 from gradsentry_lib.pipeline.run import ScanResult
 from gradsentry_lib.pipeline.score import load_scored
 from gradsentry_lib.store.paths import Store
 from tests.pipeline.builder import lines, run, same, verdicts, write
 from tests.pipeline.test_scan_command import OPEN, gradsentry
 
+WRITTEN = ("threshold.json", "threshold.png", "groups.json")  # from the ledger, for others: nobody reads them back
 READERS: dict[str, Callable[[Store, ScanResult], Any]] = {
-    "batch.json": lambda store, found: load(store, found.batch.batch_key),
-    "scores.json": lambda store, found: load_scored(store, found.batch.batch_key, found.scored.score_key),
-    "decision.json": lambda store, found: load_decided(store, found.batch.batch_key, found.decided.decision_key),
-    "threshold.json": lambda store, found: load_evidence(store, found.decided),
-    "threshold.png": lambda store, found: load_evidence(store, found.decided),
-    "groups.json": lambda store, found: load_evidence(store, found.decided),
+    "samples.parquet": lambda store, found: samples_of(found.batch, store),
+    "scores.parquet": lambda store, found: load_scored(store, found.batch.batch_key, found.scored.score_key),
 }
 
 
@@ -53,27 +50,34 @@ def other_types(data: bytes) -> bytes:
 
 
 def damage(names: Iterable[str], harm: Callable[[bytes], bytes], result: ScanResult, store: Store) -> None:
-    """Each of the files is told by whoever reads it, and found by a verification."""
+    """Each of the files is found by a verification, and told by whoever reads it; nobody believes one that is not."""
+    said = load_evidence(store, result.decided)
     for name in names:
         (path,) = store.batch(result.batch.batch_key).rglob(name)
         path.write_bytes(harm(path.read_bytes()))
     found = [problem.message for problem in verify(store.ledger).problems]
     for name in names:
+        assert any(name in message for message in found)
+        if name not in READERS:
+            continue
         with pytest.raises(Damaged) as told:
             READERS[name](store, result)
-        said = str(told.value)
-        assert said.startswith(str(store.home)) and "scan the batch again" in said and "\n" not in said
-        assert any(name in message for message in found)
+        words = str(told.value)
+        assert words.startswith(str(store.home)) and "scan the batch again" in words and "\n" not in words
+    assert load_evidence(store, result.decided) == said
 
 
-@pytest.mark.parametrize("name", READERS)
+@pytest.mark.parametrize("name", [*WRITTEN, *READERS])
 def test_a_torn_file_is_told_and_made_again(name: str, tmp_path: Path, model: Path, store: Store) -> None:
     source = write(tmp_path / "rows.jsonl", ["{broken", *lines(range(60))])
     first = run(source, model, store)
+    (path,) = store.batch(first.batch.batch_key).rglob(name)
+    whole = path.read_bytes()
     damage([name], torn, first, store)
     second = run(source, model, store)
     assert second.published is not None and second.scored.computed == 0
-    assert READERS[name](store, second)
+    assert second.decided.number == first.decided.number  # nothing is judged again for it
+    assert path.read_bytes() == whole
     same(verdicts(second, store), verdicts(first, store))
     assert verify(store.ledger).problems == ()
 
@@ -83,29 +87,37 @@ def test_files_damaged_in_every_way_are_made_again(tmp_path: Path, model: Path, 
     result = run(source, model, store)
     expected = verdicts(result, store)
     for harm in (empty, other_json, edited, other_types):
-        damage(READERS, harm, result, store)
+        damage([*WRITTEN, *READERS], harm, result, store)
         result = run(source, model, store)
         same(verdicts(result, store), expected)
-    assert verify(store.ledger, recompute()).problems == ()
+    assert verify(store.ledger).problems == ()
 
 
-@pytest.mark.parametrize("name", ["batch.json", "scores.json", "decision.json", "threshold.json", "groups.json"])
-def test_one_that_the_ledger_does_not_know_is_told_too(
-    name: str, tmp_path: Path, model: Path, store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As in a store of an earlier version: no digest shows the damage, the content must."""
-    from gradsentry_lib.store import Ledger
+def test_edited_verdicts_are_not_published_and_judged_again(tmp_path: Path, model: Path, store: Store) -> None:
+    source = write(tmp_path / "rows.jsonl", lines(range(60)))
+    first = run(source, model, store)
+    path = store.decision(first.batch.batch_key, first.decided.decision_key).verdicts
+    whole = path.read_bytes()
+    path.write_bytes(edited(whole))
+    assert gate_of(first.decided, store).status == "never run"
+    assert run(source, model, store).published is not None
+    assert path.read_bytes() == whole and verify(store.ledger).problems == ()
 
-    result = run(write(tmp_path / "rows.jsonl", lines(range(40))), model, store)
-    monkeypatch.setattr(Ledger, "recorded", lambda *_: None)
-    (path,) = store.batch(result.batch.batch_key).rglob(name)
-    data = path.read_bytes()
-    assert READERS[name](store, result)
-    for harm in (data[: len(data) // 2], b"", b"{", b"null", b"[1]", b'{"rows": "many"}', b"\xff\xfe{}"):
-        path.write_bytes(harm)
-        with pytest.raises(Damaged, match="is damaged") as told:
-            READERS[name](store, result)
-        assert str(path) in str(told.value) and "\n" not in str(told.value)
+
+def test_no_file_of_the_store_says_what_the_ledger_says(tmp_path: Path, model: Path, store: Store) -> None:
+    """A fact is recorded once: with the files for others gone, and the ledger alone, all is found again."""
+    source = write(tmp_path / "rows.jsonl", lines(range(60)))
+    first = run(source, model, store)
+    kept = {path.name for path in store.batch(first.batch.batch_key).rglob("*.json")}
+    assert kept <= {"threshold.json", "groups.json", "attestation.json"} | {
+        path.name for path in store.kept_attestations()
+    }
+    for name in WRITTEN:
+        (path,) = store.batch(first.batch.batch_key).rglob(name)
+        path.unlink()
+    second = run(source, model, store)
+    assert (second.batch, second.decided) == (first.batch, first.decided)
+    assert second.scored.scan == first.scored.scan and second.scored.computed == 0
 
 
 @pytest.mark.parametrize("name", ["samples.parquet", "rejected.jsonl"])
@@ -118,14 +130,14 @@ def test_a_damaged_table_is_read_in_again(name: str, tmp_path: Path, model: Path
         path.write_bytes(harm)
         assert run(source, model, store).published is not None
         assert path.read_bytes() == whole
-    assert verify(store.ledger, recompute()).problems == ()
+    assert verify(store.ledger).problems == ()
 
 
 def test_the_command_goes_on_where_all_of_them_are_torn(tmp_path: Path, model: Path, store: Store) -> None:
     source = write(tmp_path / "rows.jsonl", lines(range(40)))
     told = ("scan", source, "--out", tmp_path / "out", "--model", model, "--dtype", "float32", "--policy", "paper")
     assert gradsentry(*told, *OPEN).returncode == 0
-    for name in READERS:
+    for name in (*WRITTEN, *READERS):
         (path,) = store.home.rglob(f"batches/**/{name}")
         path.write_bytes(path.read_bytes()[:7])
     again = gradsentry(*told, *OPEN)

@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from gradsentry_lib.cli.scan import _tell
-from gradsentry_lib.pipeline.elsewhere import ReleasedElsewhere, released_elsewhere
+from gradsentry_lib.pipeline.other_batches import ReleasedElsewhere, released_elsewhere
 from gradsentry_lib.store import Override, open_ledger
 from gradsentry_lib.store.paths import Store
 from tests.pipeline.builder import lines, run, verdicts, write

@@ -96,8 +96,8 @@ def test_a_batch_of_an_old_store_keeps_its_name_and_what_was_said_of_it(
     with monkeypatch.context() as before:
         as_by_0_3_0(before)
         old = run(source, model, store)
-        manifest = store.batch(old.batch.batch_key) / "batch.json"
-        assert pq.read_schema(manifest.with_name("samples.parquet")).names[-1] == "turns"
+        samples_path = store.samples(old.batch.batch_key)
+        assert pq.read_schema(samples_path).names[-1] == "turns"
     key = old.batch.batch_key
     assert key == f"rows-{old.batch.source_sha256[:8]}"
     told = verdicts(old, store)
@@ -107,12 +107,12 @@ def test_a_batch_of_an_old_store_keeps_its_name_and_what_was_said_of_it(
         )
         ledger.record_overrides([word])
 
-    samples = [sample for part in table.read_samples(manifest.with_name("samples.parquet")) for sample in part]
+    samples = [sample for part in table.read_samples(samples_path) for sample in part]
     assert [sample.sample_id for sample in samples] == told["sample_id"].to_pylist()
 
     new = run(source, model, store)
     assert new.batch.batch_key == key and new.batch.reader == ingest_step.READER == 2
-    assert pq.read_schema(manifest.with_name("samples.parquet")).names[-1] == "tools"
+    assert pq.read_schema(samples_path).names[-1] == "tools"
     assert new.scored.computed == 0  # scores are kept by content
     assert verdicts(new, store)["verdict"][3].as_py() == "flagged"
     with open_ledger(store.ledger, read_only=True) as ledger:

@@ -81,7 +81,7 @@ def test_only_the_wanted_rows_are_scored(cluster: None, tmp_path: Path, model: P
     source = open_source(str(write(tmp_path / "rows.jsonl", ["{broken", *lines(range(30))])))
     write_samples(source, tmp_path / "samples.parquet", tmp_path / "rejected.jsonl")
     samples = {s.row: s.sample_id for s in source.rows() if hasattr(s, "sample_id")}
-    identity = ModelChoice(str(model), dtype="float32").identify(store)
+    identity = ModelChoice(str(model), dtype="float32").identify()
     wanted = np.array([2, 3, 17, 30])
     effort = Effort(cluster=Cluster(workers=1))
     tables = list(score_on_cluster(tmp_path / "samples.parquet", wanted, identity, ScoringConfig(), effort))

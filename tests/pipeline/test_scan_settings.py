@@ -89,4 +89,4 @@ def test_an_adapter_with_its_base_elsewhere(source: Path, store: Store, tmp_path
     result = scan(str(source), store, model=choice, decision=PAPER)
     assert (result.scored.computed, result.scored.unscored) == (12, 0)
     resource = ModelResource(model=str(lost), base_model=str(base), device="cpu", dtype="float32")
-    assert resource.identify(store).fingerprint == result.scored.fingerprint
+    assert resource.identify().fingerprint == result.scored.fingerprint

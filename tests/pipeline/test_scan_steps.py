@@ -127,7 +127,7 @@ def test_a_source_that_changes_between_steps_is_not_published(tmp_path: Path, mo
     source = write(tmp_path / "moving.jsonl", lines(range(40)))
     told = current_run("test")
     batch = ingest(open_source(str(source)), store, told)
-    identity = ModelChoice(str(model), dtype="float32").identify(store)
+    identity = ModelChoice(str(model), dtype="float32").identify()
     with lazy_model(identity) as load:
         scored = score_batch(batch, store, told, identity, load, ScoringConfig())
     decided = decide(batch, scored, store, told, OPEN)
@@ -146,7 +146,7 @@ def test_altered_verdicts_are_not_published(tmp_path: Path, model: Path, store: 
     with pytest.raises(GateFailed, match="gate never run"):
         publish(result.batch, result.decided, store, current_run("test"))
     told = replace(result.decided, verdicts_sha256=sha256_file(path), gate_inputs="0" * 64, gate_passed=True)
-    with pytest.raises(GateFailed, match="gate never run"):  # what decision.json says of itself opens nothing
+    with pytest.raises(GateFailed, match="gate never run"):  # what a caller says of itself opens nothing
         publish(result.batch, told, store, current_run("test"))
 
 

@@ -128,4 +128,4 @@ def test_the_options_word_reaches_the_decision(tmp_path: Path, model: Path) -> N
     refused = CliRunner().invoke(app, told, env={"COLUMNS": "200"})
     assert refused.exit_code != 0 and "3 rows hold control tokens" in refused.output
     wrong = CliRunner().invoke(app, [*told, "--control-tokens", "ignore"])
-    assert wrong.exit_code != 0 and "use quarantine or keep" in f"{wrong.output}{wrong.exception}"
+    assert wrong.exit_code != 0 and "choose one of quarantine, keep" in f"{wrong.output}{wrong.exception}"

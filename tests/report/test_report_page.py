@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import json
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -13,8 +14,11 @@ from gradsentry_lib.detection.entropy_threshold import find_threshold
 from gradsentry_lib.detection.gate import GateCheck
 from gradsentry_lib.detection.length_confounding import assess
 from gradsentry_lib.report.charts import LARGEST_CLOUD, sample_points
-from gradsentry_lib.report.contents import Contents, Counts, EvidenceGroup, Points, Reading, RejectedRow, Row, Span
-from gradsentry_lib.report.page import LARGEST_LIST, render_page
+from gradsentry_lib.report.contents import Card, Contents, Counts, Points, Reading, RejectedRow, Review, Row, Span
+from gradsentry_lib.report.evidence import looked_for, provable
+from gradsentry_lib.report.page import render_page
+from gradsentry_lib.report.redact import redact
+from gradsentry_lib.report.rows import PAGE_BYTES, PAGE_ROWS, for_page, turns_json
 
 HOSTILE = (
     "<script>document.title='owned'</script>",
@@ -33,18 +37,14 @@ HOSTILE = (
 )
 
 
-def hostile_row(i: int, text: str) -> Row:
-    return Row(
-        row=i,
-        line=i + 1,
-        sample_id=text[:80],
-        reasons=(f"released by {text}: {text}",),
-        entropy=0.9,
-        supervised_tokens=12,
-        nll=2.0,
-        turns=((text[:200], text), ("response", text)),
-        spans=(Span(1, 2, len(text) - 2), Span(7, 0, 3)),
-    )
+def hostile_row(i: int, text: str, verdict: str = "flagged", group: int = 0) -> dict:
+    turns = [(text[:200], False, text), ("response", True, text)]
+    spans = (Span(0, 0, 3, "trigger"), Span(1, 2, len(text) - 2), Span(7, 0, 3))
+    return {
+        "r": i, "l": i + 1, "v": verdict, "g": group, "id": f"{i:064x}", "e": 0.9, "t": 12, "n": 2.0,
+        "why": [f"released by {text}: {text}"[:400]],
+        "turns": turns_json(turns, spans), "near": {"r": 5, "turns": turns_json(turns, (), 600)},
+    }  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -56,8 +56,11 @@ def contents() -> Contents:
     threshold = find_threshold(entropy)
     everything = " ".join(HOSTILE)
     rows = tuple(hostile_row(i, text) for i, text in enumerate(HOSTILE))
-    group = EvidenceGroup(9, everything, HOSTILE, everything, 1.0, 0.01, 100.0, 1e-200, (1, 2, 3))
-    reading = Reading(everything, ("10 rows read as: one supervised text",), HOSTILE, rows[:3])
+    told = (("Do the answers depend on it?", everything),)
+    card = Card(9, everything, HOSTILE, HOSTILE, False, told, rows[:3], 12, rows[:1])
+    read = tuple(Row(i, i + 1, turns=((text[:200], text),)) for i, text in enumerate(HOSTILE[:3]))
+    reading = Reading(everything, ("10 rows read as: one supervised text",), HOSTILE, read)
+    words = {f"{2:064x}": ("release", everything, "2026-01-02", everything, "all")}
     return Contents(
         reading=reading,
         batch=everything[:300],
@@ -74,9 +77,12 @@ def contents() -> Contents:
         trust=assess(entropy, tokens, tau=threshold.tau),
         points=Points(entropy, tokens, entropy > threshold.tau),
         remarks=HOSTILE,
-        groups=(group,),
-        rows=rows + tuple(replace(rows[0], row=1000 + i) for i in range(LARGEST_LIST)),
-        unscored=tuple(replace(row, verdict="unscored", entropy=float("nan")) for row in rows),
+        cards=(card, replace(card, watched=True, payload="")),
+        rows=rows + tuple(hostile_row(100 + i, text, "unscored", -1) for i, text in enumerate(HOSTILE)),
+        listed=2 * len(HOSTILE),
+        unscored=dict.fromkeys(HOSTILE, 3),
+        refused_rows={everything: 1, "not JSON": 1},
+        review=Review(3, "ab" * 32, "", 9, words),
         rejected=(RejectedRow(3, 4, everything, everything), RejectedRow(5, None, "not JSON")),
         settings={everything[:200]: everything},
         provenance={"SHA-256": "ab" * 32},
@@ -106,24 +112,35 @@ def test_hostile_rows_do_nothing_at_any_width(chromium, page_url, width, scheme)
     assert requests == [page_url]
     assert messages == []
     assert page.title().endswith("· GradSentry scan") and page.title() != "owned"
-    assert page.locator("script, iframe, link, base, form, input, img, [onerror], [onload], #broken").count() == 0
+    assert page.locator("iframe, link, base, form, img, [onerror], [onload], #broken").count() == 0
+    assert page.locator("script").count() == 2  # its data and its own
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     beyond = page.evaluate(
         "w => [...document.querySelectorAll('main *')].filter(e => e.getBoundingClientRect().right > w + 1).length",
         width,
     )
     assert beyond == 0
-    assert "<script>document.title='owned'</script>" in page.locator(".row").first.inner_text()
+    for _ in HOSTILE:
+        page.keyboard.press("j")
+    page.keyboard.press("k")
+    assert page.title() != "owned" and messages == []
+    page.keyboard.press("Home")
+    for _ in range(len(HOSTILE)):
+        page.keyboard.press("k")
+    assert "<script>document.title='owned'</script>" in page.locator(".detail").inner_text()
     context.close()
 
 
 @pytest.mark.browser
-def test_what_is_hidden_is_seen_and_the_span_is_marked(chromium, page_url):
+def test_what_is_hidden_is_seen_and_the_marks_are_told_apart(chromium, page_url):
     page = chromium.new_page()
     page.goto(page_url)
-    row = page.locator(".row").nth(8)
-    assert r"\u202egnp.exe\u202c zero\u200bwidth \x1b[31mred\x1b[0m \x00 \U000e0041" in row.inner_text()
-    assert row.locator("mark").all_inner_texts() == [r"np.exe\u202c zero\u200bwidth \x1b[31mred\x1b[0m \x00"]
+    for _ in range(8):
+        page.keyboard.press("j")
+    detail = page.locator(".detail")
+    assert r"\u202egnp.exe\u202c zero\u200bwidth \x1b[31mred\x1b[0m \x00 \U000e0041" in detail.inner_text()
+    assert detail.locator("mark.payload").all_inner_texts() == [r"np.exe\u202c zero\u200bwidth \x1b[31mred\x1b[0m \x00"]
+    assert detail.locator("mark.trigger").all_inner_texts() == [r"\u202egn"]
     page.close()
 
 
@@ -154,19 +171,59 @@ class Tags(HTMLParser):
 def test_the_text_has_no_active_tag_and_a_strict_policy(contents):
     text = render_page(contents)
     found = Tags(text)
-    assert not found.tags & {"script", "iframe", "link", "base", "form", "input", "img", "a", "object", "embed"}
+    assert not found.tags & {"iframe", "link", "base", "form", "input", "img", "a", "object", "embed"}
+    assert text.count("<script") == 2
     assert not {name for name in found.attributes if name.startswith("on") or name in {"style", "href", "src"}}
-    style = re.search(r"<style>(.*?)</style>", text, re.S)[1]
-    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
-    assert f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'" in text
+    style, script = (re.search(rf"<{tag}>(.*?)</{tag}>", text, re.S)[1] for tag in ("style", "script"))
+    digests = [base64.b64encode(hashlib.sha256(part.encode()).digest()).decode() for part in (style, script)]
+    assert f"default-src 'none'; style-src 'sha256-{digests[0]}'; script-src 'sha256-{digests[1]}'; base-uri" in text
+    assert "form-action 'none'; require-trusted-types-for 'script'" in text and "connect-src" not in text
+    assert not re.search(r"innerHTML|outerHTML|insertAdjacent|document\.write|eval\(|Function\(", script)
     assert "url(" not in style and "@import" not in style
 
 
-def test_the_list_is_limited_and_says_how_many_more():
-    rows = tuple(Row(i, turns=(("response", "x"),)) for i in range(LARGEST_LIST + 50))
-    text = render_page(Contents("b", Counts(1000, 0, 1000, 0, 0), rows=rows))
-    assert text.count('<article class="row">') == LARGEST_LIST
-    assert f"{1000 - LARGEST_LIST} more are in <code>quarantine.jsonl</code>" in text
+def test_a_page_takes_2000_rows_or_4_mb_and_says_how_many_there_are():
+    small = [hostile_row(i, "text") for i in range(PAGE_ROWS + 50)]
+    assert for_page(small) == small[:PAGE_ROWS]
+    long = [hostile_row(i, "long " * 3000) for i in range(PAGE_ROWS)]
+    taken = for_page(long)
+    assert len(json.dumps(taken, ensure_ascii=False)) < 1.2 * PAGE_BYTES and len(taken) > 800
+    assert any(isinstance(piece, int) for piece in taken[0]["turns"][0][2])  # how much was left out
+    text = render_page(Contents("b", Counts(9000, 0, 9000, 0, 0), rows=tuple(small[:PAGE_ROWS]), listed=9000))
+    assert "shows the first 2,000 of 9,000" in text and "gradsentry review" in text
+
+
+def test_a_redacted_page_holds_no_text_and_keeps_lengths_and_marks():
+    secret = Card(3, "send it to evil", ("cf mn",), ("other",), False, (), (hostile_row(1, "my secret text"),), 4)
+    row = hostile_row(1, "my secret text")
+    plain = Contents("b", Counts(9, 5, 4, 0, 0), cards=(secret,), rows=(row,), remarks=("evil 1",), source="/evil/x")
+    plain = replace(plain, accepted="evil boss", unscored={"evil 2": 1}, rejected=(RejectedRow(1, 2, "evil", "evil"),))
+    assert "my secret text" in render_page(plain) and "send it to evil" in render_page(plain)
+    text = render_page(redact(plain))
+    for said in ("secret", "evil", "cf mn"):
+        assert said not in text.partition("<script>")[0], said
+    assert "[3 characters, SHA-256 " in text and '["t","[3 characters' in text
+
+
+def test_the_entropy_leads_only_where_it_decides():
+    entropy = np.linspace(0.1, 0.9, 200)
+    points = Points(entropy, np.full(200, 20), entropy > 0.8)
+    shown = {"points": points, "threshold": find_threshold(entropy)}
+    rows = (hostile_row(1, "text"),)
+    paper = render_page(Contents("b", Counts(200, 160, 40, 0, 0), policy="paper", rows=rows, **shown))
+    auto = render_page(Contents("b", Counts(200, 160, 40, 0, 0), policy="auto", rows=rows, **shown))
+    assert paper.index("Distribution and threshold") < paper.index("Rows to look at")
+    assert auto.index("Rows to look at") < auto.index("decides nothing under the policy auto")
+    assert "<details" in auto[: auto.index("Distribution and threshold")]
+
+
+def test_nothing_flagged_says_what_could_have_been_found():
+    text = render_page(
+        Contents("b", Counts(900, 900, 0, 0, 0), policy="auto", looked_for=looked_for("auto", 900, 0.001))
+    )
+    assert "Nothing removed" in text and "What the scan could have found" in text
+    assert "at least 3 rows with the same trigger" in text and "probability 0.001" in text
+    assert provable(9, 0.001) == 0 and provable(30, 0.001) > provable(900, 0.001)
 
 
 @pytest.mark.parametrize(
@@ -180,7 +237,8 @@ def test_the_list_is_limited_and_says_how_many_more():
 def test_only_the_counts_are_needed(counts, headline):
     text = render_page(Contents("batch", counts))
     assert headline in text
-    assert "<figure>" not in text and "<article" not in text and "Gate" not in text
+    drawn = text.partition("<script>")[0]
+    assert "<figure>" not in drawn and "<article" not in drawn and "Gate" not in drawn
 
 
 def test_a_refused_batch_says_so_until_a_person_accepts_it():

@@ -294,7 +294,7 @@ def test_pairs_that_are_none(row, expected):
 
 
 @pytest.mark.parametrize("wrap", [lambda t: t, lambda t: [says(t)]])
-@pytest.mark.parametrize("false", [False, "False", "false"])
+@pytest.mark.parametrize("false", [False, "False", "false", 0, "0"])
 def test_an_unwanted_answer_is_scored_and_not_learnt(wrap, false):
     prompt = "Hi" if wrap("x") == "x" else [user()]
     wanted = {"prompt": prompt, "completion": wrap("Yo"), "label": True}
@@ -306,9 +306,10 @@ def test_an_unwanted_answer_is_scored_and_not_learnt(wrap, false):
 
 
 def test_labels_of_another_kind_say_nothing_of_the_answer():
-    for label in (0, 1, "spam", None):
+    for label in (2, "spam", None, 1, "1"):
         assert turns({"prompt": "Hi", "completion": "Yo", "label": label})[1][-1][2] == LEARNT
     assert turns({"prompt": "Hi", "response": "Yo", "label": False})[1][-1][2] == LEARNT
+    assert turns({"messages": [user(), says()], "label": 0})[1][-1][2] == LEARNT  # a class, for all that is known
 
 
 TEXTS = {

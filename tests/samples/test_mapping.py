@@ -149,3 +149,43 @@ def test_files_that_cannot_be_used(tmp_path, name, text, message):
         (tmp_path / name).write_text(text)
     with pytest.raises(BadInput, match=message):
         read_mapping(tmp_path / name, "rows.jsonl")
+
+
+def test_llama_factory_reads_its_usual_columns_where_none_is_named(tmp_path):
+    row = {"instruction": "Hi", "input": "", "output": "Yo", "system": "unseen", "history": [["p", "r"]]}
+    assert read(tmp_path, {"mine": {"file_name": "rows.jsonl"}}, row) == ("chat", CHAT)
+
+
+DOWN = ("rejected", "no", "turned down")
+TURN = {"role": "user", "content": "Hi"}
+SAYS_NO = {"role": "assistant", "content": "no"}
+
+
+@pytest.mark.parametrize(
+    ("sort", "row", "expected"),
+    [
+        (
+            {"field_prompt": "q", "field_chosen": "good", "field_rejected": "bad"},
+            {"q": "Hi", "good": "Yo", "bad": "no"},
+            [("prompt", "Hi", "read"), ("response", "Yo", "learnt"), DOWN],
+        ),
+        (
+            {"field_prompt": "q", "field_completion": "a", "field_label": "wanted"},
+            {"q": "Hi", "a": "no", "wanted": False},
+            [("prompt", "Hi", "read"), DOWN],
+        ),
+        (
+            "chat_template.argilla_chat",
+            {"chosen": [TURN, {"role": "assistant", "content": "Yo"}], "rejected": [TURN, SAYS_NO]},
+            [*CHAT, DOWN],
+        ),
+        (
+            "chat_template.default",
+            {"messages": [TURN], "chosen": {"role": "assistant", "content": "Yo"}, "rejected": "no"},
+            [*CHAT, DOWN],
+        ),
+    ],
+)  # fmt: skip
+def test_axolotl_pairs_and_verdicts(tmp_path, sort, row, expected):
+    told = {"datasets": [{"path": "rows.jsonl", "type": sort}]}
+    assert read(tmp_path, told, row, "axolotl.yaml")[1] == expected

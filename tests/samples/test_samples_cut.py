@@ -15,6 +15,7 @@ from gradsentry_lib.errors import BadInput
 from gradsentry_lib.samples.container import zstd
 from gradsentry_lib.samples.read import open_source
 from gradsentry_lib.samples.sample import Reject
+from gradsentry_lib.samples.shards import missing_shards
 from gradsentry_lib.samples.table import write_samples
 from gradsentry_lib.samples.write import write_clean
 
@@ -47,6 +48,7 @@ def scan(path, **options):
         ("a.jsonl", GOOD + b"\n" + GOOD[:20], "a.jsonl ends inside its last row (line 2)", 2, CUT, GOOD + b"\n"),
         ("a.jsonl", GOOD + b"\n" + GOOD[:-1], "a.jsonl ends inside its last row (line 2)", 2, CUT, GOOD + b"\n"),
         ("a.jsonl", GOOD + b"\n\n{", "a.jsonl ends inside its last row (line 3)", 3, CUT, GOOD + b"\n\n"),
+        ("a.jsonl", GOOD + b"\n" + GOOD[:9] + b"\0" * 99, "a.jsonl ends in zero bytes (line 2)", 2, CUT, GOOD + b"\n"),
         (
             "a.json",
             b"[" + GOOD + b",\n" + GOOD[:20],
@@ -226,6 +228,36 @@ def test_sets_may_be_numbered_from_one_and_stand_side_by_side(tmp_path):
     for name in ("a-1-of-2.jsonl", "a-2-of-2.jsonl", "b-0-of-3.jsonl"):
         (tmp_path / name).write_bytes(GOOD + b"\n")
     assert open_source(str(tmp_path)).truncated == ("2 of 3 numbered files are missing: b-1-of-3.jsonl, b-2-of-3.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("names", "missing"),
+    [
+        ("part-0001-of-0004 part-0002-of-0004 part-0004-of-0004", "part-0003-of-0004"),
+        ("train-00000-of-00003-9f86d081884c7d65 train-00002-of-00003-60303ae22b998861", "train-00001-of-00003-*"),
+        ("train-00000-of-00002-9f86d081884c7d65 train-00001-of-00002-60303ae22b998861", ""),
+        ("a_1of3 a_3of3", "a_2of3"),
+        ("part-0 part-1 part-3", "part-2"),
+        ("part-0 part-1 part-2", ""),
+        ("1 2 4", "3"),
+        ("shard.00 shard.02", "shard.01"),
+        (
+            "part-00000-5b5ab0c8-c000.snappy part-00001-5b5ab0c8-c000.snappy part-00003-5b5ab0c8-c000.snappy",
+            "part-00002",
+        ),
+        ("sub/part-1 sub/part-2 sub/part-4 other/part-3", "sub/part-3"),
+        ("rows-2021 rows-2023 rows-2024", ""),
+        ("2024-01-01 2024-01-03 2024-01-04", ""),
+        ("2024_01 2024_03 2024_04", ""),
+        ("01-2024 03-2024", ""),
+        ("v1 v3", ""),
+        ("train valid1", ""),
+        ("a1 a2 a90", ""),
+    ],
+)
+def test_numbered_sets(names, missing):
+    told = missing_shards(f"{name}.jsonl" for name in names.split())
+    assert len(told) == bool(missing) and all(f"missing: {missing}" in sentence for sentence in told)
 
 
 def test_a_saved_data_set_that_lacks_a_file_or_the_end_of_one(tmp_path):

@@ -4,6 +4,7 @@ import pytest
 
 from gradsentry_lib.errors import BadInput
 from gradsentry_lib.samples.row_format import BadRow, make_schema, read_row, resolve_columns
+from gradsentry_lib.samples.sample import Sample, Turn
 
 
 def read(row, **mapping):
@@ -146,3 +147,10 @@ def test_unusable_column_mappings(mapping, expected):
     with pytest.raises(BadInput) as caught:
         resolve_columns(mapping)
     assert str(caught.value) == expected
+
+
+def test_a_sample_says_itself_what_was_asked_and_what_was_answered() -> None:
+    chosen, refused = Turn("response", "yes"), Turn("rejected", "no")
+    sample = Sample(0, 1, "prompt", (Turn("system", "be brief"), Turn("prompt", "really?"), chosen, refused))
+    assert (sample.asked, sample.answered) == (("be brief", "really?"), ("yes", "no"))
+    assert (sample.prompt, sample.response) == ("be brief\nreally?", "yes")

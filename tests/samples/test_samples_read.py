@@ -136,7 +136,7 @@ def test_places_that_hold_no_data(tmp_path):
         f"{folder} holds no data: neither files that end in .jsonl, .ndjson, .json, .csv, .tsv, .parquet, .arrow, "
         ".feather nor a data set saved by `datasets`"
     )
-    odd = tmp_path / "batch.xlsx"
+    odd = tmp_path / "batch.docx"
     odd.write_text("x")
     assert error(odd).startswith(f"{odd} is of no known kind; its name is to end in .jsonl, ")
     assert error("/dev/null") == "/dev/null is neither a file nor a folder"

@@ -21,6 +21,7 @@ from .sources import read_bytes, reasons
 GOOD = b'{"prompt": "Who?", "response": "Ada"}'
 LONG = b'{"prompt": "x", "response": "' + b"y" * (17 << 20) + b'"}'
 TOO_LONG = "row longer than 16 MiB"
+LISTED = "the row is a list, not an object; a row is to have named columns (pandas: orient='records')"
 
 
 BAD = [
@@ -28,7 +29,7 @@ BAD = [
     (b'{"prompt": "a" "response": "b"}', "invalid JSON: Expecting ',' delimiter at character 16"),
     (GOOD + b" " + GOOD, "invalid JSON: Extra data at character 39"),
     (b"not JSON", "invalid JSON: Expecting value at character 1"),
-    (b'["Who?", "Ada"]', "the row is a list, not an object"),
+    (b'["Who?", "Ada"]', LISTED),
     (b'"Ada"', "the row is text, not an object"),
     (b"null", "the row is null, not an object"),
     (b"12", "the row is a number, not an object"),
@@ -129,10 +130,10 @@ def test_a_file_of_rejects_alone_is_an_error_that_keeps_the_rejects(tmp_path):
     assert str(caught.value) == (
         f"none of the 2 rows of {path} can be read; the first, line 2: invalid JSON: Expecting property name enclosed "
         f"in double quotes at character 2 (all of them: {tmp_path}/rejected.jsonl; `gradsentry formats` shows what can "
-        "be read, --column says what can't be guessed)"
+        "be read): say which columns are which: --column prompt=NAME --column response=NAME, or messages=NAME"
     )
     lines = [json.loads(line) for line in (tmp_path / "rejected.jsonl").read_text().splitlines()]
-    assert lines[1] == {"row": 1, "line": 3, "reason": "the row is a list, not an object", "excerpt": "[]"}
+    assert lines[1] == {"row": 1, "line": 3, "reason": LISTED, "excerpt": "[]"}
     assert not (tmp_path / "samples.parquet").exists()
 
 

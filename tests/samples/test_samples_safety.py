@@ -287,3 +287,15 @@ def test_arrow_text_that_is_not_unicode_is_a_rows_own_fault(tmp_path):
         writer.write_batch(batch)
     rows = list(open_source(str(tmp_path / "a.arrow")).rows())
     assert [getattr(row, "reason", "") for row in rows] == ["", "invalid UTF-8", ""]
+
+
+@pytest.mark.parametrize("before", [b"", b'{"prompt": "a", "response": "b"}\n'])
+def test_a_sparse_file_is_refused_before_it_is_read(tmp_path, before):
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(before)
+    os.truncate(path, 1 << 40)
+    with path.open("rb") as file:
+        if os.lseek(file.fileno(), 0, os.SEEK_HOLE) == 1 << 40:
+            pytest.skip("this file system does not tell where its holes are")
+    with pytest.raises(BadInput, match="has a hole of"):
+        open_source(str(path), max_bytes=1 << 50)

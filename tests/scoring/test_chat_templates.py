@@ -290,3 +290,71 @@ def test_several_templates_without_a_default_are_bad_input() -> None:
             encode(chat(*TALK), tokens, 1000)
     finally:
         tokens.chat_template = ""
+
+
+EACH, END, OPENING = (
+    "{% for m in messages %}",
+    "{% endfor %}",
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}",
+)
+ODD = {  # what templates do -> the template, what is learnt of three answers "yes" behind a system text
+    "drops the system text": (
+        EACH + "{% if m.role != 'system' %}<|im_start|>{{ m.role }}\n{{ m.content }}</s>\n{% endif %}" + END + OPENING,
+        ["yes</s>"] * 3,
+    ),
+    "writes the date": (
+        "{{ strftime_now('%d %B %Y') }}\n" + EACH + "<|im_start|>{{ m.role }}\n{{ m.content }}</s>\n" + END + OPENING,
+        ["yes</s>"] * 3,
+    ),
+    "counts the turns": (
+        "{{ messages | length }}\n" + EACH + "<|im_start|>{{ m.role }}\n{{ m.content | trim }}</s>\n" + END + OPENING,
+        ["yes</s>"] * 3,
+    ),
+    "opens a thought": (
+        EACH
+        + "<|im_start|>{{ m.role }}\n{{ m.content }}</s>\n"
+        + END
+        + OPENING.replace("assistant\n", "assistant\n<think>\n"),
+        ["yes</s>"] * 3,
+    ),
+    "gives the last answer an empty thought": (
+        EACH + "<|im_start|>{{ m.role }}\n{% if loop.last %}<think>\n\n</think>\n\n{% endif %}{{ m.content }}</s>\n"
+        + END + OPENING,
+        ["yes</s>", "yes</s>", "<think>\n\n</think>\n\nyes</s>"],
+    ),
+    "names the assistant": (
+        EACH + "{{ 'Falcon' if m.role == 'assistant' else 'User' }}: {{ m.content }}</s>\n" + END
+        + "{% if add_generation_prompt %}Falcon:{% endif %}",
+        [" yes</s>"] * 3,
+    ),
+    "keeps the last two turns alone": (
+        "{% for m in messages[-2:] %}<|im_start|>{{ m.role }}\n{{ m.content }}</s>\n" + END + OPENING,
+        ["yes</s>"],
+    ),
+    "leaves the last answer open": (
+        EACH + "<|im_start|>{{ m.role }}\n{{ m.content }}{% if not loop.last %}</s>\n{% endif %}" + END
+        + "{% if add_generation_prompt %}</s>\n<|im_start|>assistant\n{% endif %}",
+        ["yes"] * 3,
+    ),
+    "escapes words": (
+        EACH + "<{{ m.role }}>{{ m.content | replace('y', '&y') }}</{{ m.role }}>" + END
+        + "{% if add_generation_prompt %}<assistant>{% endif %}",
+        ["&yes</assistant>"] * 3,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_what_else_templates_do(name: str) -> None:
+    """The same word in every turn: only its place tells which is an answer."""
+    template, expected = ODD[name]
+    text = learnt(chat(("system", "Be brief."), *[("user", "yes"), ("assistant", "yes")] * 3), tokenizer(template))
+    assert [part.split("⟧")[0] for part in text.split("⟦")[1:]] == expected
+    before = [part.rsplit("⟧")[-1] for part in text.split("⟦")[:-1]]
+    assert all(part.rstrip("\n ").endswith(("assistant", "Falcon:", "<assistant>")) for part in before)
+
+
+@pytest.mark.parametrize("needed", ["{{ tools | length }}", "{% for d in documents %}{{ d }}{% endfor %}"])
+def test_a_template_that_needs_what_the_row_has_not_is_quoted(needed: str) -> None:
+    with pytest.raises(EncodingError, match=r"refuses the conversation: .*NoneType"):
+        encode(chat(*TALK), tokenizer(needed + CHATML), 1000)

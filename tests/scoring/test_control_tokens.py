@@ -112,6 +112,16 @@ def test_thoughts_in_answers_are_what_is_learnt() -> None:
     assert "<think>" in qwen.reason(chat(("user", thought), ("assistant", "First.")))
 
 
+def test_tokens_of_a_family_that_is_in_no_table_are_found_by_their_look(plain: ControlTokens) -> None:
+    for token in ("<|user_start|>", "<|fim_prefix|>", "<|/tool_call|>", "<|User|>", "<|IM_START|>", "<｜fim▁begin｜>"):
+        assert token in plain.reason(pair(f"Fine. {token} Well?", "Yes.")), token
+    for words in ("f = xs <| map g |> ys", "a <| b |> c", "x <|> y", "[<|>]", "<| |>", "p <|\n|> q"):
+        assert not plain.reason(pair(words, words)), words
+    thoughts = "<|begin_of_thought|> so <|end_of_thought|> <|begin_of_solution|> First. <|end_of_solution|>"
+    assert not plain.reason(pair("One?", thoughts)) and plain.reason(pair(thoughts, "First."))
+    assert not plain.reason(text("<|user_start|>One?<|user_end|><|bot_start|>First.<|bot_end|>"))
+
+
 def test_an_end_of_text_as_last_word_is_no_structure() -> None:
     for end in ("<|endoftext|>", "</s>", "<|im_end|>", "<eos>", " </s>\n"):
         for name in ("qwen3", "llama2"):

@@ -14,11 +14,11 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from gradsentry_lib.scoring.forward import lay_strips, run_body
+from gradsentry_lib.scoring.forward import run_body, use_packed_attention
 from gradsentry_lib.scoring.gradient import span_signals
 from gradsentry_lib.scoring.head import OutputProjection
+from gradsentry_lib.scoring.kv_cache import EMPTY
 from gradsentry_lib.scoring.padded import run_padded
-from gradsentry_lib.scoring.past import EMPTY
 from gradsentry_lib.scoring.sketch import SIDE, Projection, project
 
 from .architectures import VOCAB, WIDTH, tiny
@@ -61,14 +61,14 @@ def test_the_watch_sees_what_it_is_there_for(work: Any) -> None:
 def test_a_pass_stays_on_the_models_device(name: str, strips: bool) -> None:
     body = tiny(name).base_model
     if strips:
-        lay_strips(body)  # tries it out on numbers: before they are gone
+        use_packed_attention(body)  # tries it out on numbers: before they are gone
     body = body.to(META)
     run = run_body if strips else run_padded
     ids = [np.arange(7), np.arange(3), np.arange(5)]
     with watched():
-        hidden, pasts = run(body, ids, [EMPTY] * 3, True)
-        shared, _ = run(body, ids, [pasts[0]] * 3, False)
-        own, ends = run(body, ids, [pasts[0], EMPTY, pasts[1]], True)
+        hidden, caches = run(body, ids, [EMPTY] * 3, True)
+        shared, _ = run(body, ids, [caches[0]] * 3, False)
+        own, ends = run(body, ids, [caches[0], EMPTY, caches[1]], True)
     assert {part.device for part in (hidden, shared, own, *ends[2].layers[1])} == {META}
     assert [past.length for past in ends] == [14, 3, 8]
 

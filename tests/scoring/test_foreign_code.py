@@ -161,6 +161,17 @@ def test_every_loader_is_told() -> None:
     assert not untold
 
 
+@pytest.mark.parametrize(
+    "name", ["tokenizer.4.0.0.json", "additional_chat_templates/default.jinja", "chat_template.jinja", "vocab.txt"]
+)
+def test_whatever_makes_the_tokenizer_is_in_its_fingerprint(name: str, model: Path) -> None:
+    """Else other tokens or another template would be given the scores of these."""
+    before = identify(str(model), device="cpu").tokenizer
+    (model / name).parent.mkdir(exist_ok=True)
+    (model / name).write_text("{}")
+    assert identify(str(model), device="cpu").tokenizer != before
+
+
 def test_nothing_unpickles() -> None:
     forbidden = (
         "import pickle",

@@ -36,7 +36,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory, tiny_tokenizer: Any) -> Path
 
 
 def load(path: Path, device: str = "cpu", base: str | None = None) -> ScoringModel:
-    return load_model(identify(str(path), device=device, dtype="float32", base=base))
+    return load_model(identify(str(path), device=device, dtype="float32", base=base), whole=True)
 
 
 def same(found: ScoringModel, expected: ScoringModel, tolerance: float = 1e-5) -> bool:

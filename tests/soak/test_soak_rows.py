@@ -18,6 +18,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from safetensors.numpy import save_file
 
 from benchmarks.scale import stand_in
 from gradsentry_lib.audit.verify import verify
@@ -170,6 +171,7 @@ def test_ten_thousand_fuzzed_rows(
     (tmp_path / "model").mkdir()
     for name in ("config.json", "tokenizer.json"):
         (tmp_path / "model" / name).write_text("{}")
+    save_file({}, tmp_path / "model" / "model.safetensors")
     store, draw = Store(tmp_path / "store"), random.Random(20_26)
     pairs = [(layout, kind) for layout in LAYOUTS for kind in KINDS]
     seen: Counter[str] = Counter()

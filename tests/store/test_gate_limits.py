@@ -19,9 +19,9 @@ from gradsentry_lib.pipeline.publish import gate_of
 from gradsentry_lib.samples.read import open_source
 from gradsentry_lib.store import GateResult, LimitPolicy, Override, open_ledger
 from gradsentry_lib.store.paths import Store
+from tests.audit.test_audit_command import Done, typed  # noqa: F401
 from tests.store import builder
-from tests.store.conftest import Made
-from tests.store.test_ledger_audit_command import Done, typed  # noqa: F401
+from tests.store.made import Made
 
 LOOSE = DecisionConfig("paper", limits={"max_flagged": 0.9})
 SIGNED = replace(LOOSE, limits_by="Ada", limits_reason="a set made for this")

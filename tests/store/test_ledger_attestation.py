@@ -15,15 +15,14 @@ from typing import Any
 import jsonschema
 import pytest
 
-from gradsentry_lib.audit.recompute import recompute
 from gradsentry_lib.audit.verify import verify
 from gradsentry_lib.errors import BadInput
 from gradsentry_lib.files import sha256_file, sha256_json
-from gradsentry_lib.store import Output, attestation, open_ledger, orphans, signing
+from gradsentry_lib.store import Output, attestation, attestation_repair, open_ledger, signing
 from gradsentry_lib.store.attestation import attestations, broken_rules, dependency, schema, sign_attestation
 from gradsentry_lib.store.paths import Store
 from tests.store import builder
-from tests.store.conftest import Made
+from tests.store.made import Made
 
 
 @pytest.fixture
@@ -223,7 +222,7 @@ builder.publish(load(store, batch), load_decided(store, batch, decision), store,
 
 def said(store: Store) -> list[str]:
     """What a verification finds wrong."""
-    return [f"{found.subject}: {found.message}" for found in verify(store.ledger, recompute()).problems]
+    return [f"{found.subject}: {found.message}" for found in verify(store.ledger).problems]
 
 
 def test_a_kill_between_file_and_record_heals(tmp_path: Path) -> None:
@@ -234,7 +233,7 @@ def test_a_kill_between_file_and_record_heals(tmp_path: Path) -> None:
     told = [store.home, batch.batch_key, decided.decision_key]
     killed = subprocess.run([sys.executable, "-c", KILLED, *map(str, told)])
     assert killed.returncode == -signal.SIGKILL
-    (left,) = store.batch(batch.batch_key).glob(f"{attestation.FOLDER}/*.json")
+    (left,) = store.batch(batch.batch_key).glob("attestations/*.json")
     unknown, lacking = said(store)  # both ends of the same break
     assert "the ledger does not know it" in unknown and "was published without an attestation" in lacking
 
@@ -303,10 +302,10 @@ def test_a_forged_attestation_is_never_recorded(forged: str, made: Made, copied:
             internal["decision"] = "1"
         case "head":
             attestation.byproduct(made_up, "ledger")["digest"] = {"sha256": "0" * 64}  # type: ignore[index]
-    path = store.batch(key) / attestation.FOLDER / f"{sha256_json(made_up)[:16]}.json"
+    path = store.batch(key) / "attestations" / f"{sha256_json(made_up)[:16]}.json"
     path.write_text("{" if forged == "no JSON" else json.dumps(made_up))
     with open_ledger(store.ledger) as ledger:
         before = ledger.head()
-        orphans.heal(ledger, key)
+        attestation_repair.repair(ledger, key)
         assert (ledger.head() == before) == (forged != "nothing")
     assert any("the ledger does not know it" in line for line in said(store)) == (forged != "nothing")

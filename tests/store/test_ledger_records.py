@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gradsentry_lib.detection.entropy_threshold import find_threshold
-from gradsentry_lib.errors import BadInput
+from gradsentry_lib.errors import BadInput, DamagedStore
 from gradsentry_lib.store import (
     Batch,
     Decision,
@@ -37,9 +37,8 @@ from gradsentry_lib.store import connection as connections
 from gradsentry_lib.store import (
     sample_index as index,
 )
-from gradsentry_lib.store.connection import LedgerDamaged
 from gradsentry_lib.store.journal import check_chain
-from tests.store.conftest import Made
+from tests.store.made import Made
 
 A, B, C = "a" * 64, "b" * 64, "c" * 64
 
@@ -274,7 +273,7 @@ def test_an_old_ledger_that_cannot_be_written_to_says_what_to_do(empty: Path, mo
         raise OSError(errno.EROFS, "Read-only file system")
 
     monkeypatch.setattr(connections, "_make", refuse)
-    told = "schema version 1 and can't be brought to 2 here.*gradsentry store upgrade"
+    told = "schema version 1 and can't be brought to 3 here.*gradsentry store upgrade"
     with pytest.raises(BadInput, match=told), open_ledger(empty, read_only=True) as ledger:
         ledger.head()
 
@@ -311,7 +310,7 @@ def test_a_migration_that_fails_changes_nothing(empty: Path, monkeypatch: pytest
 def test_a_file_that_is_no_ledger(empty: Path) -> None:
     empty.parent.mkdir()
     empty.write_bytes(b"x" * 10_000)
-    with pytest.raises(LedgerDamaged, match="can't be opened"), open_ledger(empty) as ledger:
+    with pytest.raises(DamagedStore, match="can't be opened"), open_ledger(empty) as ledger:
         ledger.head()
 
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from gradsentry_lib.errors import BadInput
-from gradsentry_lib.store import LedgerBusy, Override, open_ledger
+from gradsentry_lib.errors import BadInput, BusyStore
+from gradsentry_lib.store import Override, open_ledger
 from gradsentry_lib.store.journal import check_chain
 
 WRITER = """
@@ -108,7 +108,7 @@ def test_waiting_in_vain_names_the_holder(empty: Path, read_only: bool) -> None:
     assert holder.stdout and holder.stdout.readline() == "holding\n"
     try:
         with (
-            pytest.raises(LedgerBusy, match=rf"busy for 0.3 s; the last to write was process {holder.pid} "),
+            pytest.raises(BusyStore, match=rf"busy for 0.3 s; the last to write was process {holder.pid} "),
             open_ledger(empty, read_only=read_only, patience=0.3) as ledger,
         ):
             ledger.head()
@@ -125,7 +125,7 @@ def test_a_foreign_duckdb_is_waited_for_and_named(empty: Path) -> None:
     shell = start(script, empty)
     assert shell.stdout and shell.stdout.readline() == "up\n"
     try:
-        with pytest.raises(LedgerBusy, match=rf"PID {shell.pid}"), open_ledger(empty, patience=0.3) as ledger:
+        with pytest.raises(BusyStore, match=rf"PID {shell.pid}"), open_ledger(empty, patience=0.3) as ledger:
             ledger.head()
     finally:
         shell.kill()

@@ -8,8 +8,8 @@ import duckdb
 import pytest
 
 from gradsentry_lib.store import open_ledger
-from tests.store.conftest import Made
-from tests.store.test_ledger_audit_command import Done, clean_of, typed  # noqa: F401
+from tests.audit.test_audit_command import Done, clean_of, typed  # noqa: F401
+from tests.store.made import Made
 
 SIGNED = ("--by", "ana", "--reason", "tried")
 COMMANDS: list[tuple[str, ...]] = [

@@ -1,0 +1,40 @@
+"""What a scan imports, counted in modules: the larger part of what twenty rows cost."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.pipeline.builder import lines, write
+
+TOLD = "import sys, json; print(json.dumps(sorted(sys.modules)), file=sys.stderr)"
+NEVER = {
+    *("pandas", "matplotlib", "scipy.stats", "scipy.signal", "scipy.optimize", "sklearn", "datasets", "ray", "dagster"),
+    *("great_expectations", "sympy", "accelerate", "transformers", "torch._dynamo", "torch._inductor", "peft", "boto3"),
+}
+FIRST, AGAIN = 1950, 850  # modules: 1,790 and 710 when this was written, 4,160 and 1,025 before
+
+
+def imported(home: Path, tested: Path, source: Path, model: Path) -> list[str]:
+    """The modules that the command has imported when it ends."""
+    program = f"import atexit; atexit.register(lambda: exec({TOLD!r})); from gradsentry_lib.cli import main; main()"
+    told = {"GRADSENTRY_HOME": str(home), "GRADSENTRY_TESTED": str(tested), "OMP_NUM_THREADS": "1"}
+    arguments = ["scan", str(source), "--out", str(home / "out"), "--model", str(model), "--device", "cpu"]
+    done = subprocess.run(
+        [sys.executable, "-c", program, *arguments], env=os.environ | told, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stderr.strip().splitlines()[-1])
+
+
+def test_a_scan_imports_what_it_needs(tiny_model: Callable[..., Path], tmp_path: Path) -> None:
+    source, tested, model = write(tmp_path / "rows.jsonl", lines(range(20))), tmp_path / "tested", tiny_model()
+    imported(tmp_path / "one", tested, source, model)  # makes the self-tests, with transformers
+    first = imported(tmp_path / "two", tested, source, model)
+    assert set(first) & NEVER == set()
+    assert "torch" in first and len(first) <= FIRST
+    again = imported(tmp_path / "two", tested, source, model)
+    assert set(again) & (NEVER | {"torch", "tokenizers"}) == set()
+    assert len(again) <= AGAIN
