@@ -42,7 +42,7 @@ def refused(store: Store, rows: int) -> Path:
             file.write(json.dumps({"prompt": " ".join(said[:WORDS]), "response": " ".join(said[WORDS:])}) + "\n")
     batch = ingest(open_source(str(path)), store, RUN)
     scored = score(store, batch, [b""] * batch.readable)
-    scores = store.batch(batch.batch_key) / "scores" / "planted" / "scores.parquet"
+    scores = store.scores(batch.batch_key, "planted")
     table = pq.read_table(scores)
     entropy = np.where(np.arange(batch.readable) < rows, 0.9, 0.3)
     position = table.schema.get_field_index("entropy")

@@ -1,4 +1,4 @@
-"""What a person reviews of a decision, made once beside its verdicts: `rows.jsonl`.
+"""What a person reviews of a decision, made once beside its verdicts: `listed.jsonl`.
 
 First line: the verdicts that it is of, how many rows there are, and the cards of the groups. Then one line a row that
 is flagged, watched or unscored (report/rows.py says how), those first that the last reviewed batch of the same source

@@ -69,7 +69,7 @@ class DecisionFiles:
     @property
     def rows(self) -> Path:
         """What the review page lists, a line a row."""
-        return self.folder / "rows.jsonl"
+        return self.folder / "listed.jsonl"
 
     @property
     def said(self) -> Path:

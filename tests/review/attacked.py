@@ -105,7 +105,7 @@ def score(store: Store, batch: Ingested, sketches: list[bytes]) -> Scored:
             "control_tokens": [""] * n,
         }
     ).cast(BATCH_SCORE_SCHEMA)
-    path = store.batch(batch.batch_key) / "scores" / "planted" / "scores.parquet"
+    path = store.scores(batch.batch_key, "planted")
     path.parent.mkdir(parents=True, exist_ok=True)
     pq.write_table(scores, path)
     now = datetime.now(UTC)
