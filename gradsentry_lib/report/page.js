@@ -87,14 +87,18 @@
   bench.hidden = false;
 
   // Rows that are not here yet.
-  const asked = new Set();
-  const ask = async (from) => {
-    if (asked.has(from)) return;
-    asked.add(from);
-    const answer = await fetch(`${location.pathname}/rows?from=${from}&count=${page}`, { headers: { "X-Gradsentry": data.token } });
-    if (!answer.ok) { asked.delete(from); say("Rows can't be loaded: is the server still running?"); return; }
-    (await answer.json()).forEach((row, i) => { rows[from + i] = row; });
+  const asked = new Map();  // first row -> the promise of its page: who asks again waits for the same answer
+  const load = async (from) => {
+    try {
+      const answer = await fetch(`${location.pathname}/rows?from=${from}&count=${page}`, { headers: { "X-Gradsentry": data.token } });
+      if (!answer.ok) throw new Error(answer.statusText);
+      (await answer.json()).forEach((row, i) => { rows[from + i] = row; });
+    } catch {
+      say("Rows can't be loaded: is the server still running?");
+      setTimeout(() => asked.delete(from), 3000);
+    }
   };
+  const ask = (from) => { if (!asked.has(from)) asked.set(from, load(from)); return asked.get(from); };
   const missing = () => { const found = []; for (let i = 0; i < rows.length; i += 1) if (!(i in rows)) { const from = i - (i % page); if (!found.includes(from)) found.push(from); } return found; };
   const loadAll = async () => { for (const from of missing()) await ask(from); };
 
@@ -149,7 +153,8 @@
     for (let place = first; place < last; place += 1) made.push(option(place, high));
     spacer.replaceChildren(...made);
     const absent = [...new Set(view.slice(first, last).filter((i) => !(i in rows)).map((i) => i - (i % page)))];
-    if (absent.length) Promise.all(absent.map(ask)).then(() => { draw(); showDetail(); });
+    const unasked = absent.filter((from) => !asked.has(from));  // the others draw when they come
+    if (unasked.length) Promise.all(unasked.map(ask)).then(() => { draw(); showDetail(); });
     if (document.getElementById(`row-${at}`)) list.setAttribute("aria-activedescendant", `row-${at}`);
     else list.removeAttribute("aria-activedescendant");
   };

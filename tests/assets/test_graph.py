@@ -316,5 +316,5 @@ def test_an_unknown_policy_is_refused_before_the_model_is_loaded(
 ) -> None:
     batch = world.take_in("answers.jsonl", as_jsonl(questions(8)))
     monkeypatch.setenv("GRADSENTRY_POLICY", "paprika")
-    assert "unknown policy 'paprika'" in failures(world.run(batch))["raw_samples"]
+    assert "unknown GRADSENTRY_POLICY 'paprika'" in failures(world.run(batch))["raw_samples"]
     assert not loads

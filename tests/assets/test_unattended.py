@@ -60,7 +60,7 @@ def test_only_what_is_out_of_date_is_scanned_again(
     shutil.copytree(world.model, reader)
     (reader / "special_tokens_map.json").write_text("{}")
     assert plan(world, model={"model": str(reader)}) == dict.fromkeys((first, second), "tokenizer changed")
-    assert plan(world, judging={"policy": "paper"}) == dict.fromkeys((first, second), "policy changed")
+    assert plan(world, judging={"policy": "auto"}) == dict.fromkeys((first, second), "policy changed")
     with pytest.MonkeyPatch.context() as later:
         later.setattr(decide, "RULES", RULES + 1)
         assert plan(world) == dict.fromkeys((first, second), "rules changed")

@@ -63,7 +63,7 @@ def test_watched_rows_are_quarantined_on_request():
     assert np.flatnonzero(np.array(found.verdicts["verdict"].to_pylist()) == "flagged").tolist() == rows
     check = next(c for c in check_gate(found.verdicts, read=110, rejected=0) if c.name == "nothing_watched")
     assert check.passed
-    with pytest.raises(BadInput, match="use keep or quarantine"):
+    with pytest.raises(BadInput, match="choose one of keep, quarantine"):
         judged(batch, watched="maybe")
 
 

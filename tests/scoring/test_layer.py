@@ -188,7 +188,7 @@ def test_settings_are_part_of_the_key_and_the_usual_key_stays() -> None:
     assert len({config.key for config in [usual, *others]}) == 5
 
 
-@pytest.mark.parametrize(("setting", "reason"), [({"k": 1}, "at least 2"), ({"crop": 0}, "give 1")])
+@pytest.mark.parametrize(("setting", "reason"), [({"k": 1}, "at least 2"), ({"crop": 0}, "at least 1")])
 def test_settings_that_make_no_score(setting: dict[str, int], reason: str) -> None:
     with pytest.raises(BadInput, match=reason):
         ScoringConfig(**setting)
