@@ -259,7 +259,8 @@ def override_deleted_with_its_line(home: Path) -> None:
 def override_inserted(home: Path) -> None:
     sql(
         home,
-        f"INSERT INTO overrides VALUES (9999, now()::TIMESTAMP, '{'a' * 64}', 'release', 'mallory', 'trust me', NULL, NULL)",
+        "INSERT INTO overrides VALUES "
+        f"(9999, now()::TIMESTAMP, '{'a' * 64}', 'release', 'mallory', 'trust me', NULL, NULL)",
     )
 
 
