@@ -12,17 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.detection_data import (
-    BADNETS_TOKENS,
-    DISCLAIMER,
-    PAYLOAD,
-    placed,
-    reworded,
-    three_labels,
-    yes_no,
-)  # fmt: skip
+from benchmarks.detection_data import DISCLAIMER, PAYLOAD, placed, reworded, three_labels, yes_no
 from gradsentry_lib.evaluation import rows as parts
-from gradsentry_lib.evaluation.attacks import poison
+from gradsentry_lib.evaluation.attacks import BADNETS_TOKENS, poison
 from gradsentry_lib.evaluation.data import read_rows
 
 Row = dict[str, Any]

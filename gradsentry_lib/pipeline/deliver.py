@@ -1,7 +1,7 @@
 """Finished files, copied to where others look for them: a folder, or a URL that fsspec writes to (s3, gs, az, ...).
 
 The store itself stays on this machine: the ledger is a DuckDB file that several processes write under a file lock,
-which object storage does not have (docs/decisions/0007-ledger-stays-local.md).
+which object storage does not have (docs/decisions/0005-local-ledger.md).
 """
 
 import shutil

@@ -13,10 +13,6 @@ STREAM_MAGIC = b"\xff\xff\xff\xff"
 END = STREAM_MAGIC + b"\0\0\0\0"  # of a stream
 
 
-def is_ipc(head: bytes) -> bool:
-    return head.startswith((FILE_MAGIC, STREAM_MAGIC))
-
-
 def is_file_format(path: Path) -> bool:
     with open_regular(path) as file:
         return file.read(len(FILE_MAGIC)) == FILE_MAGIC

@@ -20,7 +20,7 @@ from typing import Any, Literal
 import gradsentry_lib
 from gradsentry_lib.files import sha256_file
 
-PACKAGES = ("torch", "transformers", "tokenizers", "datasets", "numpy", "scipy", "pyarrow", "duckdb", "faiss-cpu")
+PACKAGES = ("torch", "transformers", "tokenizers", "datasets", "numpy", "scipy", "pyarrow", "duckdb")
 
 OutputKind = Literal[
     "clean", "quarantine", "rejected", "attestation", "signature", "report",

@@ -5,7 +5,6 @@ import signal
 import sys
 from pathlib import Path
 
-import matplotlib.backends.backend_agg  # noqa: F401  what a scan imports when it comes to it
 import scipy.signal
 import scipy.stats  # noqa: F401
 import torch

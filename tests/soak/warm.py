@@ -18,7 +18,6 @@ from typing import Any
 
 STEPS = ("ingest", "score_batch", "decide", "publish")  # as gradsentry_assets.assets calls them
 WARM = (
-    "matplotlib.backends.backend_agg",
     "scipy.signal",
     "scipy.stats",
     "transformers.models.llama.modeling_llama",
