@@ -120,7 +120,7 @@ class ModelResource(dg.ConfigurableResource):
         from gradsentry_lib.scoring.model import load_model
 
         if self._loaded is None:
-            self._loaded = load_model(identity, whole=True) if self.scoring.module else load_model(identity)
+            self._loaded = load_model(identity, whole=self.scoring.module is not None)
         return self._loaded
 
     @property

@@ -19,8 +19,8 @@ import pyarrow.parquet as pq
 
 from gradsentry_lib import settings
 from gradsentry_lib.errors import UnusableInput
-from gradsentry_lib.files import sha256_file, workshop
-from gradsentry_lib.pipeline.fetch import fetch, is_url
+from gradsentry_lib.files import workshop
+from gradsentry_lib.pipeline.fetch import fetch, is_url, keep
 from gradsentry_lib.store.paths import Store
 
 ACCEPTED = (
@@ -153,18 +153,13 @@ def _plain(value: Any) -> Any:
 
 def _keep(write: Writer, store: Store, name: str) -> str:
     """Writes into the store, under the digest of what was written; the same rows are the same file again."""
-    given = store.given
-    with workshop(given) as folder:
+    with workshop(store.given) as folder:
         made = write(folder)
-        place = given / sha256_file(made)[:16] / f"{_stem(name)}{made.suffix}"
         if made.stat().st_size > settings.max_bytes():
             raise UnusableInput(
                 f"the data are larger than GRADSENTRY_MAX_BYTES allows ({settings.max_bytes():,} bytes)"
             )
-        if not place.exists():
-            place.parent.mkdir(exist_ok=True)
-            made.rename(place)
-    return str(place)
+        return str(keep(made, store, f"{_stem(name)}{made.suffix}"))
 
 
 def _stem(name: str) -> str:

@@ -24,18 +24,27 @@ def fetch(url: str, store: Store) -> Path:
     """Copies one file from any address that fsspec reads into the store, under its digest. Raises UnusableInput."""
     name = re.sub(r"[^\w.-]+", "-", PurePosixPath(url.partition("?")[0]).name).strip(".-")[:150] or "data"
     limit = settings.max_bytes()
-    fetched = store.given
-    with workshop(fetched) as folder, remote(url) as place, place.open("rb") as read, (folder / name).open("wb") as to:
+    with (
+        workshop(store.given) as folder,
+        remote(url) as place,
+        place.open("rb") as read,
+        (folder / name).open("wb") as to,
+    ):
         while block := read.read(1 << 20):
             to.write(block)
             if to.tell() > limit:
                 raise UnusableInput(too_large(url, to.tell(), limit))
         to.flush()
-        kept = fetched / sha256_file(folder / name)[:16] / name
-        if not kept.exists():
-            kept.parent.mkdir(exist_ok=True)
-            (folder / name).rename(kept)
-    return kept
+        return keep(folder / name, store, name)
+
+
+def keep(made: Path, store: Store, name: str) -> Path:
+    """Moves a file made in a workshop of `store.given` under its digest there: the same bytes are one file."""
+    place = store.given / sha256_file(made)[:16] / name
+    if not place.exists():
+        place.parent.mkdir(exist_ok=True)
+        made.rename(place)
+    return place
 
 
 @contextmanager

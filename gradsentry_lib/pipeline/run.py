@@ -81,7 +81,7 @@ def lazy_model(identity: ModelIdentity, whole: bool = False) -> Iterator[Callabl
         if not loaded:
             from gradsentry_lib.scoring.model import load_model
 
-            loaded.append(load_model(identity, whole=True) if whole else load_model(identity))
+            loaded.append(load_model(identity, whole=whole))
         return loaded[0]
 
     try:

@@ -11,7 +11,7 @@ from typing import Any
 
 from gradsentry_lib.errors import GradSentryError, SourceChanged
 from gradsentry_lib.files import has_digest
-from gradsentry_lib.pipeline.ingest import Ingested, ingest, is_current
+from gradsentry_lib.pipeline.ingest import HUB, Ingested, ingest, is_current
 from gradsentry_lib.samples.read import open_source
 from gradsentry_lib.store import Batch, Decision, Findings, Ledger, Run, current_run, open_ledger
 from gradsentry_lib.store.paths import LAYOUT, DecisionFiles, Store
@@ -42,7 +42,7 @@ def upgrade(store: Store) -> Iterator[tuple[str, Ingested | GradSentryError | No
 
 
 def _read_again(batch: Batch, store: Store, run: Run) -> Ingested:
-    place = str(batch.source.path).removeprefix("hub://")
+    place = str(batch.source.path).removeprefix(HUB)
     source = open_source(place, batch.options.get("columns"), batch.options.get("split"))
     if source.sha256 != batch.source.sha256:
         raise SourceChanged(place, batch.source.sha256, source.sha256)

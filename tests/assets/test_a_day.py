@@ -47,7 +47,7 @@ def stub_scoring(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
             for sample, length in zip(samples, lengths, strict=True)
         ]
 
-    monkeypatch.setattr(scoring_model, "load_model", lambda identity: object())
+    monkeypatch.setattr(scoring_model, "load_model", lambda identity, whole: object())
     monkeypatch.setattr(scorer, "score_samples", score)
     return lambda value: chance.__setitem__(0, value)
 

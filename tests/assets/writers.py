@@ -13,7 +13,6 @@ from unittest.mock import patch
 
 import dagster as dg
 import great_expectations  # noqa: F401  what a scan imports when it comes to it
-import matplotlib.backends.backend_agg  # noqa: F401
 import scipy.signal
 import scipy.stats  # noqa: F401
 from upath import UPath
@@ -37,7 +36,10 @@ SIGNED = {"limits_by": "Ada", "limits_reason": "what is tried here is the ledger
 def work(road: str, sources: list[Path], settings: dict[str, str]) -> None:
     """Scans the sources one after the other; any error ends the process with another code than 0."""
     os.environ.update(settings)
-    with patch.object(scorer, "score_samples", stand_in), patch.object(model, "load_model", lambda identity: object()):
+    with (
+        patch.object(scorer, "score_samples", stand_in),
+        patch.object(model, "load_model", lambda identity, whole: object()),
+    ):
         {"command": by_command, "library": by_library, "dagster": by_dagster}[road](sources)
 
 

