@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from gradsentry_lib.detection.gate import GateCheck
+from gradsentry_lib.detection.gate import GateCheck, refusals
 from gradsentry_lib.detection.verdict import Group, not_clean
 from gradsentry_lib.errors import GateFailed, InTheWay
 from gradsentry_lib.files import atomic_path
@@ -34,7 +34,7 @@ class Gate:
     @property
     def failed(self) -> tuple[GateCheck, ...]:
         """The checks that refuse the batch."""
-        return tuple(check for check in self.checks if not check.passed and check.severity == "error")
+        return refusals(self.checks)
 
     @property
     def warnings(self) -> tuple[GateCheck, ...]:
@@ -155,12 +155,7 @@ class Result:
     @property
     def files(self) -> Mapping[str, Path]:
         """Everything that was written, by name. `clean...` and `quarantine.jsonl` only where the gate is open."""
-        own = self._decision
-        found = {path.name: path for path in (own.verdicts, own.threshold, own.plot, own.groups, own.report)}
-        found["rejected.jsonl"] = self.store.rejected(self.batch)
-        if self.made.published is not None:
-            found |= {path.name: path for path in self.made.published.folder.iterdir() if not path.name.startswith(".")}
-        return {name: path for name, path in found.items() if path.exists()}
+        return self.made.files(self.store)
 
     def save(self, target: str | Path, overwrite: bool = False) -> None:
         """Copies every file of the result into a folder or to a URL (`s3://bucket/prefix`).

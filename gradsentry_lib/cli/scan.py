@@ -17,6 +17,7 @@ from rich.table import Table
 from gradsentry_lib.cli import reading
 from gradsentry_lib.cli.options import told
 from gradsentry_lib.cli.output_folder import Target, earlier_results
+from gradsentry_lib.detection.gate import refusals
 from gradsentry_lib.errors import GateFailed, SourceChanged
 from gradsentry_lib.pipeline.decide import DecisionConfig
 from gradsentry_lib.pipeline.decided import load_evidence
@@ -113,11 +114,11 @@ def scan_command(
         except SourceChanged:
             target.withdraw()
             raise
-        target.write(_results(result, store))
+        target.write(result.files(store))
     _tell(console, result, store, out)
     if result.published is None:
-        failed = [c.message for c in result.decided.gate_checks if not c.passed and c.severity == "error"]
-        raise GateFailed(f"the gate refused this batch: {'; '.join(failed)}. Nothing was written as clean.")
+        failed = "; ".join(check.message for check in refusals(result.decided.gate_checks))
+        raise GateFailed(f"the gate refused this batch: {failed}. Nothing was written as clean.")
 
 
 def _without_pandas() -> None:
@@ -133,18 +134,6 @@ def _without_pandas() -> None:
             pa.array([0])
     finally:
         del sys.modules["pandas"]
-
-
-def _results(result: ScanResult, store: Store) -> dict[str, Path]:
-    """What there is to hand out, by name."""
-    made = store.decision(result.batch.batch_key, result.decided.decision_key)
-    found = (made.verdicts, made.threshold, made.plot, made.groups, made.report, store.rejected(result.batch.batch_key))
-    files = {path.name: path for path in found}
-    if result.published is not None:
-        # Hidden ones are what another scan of the same batch is writing at this moment.
-        files |= {path.name: path for path in result.published.folder.iterdir() if not path.name.startswith(".")}
-    # The report of a batch that was published lies with the clean file.
-    return {name: path for name, path in files.items() if path.exists()}
 
 
 def _tell(console: Console, result: ScanResult, store: Store, out: Path) -> None:

@@ -99,9 +99,13 @@ def gate_settings(limits: GateLimits, truncated: str = "") -> dict[str, Any]:
     return asdict(limits) | ({"truncated": truncated} if truncated else {})
 
 
+def refusals(checks: Sequence[GateCheck]) -> tuple[GateCheck, ...]:
+    """The failed checks of severity "error"."""
+    return tuple(check for check in checks if not check.passed and check.severity == "error")
+
+
 def gate_passed(checks: Sequence[GateCheck]) -> bool:
-    """True where no check of severity "error" failed."""
-    return all(check.passed or check.severity == "warn" for check in checks)
+    return not refusals(checks)
 
 
 def _at_most(name: str, severity: Literal["error", "warn"], observed: float, limit: float, what: str) -> GateCheck:

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from gradsentry_lib.detection.gate import refusals
 from gradsentry_lib.detection.verdict import not_clean
 from gradsentry_lib.errors import BadInput, DamagedStore, GateFailed
 from gradsentry_lib.pipeline.decided import Decided
@@ -81,8 +82,8 @@ def publish(batch: Ingested, decided: Decided, store: Store, run: Run) -> Publis
     verdicts = _verdicts(decided, store)
     state = _gate_for(verdicts, decided, store)
     if not state.open:
-        failed = [check.message for check in decided.gate_checks if not check.passed and check.severity == "error"]
-        raise GateFailed(f"gate {state.status} for batch {batch.batch_key}: {'; '.join(failed) or 'no result stored'}")
+        failed = "; ".join(check.message for check in refusals(decided.gate_checks))
+        raise GateFailed(f"gate {state.status} for batch {batch.batch_key}: {failed or 'no result stored'}")
     judged = pq.ParquetFile(pa.BufferReader(verdicts)).read(QUARANTINE_COLUMNS)
     out = not_clean(judged)
     kept, rest = judged["row"].to_numpy()[~out], judged.filter(pa.array(out))

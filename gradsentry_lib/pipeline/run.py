@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from gradsentry_lib import settings
@@ -70,6 +71,17 @@ class ScanResult:
     decided: Decided
     published: Published | None
     released_elsewhere: tuple[ReleasedElsewhere, ...] = ()
+
+    def files(self, store: Store) -> dict[str, Path]:
+        """What there is to hand out, by name; `clean...` and `quarantine.jsonl` only where the gate is open."""
+        made = store.decision(self.batch.batch_key, self.decided.decision_key)
+        found = (made.verdicts, made.threshold, made.plot, made.groups, made.report)
+        files = {path.name: path for path in (*found, store.rejected(self.batch.batch_key))}
+        if self.published is not None:
+            # Hidden ones are what another scan of the same batch is writing at this moment.
+            files |= {path.name: path for path in self.published.folder.iterdir() if not path.name.startswith(".")}
+        # The report of a batch that was published lies with the clean file.
+        return {name: path for name, path in files.items() if path.exists()}
 
 
 @contextmanager
