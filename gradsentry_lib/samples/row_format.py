@@ -289,6 +289,8 @@ def _read(row: Mapping[str, Any], layout: Layout, schema: Schema, number: int, l
         sort, turns = "text", read_segments(row[layout.answer])
     if (verdict := _verdict(row, layout, columns)) is not None:
         used.append(verdict[0])
+        if layout.format != "chat" and (answers := sum(turn.role == "response" for turn in turns)) > 1:
+            raise BadRow(f"one verdict on {answers} answers; put each answer on a line of its own")
         if verdict[1]:
             turns = wanted(turns)
         else:

@@ -148,6 +148,8 @@ def test_columns_within_others(row, name, tmp_path):
         ({"instruction": "Hi", "instances": [{"input": "", "output": "x"}]}, "holds rows of its own: put each on a"),
         ({"messages": "[{'role': 'user', 'content': 'Hi'}]"}, "in Python's own notation: write it with json.dumps"),
         ({"prompt": "Hi", "completions": ["a", "b"], "labels": [True, False]}, "the steps of one answer"),
+        ({"question": "Hi", "responses": ["A", "B"], "kto_tag": True}, "one verdict on 2 answers"),
+        ({"question": "Hi", "responses": ["A", "B", "C"], "kto_tag": 0}, "one verdict on 3 answers"),
         ({"prompt": "Hi", "chosen": "Yo", "rejected": None}, "half of a pair"),
         ({"prompt": "Hi", "chosen": "Yo", "rejected": ["a", "b"]}, "2 rejected answers in one row"),
         ({"columns": ["prompt"], "index": [0], "data": [["Hi", "Yo"]]}, "no known format"),

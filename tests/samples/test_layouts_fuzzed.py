@@ -11,7 +11,7 @@ from gradsentry_lib.samples.sample import conversations
 from gradsentry_lib.samples.table import _to_table, from_batch
 
 ROWS = 10_000
-NAMES = [*{name for names in COLUMNS.values() for name in names}, *NUMBERED[0][:2], "else"]
+NAMES = [*sorted({name for names in COLUMNS.values() for name in names}), *NUMBERED[0][:2], "else"]
 KEYS = ["role", "from", "content", "value", "parts", "text", "type", "weight", "tool_calls", "function_call", "name"]
 KEYS += ["thinking", "arguments", "human", "assistant", "label", "messages", "tools", "system", "input", "output"]
 TEXTS = ["", " ", "Hi", "user", "assistant", "gpt", "tool", "function_call", "text", "image", "tool_use", "[", "[{}]"]
