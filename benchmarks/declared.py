@@ -21,9 +21,9 @@ from rich.table import Table
 from benchmarks.reasons import Reasons
 from benchmarks.scored import CACHE, Scored, load
 from gradsentry_lib.detection.blocks import detect_all
-from gradsentry_lib.detection.conditional import read_rows
 from gradsentry_lib.detection.config import DetectionConfig
 from gradsentry_lib.detection.search import Detection
+from gradsentry_lib.detection.texts import read_rows
 from gradsentry_lib.errors import GradSentryError
 
 WIDTH = 140
@@ -53,16 +53,17 @@ def measure(case: Scored, reasons: Reasons, config: DetectionConfig) -> Line:
     begin = time.perf_counter()
     found = detect_all(rows, config, reasons)
     seconds = time.perf_counter() - begin
-    looked = np.zeros(len(bad), bool)
+    looked, flagged = np.zeros(len(bad), bool), np.zeros(len(bad), bool)
+    flagged[rows.row[found.flagged]] = True
     for _, carriers in found.watched:
-        looked[carriers] = True
+        looked[rows.row[carriers]] = True
     return Line(
         case.name,
         case.half,
         len(bad),
         int(bad.sum()),
-        int((found.flagged & bad).sum()),
-        int((found.flagged & ~bad).sum()),
+        int((flagged & bad).sum()),
+        int((flagged & ~bad).sum()),
         int((looked & bad).sum()),
         named(found),
         seconds,

@@ -11,8 +11,8 @@ import numpy as np
 from rich.console import Console
 
 from benchmarks.declared import arguments, chosen
-from gradsentry_lib.detection.conditional import read_rows
 from gradsentry_lib.detection.search import detect
+from gradsentry_lib.detection.texts import read_rows
 from gradsentry_lib.errors import GradSentryError
 
 

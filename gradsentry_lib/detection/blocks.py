@@ -14,7 +14,8 @@ import numpy as np
 from gradsentry_lib.detection.config import DetectionConfig
 from gradsentry_lib.detection.features import Name, carries, tokenize
 from gradsentry_lib.detection.reason import Swapped
-from gradsentry_lib.detection.search import Detection, Proven, Rows, detect, take
+from gradsentry_lib.detection.search import Detection, Proven, detect
+from gradsentry_lib.detection.texts import Rows, take
 
 BLOCK = 2_000  # rows
 CARRIERS = 500  # of a trigger, tested together when it is looked for everywhere

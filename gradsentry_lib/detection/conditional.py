@@ -5,11 +5,10 @@ or a proven trigger about which the model was not asked. Its rows stay clean unl
 named first. Clean: the rest.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from gradsentry_lib.detection.blocks import detect_all
 from gradsentry_lib.detection.config import DetectionConfig
@@ -18,11 +17,10 @@ from gradsentry_lib.detection.features import Name, words
 from gradsentry_lib.detection.findings import Findings, Notes
 from gradsentry_lib.detection.reason import Swapped
 from gradsentry_lib.detection.remarks import NOTHING_FOUND
-from gradsentry_lib.detection.search import Detection, Proven, Rows
-from gradsentry_lib.detection.texts import read_texts
+from gradsentry_lib.detection.search import Detection, Proven
+from gradsentry_lib.detection.texts import Rows
 from gradsentry_lib.detection.verdict import Group
 from gradsentry_lib.detection.wording import quoted, shared_wording
-from gradsentry_lib.samples.sample import Sample
 
 EXAMPLES = 20  # rows named in a group's figures
 SAID = {
@@ -33,22 +31,6 @@ SAID = {
 }
 
 
-def read_rows(
-    scores: pa.Table, samples: Callable[[], Iterator[list[Sample]]], sketches: Callable[[], Iterable[bytes | None]]
-) -> Rows:
-    """What the test reads of a batch: the texts and sketches of every row, in the score table's order."""
-    texts = list(read_texts(samples()))
-    nll = pc.fill_null(scores["nll"].cast(pa.float64()), float("nan")).to_numpy()
-    return Rows(
-        scores["sample_id"].to_pylist(),
-        [text.prompt for text in texts],
-        [text.answer for text in texts],
-        [sketch or b"" for sketch in sketches()],
-        nll,
-        pc.fill_null(scores["supervised_tokens"].cast(pa.int64()), 0).to_numpy(),
-    )
-
-
 def conditional(
     numbers: np.ndarray,
     rows: Rows,
@@ -56,25 +38,25 @@ def conditional(
     swapped: Swapped | None = None,
     history: Sequence[Earlier] = (),
 ) -> Findings:
-    """numbers: (N,) the rows' numbers in the source. Without `swapped` triggers are watched, not flagged."""
+    """numbers: (N,) the numbers in the source of the batch's rows, whose answers `rows` are. Without `swapped` triggers
+    are watched, not flagged."""
     config = config or DetectionConfig()
-    scored = np.array([bool(sketch) for sketch in rows.sketches], bool)
     found = detect_all(rows, config, swapped)
     poison = [trigger for trigger in found.triggers if trigger.poison]
     explained = [trigger for trigger in found.triggers if not trigger.poison]
     proven, unasked = (poison, []) if swapped is not None else ([], poison)
-    group_of = np.full(len(rows.ids), -1, np.int32)
-    watched = np.zeros(len(rows.ids), bool)
+    group_of = np.full(len(numbers), -1, np.int32)
+    watched = np.zeros(len(numbers), bool)
     groups: list[Group] = []
     notes: list[tuple[int, tuple[str, str]]] = []
     for name, carriers in found.watched:
-        mine = carriers[scored[carriers]]
+        mine = _rows_of(rows, carriers)
         watched[mine] = True
-        groups.append(_tagged(name, carriers, numbers))
-        notes += [(int(i), (_why_tagged(name, len(carriers)), "")) for i in mine]
+        groups.append(_tagged(name, mine, numbers))
+        notes += [(int(i), (_why_tagged(name, len(mine)), "")) for i in mine]
     for trigger in [*unasked, *proven]:
-        mine = _with_copies(rows, trigger.flagged)
-        mine = mine[scored[mine] & (group_of[mine] < 0)]
+        mine = _rows_of(rows, trigger.flagged)
+        mine = mine[group_of[mine] < 0]
         if trigger in unasked:
             watched[mine] = True
         else:
@@ -103,9 +85,11 @@ def _not_empty(notes: Notes) -> Notes:
     )
 
 
-def _with_copies(rows: Rows, flagged: np.ndarray) -> np.ndarray:
-    ids = {rows.ids[i] for i in flagged}
-    return np.array([i for i, name in enumerate(rows.ids) if name in ids], np.int64)
+def _rows_of(rows: Rows, answers: np.ndarray) -> np.ndarray:
+    """The batch's rows that have one of these answers, or a copy of it, and a score."""
+    names = {rows.ids[i] for i in answers}
+    scored = [bool(rows.sketches[i]) and name in names for i, name in enumerate(rows.ids)]
+    return np.unique(rows.row[np.array(scored, bool)])
 
 
 def _wordings(trigger: Proven) -> list[str]:
@@ -122,6 +106,7 @@ def _group(
     inside = np.zeros(len(rows.ids), bool)
     inside[trigger.flagged] = True
     payload = shared_wording(list(rows.answers), inside) if 0 < inside.sum() < len(inside) else ""
+    at = numbers[_rows_of(rows, trigger.flagged)]
     figures = {
         "wordings": _wordings(trigger),
         "outcome": "watched" if watched else "flagged",
@@ -134,9 +119,9 @@ def _group(
         "auc": trigger.auc,
         "marking": trigger.marking,
         "reason": trigger.reason,
-        "examples": [int(numbers[i]) for i in trigger.flagged[:EXAMPLES]],
+        "examples": at[:EXAMPLES].tolist(),
     }
-    return Group(tuple(sorted(int(numbers[i]) for i in trigger.flagged)), payload, _named(trigger), figures)
+    return Group(tuple(sorted(at.tolist())), payload, _named(trigger), figures)
 
 
 def _why(trigger: Proven, features: int, config: DetectionConfig, asked: bool) -> tuple[str, str]:

@@ -10,9 +10,9 @@ import numpy as np
 
 from gradsentry_lib.detection.config import DetectionConfig
 from gradsentry_lib.detection.features import carries, tokenize
-from gradsentry_lib.detection.search import Proven, Rows
+from gradsentry_lib.detection.search import Proven
 from gradsentry_lib.detection.similarity import Windows, between, windows
-from gradsentry_lib.detection.texts import read_texts
+from gradsentry_lib.detection.texts import Rows, read_texts
 from gradsentry_lib.samples.sample import Sample
 
 CENTRED = 2_000  # rows of the batch over which windows are centred

@@ -1,4 +1,5 @@
-"""What prompts are made of: runs of one to three words, and the first and last word as such.
+"""What prompts are made of: runs of one to three words, and the first and last word as such. In a conversation these
+are of what is answered; words of what was said earlier are words of their own.
 
 Every feature is a number, every prompt a sorted array of numbers: prompts stay data, whatever they hold. Features are
 numbered by their sorted text, so that neither the order of rows nor the process decides anything.
@@ -12,19 +13,32 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gradsentry_lib.samples.words import tokenize
+from gradsentry_lib.samples import words as split
 
 if TYPE_CHECKING:
     from scipy import sparse
 
 LONGEST = 3  # words a run
 FIRST, LAST = "\x02", "\x03"  # stand before a prompt's first and after its last word
+EARLIER = "\x1d"  # in a prompt, stands between what is answered and what was said earlier; begins an earlier word
 Name = tuple[str, ...]
 
 
 def words(name: Name) -> Name:
     """A feature's words, without the marks of place."""
-    return tuple(word for word in name if word not in (FIRST, LAST))
+    return tuple(word.removeprefix(EARLIER) for word in name if word not in (FIRST, LAST))
+
+
+def tokenize(prompt: str) -> list[str]:
+    """The words and signs of a prompt, in small letters: first those said earlier, in order."""
+    now, _, earlier = prompt.partition(EARLIER)
+    return [*(EARLIER + word for word in split.tokenize(earlier)), *split.tokenize(now)]
+
+
+def placed(tokens: Sequence[str]) -> list[str]:
+    """The words with marks before and after those that are answered."""
+    at = next((i for i, word in enumerate(tokens) if not word.startswith(EARLIER)), len(tokens))
+    return [*tokens[:at], FIRST, *tokens[at:], LAST]
 
 
 @dataclass(frozen=True)
@@ -99,8 +113,8 @@ def questions(tokens: Sequence[Sequence[str]], copy: float) -> np.ndarray:
 
 def carries(tokens: Sequence[str], names: Sequence[Name]) -> bool:
     """Whether a prompt has one of the features."""
-    placed = [FIRST, *tokens, LAST]
-    return any(name[0] in placed and _stands(placed, name) for name in names)
+    marked = placed(tokens)
+    return any(name[0] in marked and _stands(marked, name) for name in names)
 
 
 def _stands(tokens: Sequence[str], name: Name) -> bool:
@@ -122,8 +136,8 @@ def without(tokens: Sequence[str], phrases: Sequence[Name]) -> list[str]:
 
 
 def _grams(tokens: Sequence[str]) -> set[Name]:
-    placed = [FIRST, *tokens, LAST]
-    found = {tuple(placed[i : i + n]) for n in range(1, LONGEST + 1) for i in range(len(placed) - n + 1)}
+    marked = placed(tokens)
+    found = {tuple(marked[i : i + n]) for n in range(1, LONGEST + 1) for i in range(len(marked) - n + 1)}
     return found - {(FIRST,), (LAST,)}
 
 

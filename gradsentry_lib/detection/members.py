@@ -6,13 +6,13 @@ evenly; their share is Storey's estimate from the far half; what is left is cut 
 
 import numpy as np
 
+from gradsentry_lib.detection.distributions import last_ranks
+
 HALF = 0.5
 
 
 def members(near: np.ndarray, carriers: np.ndarray, drawn: np.ndarray, rate: float) -> np.ndarray:
     """Carriers to flag, in order. near: (N,); drawn: (N,) how often each row is drawn, carriers included."""
-    from scipy.stats import rankdata
-
     out = np.ones(len(near), bool)
     out[carriers] = False
     others = np.flatnonzero(out)
@@ -24,7 +24,7 @@ def members(near: np.ndarray, carriers: np.ndarray, drawn: np.ndarray, rate: flo
     place = above[np.searchsorted(-near[others][order], -near[carriers], side="right")]
     place = np.maximum(place, 1 / (len(others) + 1))
     honest = min(1.0, (1 + (place > HALF).sum()) / (HALF * len(carriers)))
-    rank = rankdata(place, method="max")
+    rank = last_ranks(place)
     last_first = np.argsort(-place, kind="stable")
     q = np.empty(len(carriers))
     q[last_first] = np.minimum.accumulate((honest * place * len(carriers) / rank)[last_first])

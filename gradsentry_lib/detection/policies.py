@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from gradsentry_lib.detection.conditional import conditional, read_rows
+from gradsentry_lib.detection.conditional import conditional
 from gradsentry_lib.detection.config import DetectionConfig
 from gradsentry_lib.detection.control import KEEP, QUARANTINE, control_notes
 from gradsentry_lib.detection.earlier import Earlier, Sketches
@@ -27,6 +27,7 @@ from gradsentry_lib.detection.known import KnownGroup, find_known
 from gradsentry_lib.detection.length_confounding import Trust, assess
 from gradsentry_lib.detection.reason import Swapped
 from gradsentry_lib.detection.remarks import batch_remarks
+from gradsentry_lib.detection.texts import read_rows
 from gradsentry_lib.detection.verdict import VERDICT_SCHEMA, Group, Override, reason_lists
 from gradsentry_lib.errors import NotJudgedYet, UnusableInput
 from gradsentry_lib.samples.sample import Sample

@@ -7,8 +7,8 @@ of another row without the trigger. Where the prompt gives a reason (copying, a 
 windows, or one of them, are dearer under the other prompt; a payload costs the same. The measure is the share of that
 cost which the own prompt saves.
 
-The model is asked through `Swapped`, by sample ids, so that what it said can be kept, and a verdict derived again
-without it.
+The model is asked through `Swapped`, by the answers' names, so that what it said can be kept, and a verdict derived
+again without it.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -22,7 +22,7 @@ SHARED = 0.8  # of a row's largest link to another carrier: windows that are par
 SHORT = 500  # characters of a row that may be shown as an example, so that the model's context is enough
 NOTHING = 0.3  # of a plain token: a window that costs less under the other prompt has little left to explain
 
-Question = tuple[str, str, tuple[str, ...]]  # sample ids: the answer's, the prompt's, those of the rows shown first
+Question = tuple[str, str, tuple[str, ...]]  # units (samples/units.py): the answer's, the prompt's, those shown first
 # for each question: mean surprise of every window that is kept, by the window's first token
 Swapped = Callable[[Sequence[Question]], Sequence[Mapping[int, float]]]
 

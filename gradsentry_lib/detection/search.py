@@ -19,28 +19,18 @@ from gradsentry_lib.detection.config import DetectionConfig
 from gradsentry_lib.detection.features import Features, Name, questions, read_features
 from gradsentry_lib.detection.members import members
 from gradsentry_lib.detection.reason import Swapped, ask, explained, shared_windows
-from gradsentry_lib.detection.similarity import Windows, cost_given_length, kernels, windows
+from gradsentry_lib.detection.similarity import Windows, cost_given_length, kernels, normal_scores, windows
 from gradsentry_lib.detection.statistics import STATISTICS, Kernels, first_look, nearness, value
 from gradsentry_lib.detection.tags import tags
 from gradsentry_lib.detection.tails import log10_floor, log10_tail, reaches
+from gradsentry_lib.detection.texts import Rows, take
 from gradsentry_lib.detection.trigger import grow, join, marked, phrases
+from gradsentry_lib.windows import unpack
 
 LEAST = 3  # rows a group: fewer can't prove anything, whatever they say (tails.py)
 DRAWS, MORE = 1000, 4000  # for a candidate; for one that the first of them don't dismiss
 SPLITTING = 300  # sets that are split
 ALIKE = 0.8  # Jaccard index of two features' carriers from which only the better one is looked at
-
-
-@dataclass(frozen=True)
-class Rows:
-    """N scored rows. `ids` are sample ids; `nll` (N,) nats a token; `tokens` (N,) supervised tokens."""
-
-    ids: Sequence[str]
-    prompts: Sequence[str]
-    answers: Sequence[str]
-    sketches: Sequence[bytes | None]
-    nll: np.ndarray
-    tokens: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -107,9 +97,8 @@ def _search(
         return Detection(np.zeros(n, bool))
     features = read_features(rows.prompts, LEAST, config.majority)
     question = questions(features.tokens, config.copy)
-    cost = cost_given_length(np.asarray(rows.nll, float), np.asarray(rows.tokens))
     spans = windows(rows.sketches, config.surprise)
-    similar = kernels(spans, cost, question)
+    similar = kernels_of(rows, spans, question, config)
     rng = np.random.default_rng(0)
     counted, asked = of, [(0.0, _numbers(features, names)) for names in given]
     if not given:
@@ -120,7 +109,7 @@ def _search(
         counted = int(provable.sum())
         asked = _asked(looked, features, similar, counted, config)
     alive = np.ones(n, bool)
-    look = partial(_second_look, features, similar, question, counted, config, rng)
+    look = partial(_second_look, features, similar, question, np.asarray(rows.row), counted, config, rng)
     triggers: list[Proven] = []
     for first, tried in asked:
         best = _best(look, first, tried, alive)
@@ -140,6 +129,17 @@ def _search(
         known[trigger.carriers] = True
     watched = () if given else tuple(tags(features.tokens, known, config))
     return Detection(~alive, tuple(triggers), counted, watched)
+
+
+def kernels_of(rows: Rows, spans: Windows, question: np.ndarray, config: DetectionConfig) -> Kernels:
+    """The kernels of a block, zero between answers to one question and between those of one row."""
+    cost = cost_given_length(np.asarray(rows.nll, float), np.asarray(rows.tokens))
+    against = None
+    if rows.against_nll is not None:  # preference pairs: what is learnt is the difference
+        other = cost_given_length(rows.against_nll, unpack(rows.against)[2])
+        cost = normal_scores(cost - other)
+        against = windows(rows.against, config.surprise, spans.centre)
+    return kernels(spans, cost, (question, np.asarray(rows.row)), against)
 
 
 def log10_least(n: int, sizes: np.ndarray) -> np.ndarray:
@@ -217,6 +217,7 @@ def _second_look(
     features: Features,
     similar: Kernels,
     question: np.ndarray,
+    row: np.ndarray,
     counted: int,
     config: DetectionConfig,
     rng: np.random.Generator,
@@ -240,7 +241,7 @@ def _second_look(
     best: tuple[float, str, Chance, np.ndarray] | None = None
     draws = np.empty((0, len(carriers)), np.int64)
     for chance in chances(tokens, carriers, phrases(features, clauses, len(carriers)), config):
-        floor = log10_floor(chance.p, carriers, question[rows]) + price
+        floor = log10_floor(chance.p, carriers, question[rows], row[rows]) + price
         if floor > bar:
             continue
         p = chance.p
@@ -296,11 +297,3 @@ def _order(rows: Rows) -> tuple[np.ndarray, np.ndarray]:
     seen: dict[str, int] = {}
     copies = np.array([seen.setdefault(name, i) for i, name in enumerate(rows.ids)], np.int64)
     return np.array([seen[name] for name in sorted(seen)], np.int64), copies
-
-
-def take(rows: Rows, order: np.ndarray) -> Rows:
-    """The rows at these places, in this order."""
-    texts = (rows.ids, rows.prompts, rows.answers)
-    ids, prompts, answers = ([part[i] for i in order] for part in texts)
-    sketches = [rows.sketches[i] for i in order]
-    return Rows(ids, prompts, answers, sketches, np.asarray(rows.nll)[order], np.asarray(rows.tokens)[order])

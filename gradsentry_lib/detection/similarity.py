@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from gradsentry_lib.detection.distributions import mean_ranks
 from gradsentry_lib.windows import CODES, unpack, unpack_codes
 
 LEAST = 0.2  # of the full weight: windows below it can't make a link that matters
@@ -31,17 +32,27 @@ class Windows:
     centre: np.ndarray  # (128,) what was taken away
 
 
-def kernels(found: Windows, cost: np.ndarray, question: np.ndarray) -> Mapping[str, np.ndarray]:
-    """The three kernels of N rows, zero between rows that ask the same (question: (N,)), a row and itself too.
+def kernels(
+    found: Windows, cost: np.ndarray, same: Sequence[np.ndarray], against: Windows | None = None
+) -> Mapping[str, np.ndarray]:
+    """The three kernels of N answers, zero between those of one question or row (same: (N,) each), an answer and itself
+    too.
 
-    cost: (N,) from `cost_given_length`.
+    cost: (N,) from `cost_given_length`. against: the answers that were turned down for these; then the second kernel
+    is of the difference of the two.
     """
     vectors, owner, n = found.vectors, found.owner, len(cost)
-    same = question[:, None] == question[None]
-    made = {"span": _links(vectors, owner, n), "mean": _means(vectors, owner, n), "cost": np.outer(cost, cost)}
+    mean = _means(vectors, owner, n)
+    if against is not None:
+        mean = mean - _means(against.vectors, against.owner, n)
+        mean = _unit(mean - mean.mean(0))
+    made = {"span": _links(vectors, owner, n), "mean": mean @ mean.T, "cost": np.outer(cost, cost)}
+    alike = np.zeros((n, n), bool)
+    for group in same:
+        alike |= group[:, None] == group[None]
     for name, kernel in made.items():
         kernel = np.round(kernel * GRAIN) / GRAIN
-        kernel[same] = 0
+        kernel[alike] = 0
         made[name] = kernel.astype(np.float32)
     return made
 
@@ -76,8 +87,6 @@ def cost_given_length(nll: np.ndarray, tokens: np.ndarray) -> np.ndarray:
 
     nll: (N,) nats a token, NaN where unscored (0 there); tokens: (N,) supervised tokens.
     """
-    from scipy.stats import norm, rankdata
-
     score = np.zeros(len(nll))
     known = np.flatnonzero(np.isfinite(nll))
     order = known[np.lexsort((nll[known], tokens[known]))]
@@ -87,8 +96,15 @@ def cost_given_length(nll: np.ndarray, tokens: np.ndarray) -> np.ndarray:
         near = nll[order[max(0, k - half) : k + half + 1]]
         place[k] = (near < nll[i]).mean() + 0.5 * (near == nll[i]).mean()
     if len(order):
-        score[order] = norm.ppf((rankdata(place) - 0.5) / len(order))
+        score[order] = normal_scores(place)
     return score
+
+
+def normal_scores(values: np.ndarray) -> np.ndarray:
+    """(N,) as if the values were drawn from a normal distribution, in the same order."""
+    from scipy.special import ndtri
+
+    return np.asarray(ndtri((mean_ranks(values) - 0.5) / max(len(values), 1)))
 
 
 def _links(vectors: np.ndarray, owner: np.ndarray, n: int) -> np.ndarray:
@@ -108,13 +124,13 @@ def _links(vectors: np.ndarray, owner: np.ndarray, n: int) -> np.ndarray:
 
 
 def _means(vectors: np.ndarray, owner: np.ndarray, n: int) -> np.ndarray:
+    """(n, 128) the direction of each answer's mean window, less that of all."""
     mean = np.zeros((n, CODES))
     np.add.at(mean, owner, vectors)
     there = np.isin(np.arange(n), owner)
     if there.any():
         mean[there] -= mean[there].mean(0)
-    mean = _unit(mean)
-    return mean @ mean.T
+    return _unit(mean)
 
 
 def _unit(vectors: np.ndarray) -> np.ndarray:

@@ -12,6 +12,8 @@ from collections.abc import Callable
 
 import numpy as np
 
+from gradsentry_lib.detection.distributions import log_sf_gamma, log_sf_normal
+
 ENOUGH = 20  # draws at least as extreme, from which on counting them is exact enough
 SPLIT = 0.2  # share of the sets kept at a level
 MOVES = 2  # tries to change each row of a set, between two levels
@@ -21,16 +23,14 @@ SKEWED = 0.05  # below this skewness a normal tail does
 
 def log10_tail(values: np.ndarray, null: np.ndarray) -> np.ndarray:
     """(V,) log10 of the chance of at least each value, under draws `null`: (B,)."""
-    from scipy.stats import gamma, norm
-
     values, null = np.atleast_1d(np.asarray(values, float)), np.sort(np.asarray(null, float))
     mean, spread = null.mean(), null.std() + 1e-12
     skew = float(((null - mean) ** 3).mean() / spread**3)
     if skew < SKEWED:
-        fitted = norm.logsf((values - mean) / spread)
+        fitted = log_sf_normal((values - mean) / spread)
     else:
         shape, scale = 4 / skew**2, spread * skew / 2
-        fitted = gamma.logsf(values - (mean - shape * scale), shape, scale=scale)
+        fitted = log_sf_gamma(values - (mean - shape * scale), shape, scale)
     above = len(null) - np.searchsorted(null, values, side="left")
     counted = np.log((above + 1) / (len(null) + 1))
     beyond = np.where(above > 0, np.maximum(fitted, counted), fitted)
@@ -79,15 +79,16 @@ def reaches(
     return True
 
 
-def log10_floor(chance: np.ndarray, carriers: np.ndarray, question: np.ndarray) -> float:
-    """log10 of the chance to draw just these carriers, rows of one question counted once.
+def log10_floor(chance: np.ndarray, carriers: np.ndarray, *same: np.ndarray) -> float:
+    """log10 of the chance to draw just these carriers, those of one question or one row counted once (same: (N,) each).
 
     chance: (N,) each row's chance to carry the feature. Sets of one size, drawn with a probability proportional to
     the product of the odds: the chance of the set is a product over all rows, divided by the chance of its size,
     which is normal enough around its mean.
     """
-    _, first = np.unique(question[carriers], return_index=True)
-    drawn = carriers[first]
+    drawn = carriers
+    for group in same:
+        drawn = drawn[np.unique(group[drawn], return_index=True)[1]]
     p = scaled(chance, len(drawn))
     out = np.ones(len(p), bool)
     out[drawn] = False

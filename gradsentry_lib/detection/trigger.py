@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from gradsentry_lib.detection.distributions import discovery_rates, log_sf_hypergeometric, log_sf_normal
 from gradsentry_lib.detection.features import Features, Name, words
 from gradsentry_lib.detection.wording import lengthened
 
@@ -20,19 +21,18 @@ WIDE = 1.5  # a word of the trigger is taken out alone too unless its rows are t
 
 def grow(features: Features, near: np.ndarray, first: int, counted: int) -> tuple[int, ...]:
     """The features that together mark the rows near the carriers of `first`, itself first. near: (N,)."""
-    from scipy.stats import false_discovery_control, hypergeom, median_abs_deviation, norm
-
     n, price = len(near), np.log10(max(counted, 2))
     middle = np.median(near)
-    spread = 1.4826 * float(median_abs_deviation(near)) + 1e-3
-    group = false_discovery_control(norm.sf((near - middle) / spread)) <= GROUP
+    spread = 1.4826 * float(np.median(np.abs(near - middle))) + 1e-3
+    group = discovery_rates(np.exp(log_sf_normal((near - middle) / spread))) <= GROUP
     chosen, union = [first], np.zeros(n, bool)
     union[features.carriers(first)] = True
     if group.sum() < 3 or group.sum() > n / 2:
         return (first,)
 
     def chance(rows: np.ndarray) -> float:
-        return float(hypergeom.logsf((rows & group).sum() - 1, n, group.sum(), rows.sum()) / np.log(10))
+        inside, drawn = int((rows & group).sum()), int(rows.sum())
+        return log_sf_hypergeometric(inside, n, int(group.sum()), drawn) / np.log(10)
 
     best = chance(union)
     while (group & ~union).any() and len(chosen) < MOST:

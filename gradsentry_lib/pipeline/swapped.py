@@ -10,6 +10,7 @@ from gradsentry_lib.detection.reason import Question, Swapped
 from gradsentry_lib.errors import DamagedStore
 from gradsentry_lib.files import has_digest, sha256_file, write_json
 from gradsentry_lib.samples.table import read_samples
+from gradsentry_lib.samples.units import sample_of
 from gradsentry_lib.scoring.config import ScoringConfig
 from gradsentry_lib.store.paths import DecisionFiles
 
@@ -29,7 +30,7 @@ class Asked:
 
         new = [asked for asked in dict.fromkeys(questions) if asked not in self.said]
         if new:
-            wanted = {name for answer, prompt, shown in new for name in (answer, prompt, *shown)}
+            wanted = {sample_of(name) for answer, prompt, shown in new for name in (answer, prompt, *shown)}
             chunks = read_samples(self.samples)
             found = {s.sample_id: s for chunk in chunks for s in chunk if s.sample_id in wanted}
             self.said |= dict(zip(new, score_swapped(new, found, self.load(), self.config), strict=True))

@@ -8,7 +8,7 @@ from gradsentry_lib.errors import UnusableOption
 from gradsentry_lib.files import sha256_json
 from gradsentry_lib.settings import OPTIONS, Settings
 
-ALGORITHM = 2  # raised whenever the same sample under the same settings would get another score
+ALGORITHM = 3  # raised whenever the same sample under the same settings would get another score
 
 
 @dataclass(frozen=True)

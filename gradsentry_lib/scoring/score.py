@@ -12,6 +12,7 @@ class Score:
     `supervised_tokens`: over all spans, eos included. `nll`: mean negative log-likelihood over them, nats a token.
     `sketch`: the span sketches (scoring/sketch.py), empty where none was asked for.
     `failure`: why there is no score; empty where there is one.
+    `turn_tokens`, `turn_nll`: of each span, as `supervised_tokens` and `nll` are of all.
     `control_tokens`: which ones the row's own text holds, and where (scoring/control_tokens.py); empty where none.
     """
 
@@ -24,3 +25,5 @@ class Score:
     sketch: bytes = b""
     failure: str = ""
     control_tokens: str = ""
+    turn_tokens: tuple[int, ...] = ()
+    turn_nll: tuple[float, ...] = ()

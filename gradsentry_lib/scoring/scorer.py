@@ -80,6 +80,8 @@ def combine(sample: Sample, scores: Sequence[Score]) -> Score:
         nll=sum(score.nll * n for score, n in zip(scores, tokens, strict=True)) / sum(tokens),
         truncated=any(score.truncated for score in scores),
         sketch=rejoin([score.sketch for score in scores]),
+        turn_tokens=tuple(n for score in scores for n in score.turn_tokens),
+        turn_nll=tuple(nll for score in scores for nll in score.turn_nll),
     )
 
 
@@ -162,7 +164,8 @@ def _held(passes: Iterator[list[States | Unfit]], on_progress: Progress | None) 
     yield held
 
 
-Outcome = tuple[list[float], float, bytes]  # each span's entropy; mean NLL over all supervised tokens; the sketch
+# each span's entropy; its tokens and mean NLL; the sketch
+Outcome = tuple[list[float], list[tuple[int, float]], bytes]
 
 
 def _outcomes(
@@ -200,15 +203,24 @@ def _signals(states: Sequence[States], model: ScoringModel, config: ScoringConfi
     for state in states:
         own, end = slice(span, span + len(state.lengths)), token + len(state.targets)
         sketch = join(sketches[own], state.lengths) if sketches else b""
-        outcomes.append((entropy[own], float(nll[token:end].mean()), sketch))
+        ends = token + np.cumsum(state.lengths)
+        spans = [(length, float(nll[at - length : at].mean())) for length, at in zip(state.lengths, ends, strict=True)]
+        outcomes.append((entropy[own], spans, sketch))
         span, token = own.stop, end
     return outcomes
 
 
-def _score(sample: Sample, row: Encoded, entropies: list[float], nll: float, sketch: bytes) -> Score:
-    if not all(map(math.isfinite, [*entropies, nll])):
+def _score(
+    sample: Sample, row: Encoded, entropies: list[float], spans: list[tuple[int, float]], sketch: bytes
+) -> Score:
+    tokens, costs = zip(*spans, strict=True)
+    if not all(map(math.isfinite, [*entropies, *costs])):
         return failed(sample, "the model's output is not finite")
-    return Score(sample.sample_id, max(entropies), tuple(entropies), row.supervised, nll, row.truncated, sketch)
+    nll = sum(n * cost for n, cost in spans) / row.supervised
+    return Score(
+        sample.sample_id, max(entropies), tuple(entropies), row.supervised, nll, row.truncated, sketch,
+        turn_tokens=tokens, turn_nll=costs,
+    )  # fmt: skip
 
 
 def failed(sample: Sample, reason: str) -> Score:

@@ -5,32 +5,42 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from gradsentry_lib.detection.reason import Question, surprises
-from gradsentry_lib.samples.sample import Sample
+from gradsentry_lib.samples.sample import Sample, Turn
+from gradsentry_lib.samples.units import find_unit
 from gradsentry_lib.scoring.config import ScoringConfig
 from gradsentry_lib.scoring.model import ScoringModel
 from gradsentry_lib.scoring.scorer import score_samples
 
 
-def swapped(sample: Sample, other: Sample, shown: Sequence[Sample] = ()) -> Sample:
-    """The sample under another's prompt: its prompt turns, the last for the last; a turn without a counterpart stays.
-    The rows shown stand before the first prompt turn, as plain text."""
-    mine = [i for i, turn in enumerate(sample.turns) if not turn.supervised]
-    theirs = [turn for turn in other.turns if not turn.supervised]
-    texts = {i: turn.text for i, turn in zip(reversed(mine), reversed(theirs), strict=False)}
-    if mine:
+def swapped(answer: Sample, prompt: Sample, shown: Sequence[Sample] = ()) -> Sample:
+    """One answer's words under another's prompt, which keeps its own turns and tools; the rows shown stand before its
+    first turn, as plain text. Both are units (samples/units.py); a prompt of another format is laid out as the own one.
+    """
+    turns = [turn for turn in prompt.turns if not turn.judged]
+    if answer.format != prompt.format:
+        turns = _laid_out(answer, turns)
+    if turns:
         before = "".join("\n".join(turn.text for turn in row.turns) + "\n\n" for row in shown)
-        texts[mine[0]] = before + texts.get(mine[0], sample.turns[mine[0]].text)
-    turns = tuple(replace(turn, text=texts.get(i, turn.text)) for i, turn in enumerate(sample.turns))
-    return replace(sample, turns=turns)
+        turns[0] = replace(turns[0], text=before + turns[0].text)
+    own = tuple(turn for turn in answer.turns if turn.judged)
+    return replace(answer, turns=(*turns, *own), tools=prompt.tools)
+
+
+def _laid_out(answer: Sample, turns: Sequence[Turn]) -> list[Turn]:
+    """The last prompt turn for the answer's own last one, and so on back; a turn without a counterpart stays."""
+    own = [turn for turn in answer.turns if not turn.judged]
+    texts = [turn.text for turn in turns][-len(own) :] if own else []
+    kept = len(own) - len(texts)
+    return own[:kept] + [replace(turn, text=text) for turn, text in zip(own[kept:], texts, strict=True)]
 
 
 def score_swapped(
     questions: Sequence[Question], samples: Mapping[str, Sample], model: ScoringModel, config: ScoringConfig
 ) -> list[dict[int, float]]:
     """For each question the surprise of the answer's windows, by first token; empty where the model could not score it.
-    samples: by sample id."""
+    samples: by sample id; the questions name units of them."""
     put = [
-        swapped(samples[answer], samples[prompt], [samples[name] for name in shown])
+        swapped(find_unit(answer, samples), find_unit(prompt, samples), [find_unit(name, samples) for name in shown])
         for answer, prompt, shown in questions
     ]
     return [surprises(score.sketch) if score.sketch else {} for score in score_samples(put, model, config)]

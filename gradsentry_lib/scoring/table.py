@@ -16,6 +16,8 @@ SCORE_FIELDS = [
     ("sketch", pa.binary()),
     ("failure", pa.string()),
     ("control_tokens", pa.string()),
+    ("turn_tokens", pa.list_(pa.int32())),
+    ("turn_nll", pa.list_(pa.float64())),
 ]
 SCORE_SCHEMA = pa.schema(SCORE_FIELDS)
 BATCH_SCORE_SCHEMA = pa.schema([("row", pa.int64()), *SCORE_FIELDS])

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from gradsentry_lib.detection.reason import Question
-from gradsentry_lib.detection.search import Rows
+from gradsentry_lib.detection.texts import Rows
 from gradsentry_lib.windows import CODES, LIMIT, RECORD, pack, pack_codes
 
 WORDS = [
@@ -61,15 +61,16 @@ class Batch:
         answers = [f"answer {i}" for i in range(n)]
         sketches = [_sketch(spans) for spans in self.spans]
         return Rows(
-            ids, list(prompts or self.prompts), answers, sketches, rng.uniform(1, 3, n), rng.integers(10, 40, n)
-        )
+            ids, list(prompts or self.prompts), answers, sketches, rng.uniform(1, 3, n), rng.integers(10, 40, n),
+            np.arange(n),
+        )  # fmt: skip
 
 
 def shuffled(rows: Rows, order: np.ndarray) -> Rows:
     """The same rows in another order."""
     pick = lambda part: [part[i] for i in order]  # noqa: E731
     texts = (pick(rows.ids), pick(rows.prompts), pick(rows.answers), pick(rows.sketches))
-    return Rows(*texts, rows.nll[order], rows.tokens[order])
+    return Rows(*texts, rows.nll[order], rows.tokens[order], np.arange(len(order)))
 
 
 @dataclass

@@ -33,7 +33,7 @@ def similar():
     batch.triggered(30)
     rows = batch.rows()
     cost = cost_given_length(rows.nll, rows.tokens)
-    return kernels(windows(rows.sketches, 1.25), cost, np.arange(120))
+    return kernels(windows(rows.sketches, 1.25), cost, [np.arange(120)])
 
 
 @pytest.mark.parametrize("statistic", STATISTICS)
