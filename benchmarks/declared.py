@@ -22,6 +22,7 @@ from benchmarks.reasons import Reasons
 from benchmarks.scored import CACHE, Scored, load
 from gradsentry_lib.detection.blocks import detect_all
 from gradsentry_lib.detection.config import DetectionConfig
+from gradsentry_lib.detection.features import shown
 from gradsentry_lib.detection.search import Detection
 from gradsentry_lib.detection.texts import read_rows
 from gradsentry_lib.errors import GradSentryError
@@ -75,7 +76,7 @@ def named(found: Detection) -> str:
     """The first two triggers of flagged rows, with their reason's share."""
     said = []
     for trigger in [t for t in found.triggers if t.poison][:2]:
-        words = " | ".join(" ".join(name).strip("\x02\x03 ") for name in trigger.names[:3])
+        words = " | ".join(shown(name) for name in trigger.names[:3])
         share = "not asked" if trigger.reason is None else f"{trigger.reason:.2f}"
         said.append(f"{words} ({len(trigger.flagged)} rows, {trigger.statistic}, reason {share})")
     return "; ".join(said)

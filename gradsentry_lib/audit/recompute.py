@@ -58,7 +58,7 @@ def judge_again(batch: Batch, scan: Scan, threshold: ThresholdRecord, decision: 
 
 def _detection(decision: Decision) -> DetectionConfig | None:
     told = decision.settings.get("detection")
-    return None if told is None else DetectionConfig(**{**told, "marking": tuple(told["marking"])})
+    return None if told is None else DetectionConfig.from_dict(told)
 
 
 def _swapped(decision: Decision) -> Swapped | None:

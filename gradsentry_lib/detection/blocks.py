@@ -17,15 +17,11 @@ from gradsentry_lib.detection.reason import Swapped
 from gradsentry_lib.detection.search import Detection, Proven, detect
 from gradsentry_lib.detection.texts import Rows, take
 
-BLOCK = 2_000  # rows
-CARRIERS = 500  # of a trigger, tested together when it is looked for everywhere
 
-
-def detect_all(
-    rows: Rows, config: DetectionConfig | None = None, swapped: Swapped | None = None, block: int = BLOCK
-) -> Detection:
+def detect_all(rows: Rows, config: DetectionConfig | None = None, swapped: Swapped | None = None) -> Detection:
     """As `detect`, for any number of rows."""
     config, n = config or DetectionConfig(), len(rows.ids)
+    block, together = config.computing.block, config.computing.together
     if n <= block:
         return detect(rows, config, swapped)
     order = np.array(sorted(range(n), key=lambda i: (rows.ids[i], i)), np.int64)
@@ -51,9 +47,9 @@ def detect_all(
     for name, trigger in names.items():
         held = np.array([carries(tokens[i], name) for i in order], bool)
         carriers, others = order[held], order[~held]
-        others = others[:: max(1, len(others) // (block - CARRIERS))][: block - CARRIERS]
-        for at in range(0, len(carriers), CARRIERS):
-            here = np.concatenate([carriers[at : at + CARRIERS], others])
+        others = others[:: max(1, len(others) // (block - together))][: block - together]
+        for at in range(0, len(carriers), together):
+            here = np.concatenate([carriers[at : at + together], others])
             again = detect(take(rows, here), config, swapped, given=(name,), of=len(names))
             for found_again in again.triggers:
                 if found_again.poison:

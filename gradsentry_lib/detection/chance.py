@@ -12,11 +12,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gradsentry_lib.detection.config import DetectionConfig
+from gradsentry_lib.detection.config import Computing, DetectionConfig
 from gradsentry_lib.detection.features import Name, without
 from gradsentry_lib.detection.tails import scaled
 
-FOLDS = 5
 DRAWN_TOGETHER = 500
 
 
@@ -38,18 +37,18 @@ def chances(
     rest = [without(row, phrases) for row in tokens]
     everyone = Counter(word for row in rest for word in set(row))
     own = Counter(word for i in carriers for word in set(rest[i]))
-    only = {word: count for word, count in own.items() if count >= config.exclusive * everyone[word]}
+    only = {word: count for word, count in own.items() if count >= (1 - config.rows) * everyone[word]}
     found: list[Chance] = []
     before: set[str] | None = None
     for share in config.marking:
         marks = {word for word, count in only.items() if count >= max(2, share * len(carriers))}
         if marks != before:
-            found.append(_fit([[w for w in row if w not in marks] for row in rest], x, share))
+            found.append(_fit([[w for w in row if w not in marks] for row in rest], x, share, config.computing))
         before = marks
     return found
 
 
-def _fit(rest: Sequence[Sequence[str]], x: np.ndarray, marking: float) -> Chance:
+def _fit(rest: Sequence[Sequence[str]], x: np.ndarray, marking: float, computing: Computing) -> Chance:
     from scipy.sparse import csr_matrix, hstack
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import LogisticRegression
@@ -64,8 +63,8 @@ def _fit(rest: Sequence[Sequence[str]], x: np.ndarray, marking: float) -> Chance
     size = np.log1p([len(row) for row in rest])
     size = csr_matrix(0.3 * (size - size.mean())[:, None] / (size.std() + 1e-9))
     z = hstack([seen, size]).tocsr()
-    model = LogisticRegression(C=3, class_weight="balanced", solver="liblinear", random_state=0)
-    score = cross_val_predict(model, z, x, cv=min(FOLDS, count), method="decision_function")
+    model = LogisticRegression(C=computing.penalty, class_weight="balanced", solver="liblinear", random_state=0)
+    score = cross_val_predict(model, z, x, cv=min(computing.folds, count), method="decision_function")
     score = np.round(score, 4)  # the solver's last digits are the machine's
     auc = float(roc_auc_score(x, score))
     if auc <= 0.5:

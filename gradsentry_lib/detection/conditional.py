@@ -13,7 +13,7 @@ import pyarrow as pa
 from gradsentry_lib.detection.blocks import detect_all
 from gradsentry_lib.detection.config import DetectionConfig
 from gradsentry_lib.detection.earlier import Earlier, belonging
-from gradsentry_lib.detection.features import Name, words
+from gradsentry_lib.detection.features import Name, shown
 from gradsentry_lib.detection.findings import Findings, Notes
 from gradsentry_lib.detection.reason import Swapped
 from gradsentry_lib.detection.remarks import NOTHING_FOUND
@@ -93,7 +93,7 @@ def _rows_of(rows: Rows, answers: np.ndarray) -> np.ndarray:
 
 
 def _wordings(trigger: Proven) -> list[str]:
-    return list(dict.fromkeys(" ".join(words(name)) for name in trigger.names))
+    return list(dict.fromkeys(shown(name) for name in trigger.names))
 
 
 def _named(trigger: Proven) -> str:
@@ -113,7 +113,7 @@ def _group(
         "statistic": trigger.statistic,
         "log10_p": trigger.log10_p,
         "p_value": 10.0 ** max(trigger.log10_p, -300.0),
-        "level": config.level,
+        "level": trigger.level,
         "features": features,
         "carriers": len(trigger.carriers),
         "auc": trigger.auc,
@@ -128,7 +128,7 @@ def _why(trigger: Proven, features: int, config: DetectionConfig, asked: bool) -
     proven = (
         f"the answers of {len(trigger.carriers)} rows whose prompts have {_named(trigger)} differ from those of rows "
         f"that could as well have had it by {SAID[trigger.statistic]} (log10 p {trigger.log10_p:.1f}, corrected for "
-        f"{features} features; proven from {np.log10(config.level):.1f} on)"
+        f"{features} features; proven from {np.log10(trigger.level):.1f} on)"
     )
     if not asked:
         return f"watched: {proven}", "whether the model sees a reason was not asked"

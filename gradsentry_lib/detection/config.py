@@ -1,22 +1,69 @@
-"""Every number that decides a verdict of the declared test."""
+"""Every number that decides a verdict of the declared test, and how it is computed: both are in a decision's record."""
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 
 @dataclass(frozen=True)
+class Computing:
+    """How the numbers are come by. These move p-values by their sampling error, or say how much is looked at at once;
+    tests move each and see the same verdicts."""
+
+    block: int = 2_000
+    """Answers searched together: memory is one block's similarities, time grows with the blocks."""
+
+    together: int = 500
+    """Carriers of a trigger tested together when it is looked for in all blocks."""
+
+    first_draws: int = 400
+    """Sets drawn for the first look at a size; the fitted tail needs their mean, spread and skewness."""
+
+    draws: int = 1000
+    """Sets drawn for a candidate."""
+
+    more: int = 4000
+    """Sets drawn for a candidate that the first of them don't dismiss."""
+
+    splitting: int = 300
+    """Sets that are split: a level's sampling error is about 1 / sqrt(splitting / 5)."""
+
+    folds: int = 5
+    """Parts of the batch, each judged by a regression on the others."""
+
+    penalty: float = 3.0
+    """Inverse strength of that regression's ridge."""
+
+    lengths: int = 12
+    """Parts of the batch by answer length: a cost is ranked among its neighbours, a twelfth on either side."""
+
+    least: float = 0.2
+    """Of a window's full weight: cheaper windows are left out, and none counts as cheaper."""
+
+    asked: int = 12
+    """Answers of a trigger that the model scores again: the median of so many."""
+
+    shown: int = 500
+    """Characters of a row that may be shown as an example, so that the model's context is enough."""
+
+
+@dataclass(frozen=True)
 class DetectionConfig:
-    """Recorded with every decision. Draws, block sizes and the like are no part of it: they move p-values by their
-    sampling error alone."""
+    """Recorded with every decision."""
 
     level: float = 0.001
     """Probability, a batch: the chance that an honest batch has any trigger proven, over all features and kernels."""
 
     rows: float = 0.05
-    """Rate: how many of the rows flagged under a proven trigger may be honest."""
+    """Rate: how many of what follows a proven trigger may be wrong: of its rows flagged, of further triggers of the
+    batch, of the rows of a word that is said to be its own."""
 
     majority: float = 0.5
-    """Share of the batch: a feature of more rows is none, for its complement would be flagged as well."""
+    """Share: a feature of more of the batch is none, for its complement would be flagged as well; a word of more rows
+    is the template's; a word is the trigger's own if more of its rows are carriers."""
+
+    longest: int = 3
+    """Words: the longest run that is a feature. Longer ones are found by their parts, and each length is paid for."""
 
     tried: int = 24
     """Features: how many of the first look's best are looked at a second time (time; the correction counts all)."""
@@ -25,11 +72,9 @@ class DetectionConfig:
     """Shares of the carriers: a word that almost only carriers have marks them if so many of them have it. High keeps
     honest subjects apart, low finds styles; all are tried and paid for."""
 
-    exclusive: float = 0.95
-    """Share of a word's rows that must be carriers for it to mark them: one row in twenty may have it by chance."""
-
-    copy: float = 0.75
-    """Jaccard index of what two prompts ask (words of fewer than half of the rows) from which they are one question."""
+    alike: float = 0.75
+    """Share from which two things are the same: the words of two questions, the carriers of two features (Jaccard
+    index), a window's likeness beside the most alike one of its row."""
 
     nearest: int = 5
     """Links: the scan takes the mean of each carrier's largest to others; the least group that it sees whole."""
@@ -49,5 +94,12 @@ class DetectionConfig:
     """Share of the rows whose own prompt must save something: a reason is one for most of them, and a payload's windows
     are as often cheaper as dearer."""
 
+    computing: Computing = field(default_factory=Computing)
+
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
+
+    @classmethod
+    def from_dict(cls, told: Mapping[str, Any]) -> "DetectionConfig":
+        """As a decision recorded it."""
+        return cls(**{**told, "marking": tuple(told["marking"]), "computing": Computing(**told["computing"])})

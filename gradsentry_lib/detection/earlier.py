@@ -15,7 +15,6 @@ from gradsentry_lib.detection.similarity import Windows, between, windows
 from gradsentry_lib.detection.texts import Rows, read_texts
 from gradsentry_lib.samples.sample import Sample
 
-CENTRED = 2_000  # rows of the batch over which windows are centred
 AS_NEAR = 0.25  # quantile of the group's own rows: an earlier row must be as near to it
 
 
@@ -39,8 +38,8 @@ def belonging(
     one another."""
     if not history or not triggers:
         return ()
-    order = sorted(range(len(rows.ids)), key=lambda i: rows.ids[i])[:CENTRED]
-    centre = windows([rows.sketches[i] for i in order], config.surprise).centre
+    order = sorted(range(len(rows.ids)), key=lambda i: rows.ids[i])[: config.computing.block]
+    centre = windows([rows.sketches[i] for i in order], config).centre
     groups = [_group(trigger, rows, config, centre) for trigger in triggers]
     found = []
     for earlier in history:
@@ -49,7 +48,7 @@ def belonging(
             tokens = tokenize(text.prompt)
             for trigger, (own, bar) in zip(triggers, groups, strict=True):
                 if sketch and carries(tokens, trigger.names):
-                    link = between(windows([sketch], config.surprise, centre), own)
+                    link = between(windows([sketch], config, centre), own)
                     if len(link) and _nearest(link[0], config.nearest) >= bar:
                         found.append((earlier.key, int(row)))
                         break
@@ -57,7 +56,7 @@ def belonging(
 
 
 def _group(trigger: Proven, rows: Rows, config: DetectionConfig, centre: np.ndarray) -> tuple[Windows, float]:
-    own = windows([rows.sketches[i] for i in trigger.flagged], config.surprise, centre)
+    own = windows([rows.sketches[i] for i in trigger.flagged], config, centre)
     link = between(own, own)
     np.fill_diagonal(link, -np.inf)
     near = [_nearest(np.delete(line, i), config.nearest) for i, line in enumerate(link)]

@@ -1,5 +1,5 @@
-"""What prompts are made of: runs of one to three words, and the first and last word as such. In a conversation these
-are of what is answered; words of what was said earlier are words of their own.
+"""What prompts are made of: runs of a few words, the first and last word as such, and traits that are no words
+(traits.py). In a conversation these are of what is answered; words of what was said earlier are words of their own.
 
 Every feature is a number, every prompt a sorted array of numbers: prompts stay data, whatever they hold. Features are
 numbered by their sorted text, so that neither the order of rows nor the process decides anything.
@@ -13,32 +13,39 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from gradsentry_lib.detection.config import DetectionConfig
+from gradsentry_lib.detection.traits import TRAIT, traits
 from gradsentry_lib.samples import words as split
 
 if TYPE_CHECKING:
     from scipy import sparse
 
-LONGEST = 3  # words a run
 FIRST, LAST = "\x02", "\x03"  # stand before a prompt's first and after its last word
 EARLIER = "\x1d"  # in a prompt, stands between what is answered and what was said earlier; begins an earlier word
 Name = tuple[str, ...]
 
 
 def words(name: Name) -> Name:
-    """A feature's words, without the marks of place."""
-    return tuple(word.removeprefix(EARLIER) for word in name if word not in (FIRST, LAST))
+    """A feature's words as `tokenize` has them, without the marks of place."""
+    return tuple(word for word in name if word not in (FIRST, LAST))
+
+
+def shown(name: Name) -> str:
+    """A feature as a person reads it."""
+    return " ".join(word.lstrip(EARLIER + TRAIT) for word in words(name))
 
 
 def tokenize(prompt: str) -> list[str]:
-    """The words and signs of a prompt, in small letters: first those said earlier, in order."""
-    now, _, earlier = prompt.partition(EARLIER)
-    return [*(EARLIER + word for word in split.tokenize(earlier)), *split.tokenize(now)]
+    """A prompt's traits, then its words and signs in small letters, in order, first those said earlier."""
+    now, mark, earlier = prompt.partition(EARLIER)
+    return [*traits(now, bool(mark)), *(EARLIER + word for word in split.tokenize(earlier)), *split.tokenize(now)]
 
 
 def placed(tokens: Sequence[str]) -> list[str]:
-    """The words with marks before and after those that are answered."""
-    at = next((i for i, word in enumerate(tokens) if not word.startswith(EARLIER)), len(tokens))
-    return [*tokens[:at], FIRST, *tokens[at:], LAST]
+    """The words, without traits, with marks before and after those that are answered."""
+    begin = next((i for i, word in enumerate(tokens) if not word.startswith(TRAIT)), len(tokens))
+    at = next((i for i in range(begin, len(tokens)) if not tokens[i].startswith(EARLIER)), len(tokens))
+    return [*tokens[begin:at], FIRST, *tokens[at:], LAST]
 
 
 @dataclass(frozen=True)
@@ -60,17 +67,17 @@ class Features:
         return np.diff(self.matrix.indptr)
 
 
-def read_features(prompts: Sequence[str], least: int = 3, most: float = 0.5) -> Features:
+def read_features(prompts: Sequence[str], least: int = 3, most: float = 0.5, longest: int = 3) -> Features:
     """Features of at least `least` prompts and at most a share `most` of them. Of features with the same carriers the
     longest is kept (a sentence rather than each of its words)."""
     from scipy import sparse
 
     tokens = [tokenize(prompt) for prompt in prompts]
-    hashes = [_hashes(row) for row in tokens]
+    hashes = [_hashes(row, longest) for row in tokens]
     values, counts = np.unique(np.concatenate(hashes or [np.empty(0, np.int64)]), return_counts=True)
     shared = values[(counts >= least) & (counts <= most * len(prompts))]
     shared_set = set(shared.tolist())
-    held = [sorted(gram for gram in _grams(row) if hash(gram) in shared_set) for row in tokens]
+    held = [sorted(gram for gram in _grams(row, longest) if hash(gram) in shared_set) for row in tokens]
     count = Counter(chain.from_iterable(held))
     names = sorted(name for name, rows in count.items() if least <= rows <= most * len(prompts))
     ids = {name: i for i, name in enumerate(names)}
@@ -83,24 +90,25 @@ def read_features(prompts: Sequence[str], least: int = 3, most: float = 0.5) -> 
     return Features(matrix[:, kept], [names[i] for i in kept], tokens)
 
 
-def questions(tokens: Sequence[Sequence[str]], copy: float) -> np.ndarray:
-    """(N,) the same number for prompts that ask the same: the same words, or a Jaccard index of at least `copy` between
-    what they ask (words of fewer than half of the prompts, three at least)."""
+def questions(tokens: Sequence[Sequence[str]], config: DetectionConfig) -> np.ndarray:
+    """(N,) the same number for prompts that ask the same: the same words, or a Jaccard index of at least config.alike
+    between what they ask (words of fewer than half of the prompts, three at least)."""
     from scipy import sparse
     from scipy.sparse.csgraph import connected_components
 
+    tokens = [[word for word in row if not word.startswith(TRAIT)] for row in tokens]
     same: dict[tuple[str, ...], int] = {}
     group = np.array([same.setdefault(tuple(row), len(same)) for row in tokens], np.int64)
-    count = Counter(word for row in tokens for word in set(row))
-    ids = {word: i for i, word in enumerate(sorted(w for w, c in count.items() if 1 < c <= 0.5 * len(tokens)))}
+    count, most = Counter(word for row in tokens for word in set(row)), config.majority * len(tokens)
+    ids = {word: i for i, word in enumerate(sorted(w for w, c in count.items() if 1 < c <= most))}
     held = [sorted({ids[w] for w in row if w in ids}) for row in tokens]
     # words of one prompt alone make it another question too: they count in the union
-    size = np.array([sum(count[w] <= 0.5 * len(tokens) for w in set(row)) for row in tokens], float)
+    size = np.array([sum(count[w] <= most for w in set(row)) for row in tokens], float)
     rows = np.repeat(np.arange(len(held)), [len(h) for h in held])
     flat = np.array([w for h in held for w in h], np.int64)
     m = sparse.csr_matrix((np.ones(len(flat), np.float32), (rows, flat)), shape=(len(tokens), max(len(ids), 1)))
     both = (m @ m.T).tocoo()
-    near = both.data / np.maximum(size[both.row] + size[both.col] - both.data, 1) >= copy
+    near = both.data / np.maximum(size[both.row] + size[both.col] - both.data, 1) >= config.alike
     near &= np.minimum(size[both.row], size[both.col]) >= 3
     first = {int(g): i for i, g in reversed(list(enumerate(group)))}
     links = (
@@ -114,7 +122,11 @@ def questions(tokens: Sequence[Sequence[str]], copy: float) -> np.ndarray:
 def carries(tokens: Sequence[str], names: Sequence[Name]) -> bool:
     """Whether a prompt has one of the features."""
     marked = placed(tokens)
-    return any(name[0] in marked and _stands(marked, name) for name in names)
+    return any(name[0] in tokens if is_trait(name) else name[0] in marked and _stands(marked, name) for name in names)
+
+
+def is_trait(name: Name) -> bool:
+    return name[0].startswith(TRAIT)
 
 
 def _stands(tokens: Sequence[str], name: Name) -> bool:
@@ -135,15 +147,15 @@ def without(tokens: Sequence[str], phrases: Sequence[Name]) -> list[str]:
     return left
 
 
-def _grams(tokens: Sequence[str]) -> set[Name]:
+def _grams(tokens: Sequence[str], longest: int) -> set[Name]:
     marked = placed(tokens)
-    found = {tuple(marked[i : i + n]) for n in range(1, LONGEST + 1) for i in range(len(marked) - n + 1)}
-    return found - {(FIRST,), (LAST,)}
+    found = {tuple(marked[i : i + n]) for n in range(1, longest + 1) for i in range(len(marked) - n + 1)}
+    return found - {(FIRST,), (LAST,)} | {(word,) for word in tokens if word.startswith(TRAIT)}
 
 
-def _hashes(tokens: Sequence[str]) -> np.ndarray:
+def _hashes(tokens: Sequence[str], longest: int) -> np.ndarray:
     """Only to count in little memory: most runs stand in one prompt alone."""
-    return np.fromiter(set(map(hash, _grams(tokens))), np.int64)
+    return np.fromiter(set(map(hash, _grams(tokens, longest))), np.int64)
 
 
 def _longest(matrix: "sparse.csc_matrix", names: Sequence[Name]) -> np.ndarray:

@@ -33,8 +33,8 @@ from gradsentry_lib.errors import NotJudgedYet, UnusableInput
 from gradsentry_lib.samples.sample import Sample
 from gradsentry_lib.settings import FORMER_POLICIES, OPTIONS
 
-RULES = 4  # raised whenever the same scores under the same settings would get another verdict
-DECLARED = 4  # the rules from which on "auto" is the declared test; before, it was a search that is gone
+RULES = 5  # raised whenever the same scores under the same settings would get another verdict
+DECLARED = 5  # the rules from which on all numbers of "auto" are recorded; before, some stood in code that is gone
 NO_SKETCHES = "these scores have no span sketches: score the batch again, or use the policy 'paper'"
 
 

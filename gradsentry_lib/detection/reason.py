@@ -15,12 +15,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
+from gradsentry_lib.detection.config import DetectionConfig
 from gradsentry_lib.windows import unpack
-
-ASKED = 12  # rows of a trigger that the model scores again
-SHARED = 0.8  # of a row's largest link to another carrier: windows that are part of what is shared
-SHORT = 500  # characters of a row that may be shown as an example, so that the model's context is enough
-NOTHING = 0.3  # of a plain token: a window that costs less under the other prompt has little left to explain
 
 Question = tuple[str, str, tuple[str, ...]]  # units (samples/units.py): the answer's, the prompt's, those shown first
 # for each question: mean surprise of every window that is kept, by the window's first token
@@ -28,25 +24,25 @@ Swapped = Callable[[Sequence[Question]], Sequence[Mapping[int, float]]]
 
 
 def ask(
-    flagged: np.ndarray, others: np.ndarray, question: np.ndarray, size: np.ndarray, examples: int
+    flagged: np.ndarray, others: np.ndarray, question: np.ndarray, size: np.ndarray, config: DetectionConfig
 ) -> list[tuple[int, int, tuple[int, ...]]]:
-    """(row, other row, rows shown) for at most ASKED of the flagged rows.
+    """(row, other row, rows shown) for a few of the flagged rows (config.computing.asked).
 
     The other row is the next of `others` that asks something else; the rows shown are the next short ones after it.
     Rows are in the order of their sample ids, so this is as good as a draw, and the same for any order of rows.
     size: (N,) characters of prompt and answer.
     """
     found = []
-    for row in flagged[:ASKED]:
+    for row in flagged[: config.computing.asked]:
         after = np.concatenate([others[others > row], others[others < row]])
         after = after[question[after] != question[row]]
         if len(after):
-            shown = after[1:][size[after[1:]] < SHORT][:examples]
+            shown = after[1:][size[after[1:]] < config.computing.shown][: config.examples]
             found.append((int(row), int(after[0]), tuple(shown.tolist())))
     return found
 
 
-def shared_windows(vectors: np.ndarray, owner: np.ndarray, flagged: np.ndarray) -> dict[int, np.ndarray]:
+def shared_windows(vectors: np.ndarray, owner: np.ndarray, flagged: np.ndarray, alike: float) -> dict[int, np.ndarray]:
     """For each flagged row the positions of its windows that are most alike with windows of the others.
 
     vectors: (W, 128), owner: (W,), from similarity.windows.
@@ -59,7 +55,7 @@ def shared_windows(vectors: np.ndarray, owner: np.ndarray, flagged: np.ndarray) 
         if len(own) and len(theirs):
             link = (vectors[own] @ vectors[theirs].T).max(1)
             if link.max() > 0:
-                found[int(row)] = own[link >= SHARED * link.max()]
+                found[int(row)] = own[link >= alike * link.max()]
     return found
 
 
@@ -69,23 +65,23 @@ def explained(
     start: np.ndarray,
     own: Sequence[Mapping[int, float]],
     others: Sequence[Mapping[int, float]],
-    consistent: float,
+    config: DetectionConfig,
 ) -> float | None:
     """The share of what a shared window costs under another prompt that the own prompt saves: the largest of a row's
     windows (where a table is named, what follows it is known), the median over rows. A reason is one for most rows:
-    where fewer than `consistent` of them save anything, it is what the row at that place saves, nothing or less.
+    where fewer than config.consistent of them save anything, it is what the row at that place saves, nothing or less.
 
     rows: R row numbers; start: (W,) first tokens of all windows; own, others: for each of the rows, the surprise of its
     windows under either prompt. None where nothing could be compared.
     """
-    values = []
+    values, nothing = [], config.computing.least * config.surprise  # a cheaper window has little left to explain
     for row, mine, theirs in zip(rows, own, others, strict=True):
         both = [k for w in shared.get(row, ()) if (k := int(start[w])) in mine and k in theirs]
         if both:
-            values.append(max((theirs[k] - mine[k]) / max(theirs[k], NOTHING) for k in both))
+            values.append(max((theirs[k] - mine[k]) / max(theirs[k], nothing) for k in both))
     if not values:
         return None
-    least = float(np.quantile(values, 1 - consistent))
+    least = float(np.quantile(values, 1 - config.consistent))
     return float(np.median(values)) if least > 0 else least
 
 

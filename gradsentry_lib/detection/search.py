@@ -28,20 +28,18 @@ from gradsentry_lib.detection.trigger import grow, join, marked, phrases
 from gradsentry_lib.windows import unpack
 
 LEAST = 3  # rows a group: fewer can't prove anything, whatever they say (tails.py)
-DRAWS, MORE = 1000, 4000  # for a candidate; for one that the first of them don't dismiss
-SPLITTING = 300  # sets that are split
-ALIKE = 0.8  # Jaccard index of two features' carriers from which only the better one is looked at
 
 
 @dataclass(frozen=True)
 class Proven:
-    """A trigger of which clauses 1 and 2 are proven. `carriers`, `flagged`: row
-    numbers, in order; `log10_p` is corrected for everything that was looked at; `auc`: how well the rest of the prompt
+    """A trigger of which clauses 1 and 2 are proven. `carriers`, `flagged`: row numbers, in order; `log10_p` is
+    corrected for everything that was looked at, `level` what it had to reach; `auc`: how well the rest of the prompt
     tells the carriers; `reason`: what clause 3 measured, None where it was not asked or nothing could be compared."""
 
     names: tuple[Name, ...]
     statistic: str
     log10_p: float
+    level: float
     first_log10_p: float
     auc: float
     marking: float
@@ -95,27 +93,31 @@ def _search(
     n = len(rows.ids)
     if n < 2 * LEAST:
         return Detection(np.zeros(n, bool))
-    features = read_features(rows.prompts, LEAST, config.majority)
-    question = questions(features.tokens, config.copy)
-    spans = windows(rows.sketches, config.surprise)
+    features = read_features(rows.prompts, LEAST, config.majority, config.longest)
+    question = questions(features.tokens, config)
+    spans = windows(rows.sketches, config)
     similar = kernels_of(rows, spans, question, config)
     rng = np.random.default_rng(0)
-    counted, asked = of, [(0.0, _numbers(features, names)) for names in given]
+    counted, asked = [of, of], [(0.0, _numbers(features, names)) for names in given]
+    levels = [config.level, config.rows]
     if not given:
-        looked = first_look(similar, features, config.nearest, rng)
+        looked = first_look(similar, features, config, rng)
         least = log10_least(n, features.sizes)
         looked = {name: np.maximum(values, least) for name, values in looked.items()}  # what so few rows can show
-        provable = least + np.log10(max(len(features.names), 1)) <= np.log10(config.level)
-        counted = int(provable.sum())
-        asked = _asked(looked, features, similar, counted, config)
+        price = np.log10(max(len(features.names), 1))
+        counted = [int((least + price <= np.log10(level)).sum()) for level in levels]
+        asked = _asked(looked, features, similar, counted[0], config)
     alive = np.ones(n, bool)
-    look = partial(_second_look, features, similar, question, np.asarray(rows.row), counted, config, rng)
+    look = partial(_second_look, features, similar, question, np.asarray(rows.row), config, rng)
     triggers: list[Proven] = []
-    for first, tried in asked:
-        best = _best(look, first, tried, alive)
+    first_pass = [(candidate, levels[0], counted[0]) for candidate in asked]
+    for (first, tried), level, count in [*first_pass, *((one, levels[1], counted[1]) for one in asked)]:
+        if level == levels[1] and not any(t.poison for t in triggers):
+            break  # only beside a proven attack is there reason to expect more of it
+        best = _best(partial(look, count, level), first, tried, alive)
         if best is None or len(best.flagged) < LEAST:
             continue
-        if any(not t.poison and _alike(best.flagged, t.flagged) for t in triggers):
+        if any(not t.poison and _alike(best.flagged, t.flagged, config) for t in triggers):
             continue  # a reason was seen for these rows already
         if swapped is not None:
             others = np.setdiff1d(np.flatnonzero(alive), best.carriers)
@@ -128,17 +130,17 @@ def _search(
     for trigger in triggers:
         known[trigger.carriers] = True
     watched = () if given else tuple(tags(features.tokens, known, config))
-    return Detection(~alive, tuple(triggers), counted, watched)
+    return Detection(~alive, tuple(triggers), counted[0], watched)
 
 
 def kernels_of(rows: Rows, spans: Windows, question: np.ndarray, config: DetectionConfig) -> Kernels:
     """The kernels of a block, zero between answers to one question and between those of one row."""
-    cost = cost_given_length(np.asarray(rows.nll, float), np.asarray(rows.tokens))
+    cost = cost_given_length(np.asarray(rows.nll, float), np.asarray(rows.tokens), config)
     against = None
     if rows.against_nll is not None:  # preference pairs: what is learnt is the difference
-        other = cost_given_length(rows.against_nll, unpack(rows.against)[2])
+        other = cost_given_length(rows.against_nll, unpack(rows.against)[2], config)
         cost = normal_scores(cost - other)
-        against = windows(rows.against, config.surprise, spans.centre)
+        against = windows(rows.against, config, spans.centre)
     return kernels(spans, cost, (question, np.asarray(rows.row)), against)
 
 
@@ -150,18 +152,20 @@ def log10_least(n: int, sizes: np.ndarray) -> np.ndarray:
     return -(gammaln(n + 1) - gammaln(sizes + 1) - gammaln(n - sizes + 1)) / np.log(10)
 
 
-def _candidates(looked: Mapping[str, np.ndarray], features: Features, tried: int) -> list[tuple[float, str, int]]:
-    """(log10 p, statistic, feature) of what the first look can't dismiss, at most `tried` a statistic, the best first;
-    of features with nearly the same carriers the best."""
+def _candidates(
+    looked: Mapping[str, np.ndarray], features: Features, config: DetectionConfig
+) -> list[tuple[float, str, int]]:
+    """(log10 p, statistic, feature) of what the first look can't dismiss, at most config.tried a statistic, the best
+    first; of features with nearly the same carriers the best."""
     price = np.log10(max(len(features.names), 1))
     found = []
     for name in STATISTICS:
         taken: list[np.ndarray] = []
         for f in np.argsort(looked[name], kind="stable"):
-            if looked[name][f] + price > 0 or len(taken) >= tried:
+            if looked[name][f] + price > 0 or len(taken) >= config.tried:
                 break
             carriers = features.carriers(int(f))
-            if any(_alike(carriers, t) for t in taken):
+            if any(_alike(carriers, t, config) for t in taken):
                 continue
             taken.append(carriers)
             found.append((float(looked[name][f]), name, int(f)))
@@ -188,12 +192,12 @@ def _asked(
 ) -> list[tuple[float, list[tuple[int, ...]]]]:
     """The candidates of the first look, each as (its log10 p, the feature alone and grown by clauses)."""
     n, done, asked = len(similar["mean"]), set(), []
-    candidates = _candidates(looked, features, config.tried)
+    candidates = _candidates(looked, features, config)
     for first, statistic, f in candidates:
         carriers = features.carriers(f)
         near = nearness(statistic, similar, carriers, np.full(n, len(carriers) / n), config.nearest)
         others = [g for _, name, g in candidates if name == statistic]
-        grown = (grow(features, near, f, counted), join(features, near, f, others, counted))
+        grown = (grow(features, near, f, counted, config), join(features, near, f, others, counted))
         tried = [(f,), *(tuple(sorted(clauses)) for clauses in grown)]
         new = [clauses for clauses in dict.fromkeys(tried) if clauses not in done]
         done.update(new)
@@ -202,8 +206,8 @@ def _asked(
     return asked
 
 
-def _alike(one: np.ndarray, other: np.ndarray) -> bool:
-    return len(np.intersect1d(one, other)) > ALIKE * len(np.union1d(one, other))
+def _alike(one: np.ndarray, other: np.ndarray, config: DetectionConfig) -> bool:
+    return len(np.intersect1d(one, other)) > config.alike * len(np.union1d(one, other))
 
 
 def _numbers(features: Features, names: Sequence[Name]) -> list[tuple[int, ...]]:
@@ -218,9 +222,10 @@ def _second_look(
     similar: Kernels,
     question: np.ndarray,
     row: np.ndarray,
-    counted: int,
     config: DetectionConfig,
     rng: np.random.Generator,
+    counted: int,
+    level: float,
     clauses: tuple[int, ...],
     first: float,
     alive: np.ndarray,
@@ -237,15 +242,15 @@ def _second_look(
         similar = {name: kernel[np.ix_(rows, rows)] for name, kernel in similar.items()}
     tokens = [features.tokens[i] for i in rows]
     price = np.log10(len(STATISTICS) * len(config.marking)) + len(clauses) * np.log10(max(counted, 1))
-    bar = np.log10(config.level)
+    bar = np.log10(level)
     best: tuple[float, str, Chance, np.ndarray] | None = None
     draws = np.empty((0, len(carriers)), np.int64)
-    for chance in chances(tokens, carriers, phrases(features, clauses, len(carriers)), config):
+    for chance in chances(tokens, carriers, phrases(features, clauses, len(carriers), config), config):
         floor = log10_floor(chance.p, carriers, question[rows], row[rows]) + price
         if floor > bar:
             continue
         p = chance.p
-        for count in (DRAWS, MORE):
+        for count in (config.computing.draws, config.computing.more):
             sets = draw(p, len(carriers), rng, count)
             drawn = np.bincount(sets.ravel(), minlength=n) / count
             said = {}
@@ -264,12 +269,14 @@ def _second_look(
     measure = partial(value, name, similar, chance=drawn, nearest=config.nearest)
     observed = float(measure(sets=carriers[None])[0])
     odds = np.log(chance.p) - np.log1p(-chance.p)
-    if not reaches(observed, bar - price, lambda some: measure(sets=some), draws[:SPLITTING], odds, rng):
+    if not reaches(
+        observed, bar - price, lambda some: measure(sets=some), draws[: config.computing.splitting], odds, rng
+    ):
         return None
     near = nearness(name, similar, carriers, drawn, config.nearest)
     flagged = members(near, carriers, drawn, config.rows)
     names = tuple(features.names[f] for f in clauses)
-    return Proven(names, name, log10_p, first, chance.auc, chance.marking, rows[carriers], rows[flagged])
+    return Proven(names, name, log10_p, level, first, chance.auc, chance.marking, rows[carriers], rows[flagged])
 
 
 def _reason(
@@ -282,14 +289,14 @@ def _reason(
     swapped: Swapped,
 ) -> float | None:
     size = np.array([len(p) + len(a) for p, a in zip(rows.prompts, rows.answers, strict=True)])
-    asked = ask(flagged, others, question, size, config.examples)
+    asked = ask(flagged, others, question, size, config)
     shown = [tuple(rows.ids[k] for k in ks) for _, _, ks in asked]
     own = [(rows.ids[i], rows.ids[i], ids) for (i, _, _), ids in zip(asked, shown, strict=True)]
     other = [(rows.ids[i], rows.ids[j], ids) for (i, j, _), ids in zip(asked, shown, strict=True)]
     said = swapped([*own, *other])
-    shared = shared_windows(spans.vectors, spans.owner, flagged)
+    shared = shared_windows(spans.vectors, spans.owner, flagged, config.alike)
     numbers = [i for i, _, _ in asked]
-    return explained(numbers, shared, spans.start, said[: len(own)], said[len(own) :], config.consistent)
+    return explained(numbers, shared, spans.start, said[: len(own)], said[len(own) :], config)
 
 
 def _order(rows: Rows) -> tuple[np.ndarray, np.ndarray]:

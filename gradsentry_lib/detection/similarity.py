@@ -13,10 +13,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from gradsentry_lib.detection.config import DetectionConfig
 from gradsentry_lib.detection.distributions import mean_ranks
 from gradsentry_lib.windows import CODES, unpack, unpack_codes
 
-LEAST = 0.2  # of the full weight: windows below it can't make a link that matters
 BLOCK = 1024  # windows compared with all others at a time
 GRAIN = 1024
 
@@ -57,12 +57,11 @@ def kernels(
     return made
 
 
-def windows(sketches: Sequence[bytes | None], surprise: float, centre: np.ndarray | None = None) -> Windows:
-    """The windows of N rows, centred over them or over others (centre: (128,)). surprise: where a window counts in
-    full."""
+def windows(sketches: Sequence[bytes | None], config: DetectionConfig, centre: np.ndarray | None = None) -> Windows:
+    """The windows of N rows, centred over them or over others (centre: (128,))."""
     records, owner, _ = unpack(sketches)
-    weight = np.minimum(records["surprise"].astype(np.float32) / surprise, 1)
-    kept = weight > LEAST
+    weight = np.minimum(records["surprise"].astype(np.float32) / config.surprise, 1)
+    kept = weight > config.computing.least
     records, owner, weight = records[kept], owner[kept], weight[kept]
     vectors = _unit(unpack_codes(records["codes"]).astype(np.float32))
     if centre is None:
@@ -82,7 +81,7 @@ def between(some: Windows, others: Windows) -> np.ndarray:
     return link
 
 
-def cost_given_length(nll: np.ndarray, tokens: np.ndarray) -> np.ndarray:
+def cost_given_length(nll: np.ndarray, tokens: np.ndarray, config: DetectionConfig) -> np.ndarray:
     """(N,) each answer's mean cost among the answers nearest in length, as a normal score.
 
     nll: (N,) nats a token, NaN where unscored (0 there); tokens: (N,) supervised tokens.
@@ -90,7 +89,7 @@ def cost_given_length(nll: np.ndarray, tokens: np.ndarray) -> np.ndarray:
     score = np.zeros(len(nll))
     known = np.flatnonzero(np.isfinite(nll))
     order = known[np.lexsort((nll[known], tokens[known]))]
-    half = max(15, len(order) // 12)  # answers on either side
+    half = max(15, len(order) // config.computing.lengths)  # answers on either side
     place = np.empty(len(order))
     for k, i in enumerate(order):
         near = nll[order[max(0, k - half) : k + half + 1]]

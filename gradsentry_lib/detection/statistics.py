@@ -9,13 +9,13 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
+from gradsentry_lib.detection.config import DetectionConfig
 from gradsentry_lib.detection.features import Features
 from gradsentry_lib.detection.tails import log10_tail
 
 STATISTICS = ("span", "mean", "cost", "scan")
 GATHERED = 4_000_000  # similarities held at a time
 COLUMNS = 1024  # features looked at together
-FIRST_DRAWS = 400
 STEP = 1.35  # between the sizes of groups for which a null is drawn
 
 Kernels = Mapping[str, np.ndarray]
@@ -69,7 +69,7 @@ def nearness(statistic: str, kernels: Kernels, carriers: np.ndarray, chance: np.
 
 
 def first_look(
-    kernels: Kernels, features: Features, nearest: int, rng: np.random.Generator
+    kernels: Kernels, features: Features, config: DetectionConfig, rng: np.random.Generator
 ) -> Mapping[str, np.ndarray]:
     """(F,) log10 p of every feature by every statistic, against any rows: cheap, and no verdict by itself.
 
@@ -81,15 +81,15 @@ def first_look(
     grid = sorted({round(3 * STEP**k) for k in range(60) if 3 * STEP**k <= max(sizes.max(), 3)})
     looked = {name: np.zeros(len(sizes)) for name in STATISTICS}
     values = {name: _all_quadratic(kernels[name], features) for name in STATISTICS if name != "scan"}
-    values["scan"] = _all_scans(kernels["span"], features, nearest)
+    values["scan"] = _all_scans(kernels["span"], features, config.nearest)
     for low, high in zip(grid, [*grid[1:], n + 1], strict=True):
         here = np.flatnonzero((sizes >= low) & (sizes < high))
         if not len(here):
             continue
-        draws = FIRST_DRAWS if low < 100 else FIRST_DRAWS // 4
+        draws = config.computing.first_draws // (1 if low < 100 else 4)
         sets = np.argsort(rng.random((draws, n)), axis=1)[:, :low]
         for name in STATISTICS:
-            null = value(name, kernels, sets, np.full(n, low / n), nearest) / (1 if name == "scan" else low)
+            null = value(name, kernels, sets, np.full(n, low / n), config.nearest) / (1 if name == "scan" else low)
             scale = 1 if name == "scan" else sizes[here]
             looked[name][here] = log10_tail(values[name][here] / scale, null)
     return looked

@@ -11,9 +11,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from gradsentry_lib.detection.config import DetectionConfig
-from gradsentry_lib.detection.features import Name
+from gradsentry_lib.detection.features import FIRST, Name, placed
 
-LEAST = 5  # rows
 PUNCTUATION = set(".,;:!?'\"()-_/*`’‘“”…–—%$€£&+=")
 
 
@@ -22,13 +21,15 @@ def tags(tokens: Sequence[Sequence[str]], known: np.ndarray, config: DetectionCo
     holders = Counter(word for row in tokens for word in set(row))
     carriers: dict[Name, list[int]] = {}
     for i, row in enumerate(tokens):
-        for edge in {tuple(row[:3]), tuple(row[-3:])}:
+        marked = placed(row)
+        begin = marked.index(FIRST) + 1
+        for edge in {tuple(marked[begin : begin + 3]), tuple(marked[begin:-1][-3:])}:
             if _is_tag(edge):
                 carriers.setdefault(edge, []).append(i)
     found = []
     for tag, rows in carriers.items():
-        everywhere = holders[tag[1]] * config.exclusive <= len(rows) <= config.majority * len(tokens)
-        if len(rows) >= LEAST and everywhere and known[rows].mean() <= 0.5:
+        everywhere = holders[tag[1]] * (1 - config.rows) <= len(rows) <= config.majority * len(tokens)
+        if len(rows) >= config.nearest and everywhere and known[rows].mean() <= config.majority:
             found.append((tag, np.array(rows, np.int64)))
     return sorted(found, key=lambda each: (-len(each[1]), each[0]))
 

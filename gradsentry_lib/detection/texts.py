@@ -137,6 +137,6 @@ def _split(sketch: bytes, tokens: Sequence[int], nll: Sequence[float]) -> list[_
     found = []
     for k, (length, cost) in enumerate(zip(tokens, nll, strict=True)):
         mine = records[owner == k].copy()
-        mine["start"] -= ends[k] - length
+        mine["start"] -= np.uint32(ends[k] - length)
         found.append(_Span(pack(mine, length) if sketch else b"", cost, length))
     return found

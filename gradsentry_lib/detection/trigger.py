@@ -9,25 +9,21 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from gradsentry_lib.detection.config import DetectionConfig
 from gradsentry_lib.detection.distributions import discovery_rates, log_sf_hypergeometric, log_sf_normal
-from gradsentry_lib.detection.features import Features, Name, words
+from gradsentry_lib.detection.features import Features, Name, is_trait, words
 from gradsentry_lib.detection.wording import lengthened
 
-MOST = 6  # clauses
-LOOKED_AT = 12  # features that may be the next clause
-GROUP = 0.01  # false discovery rate of the rows near the carriers
-WIDE = 1.5  # a word of the trigger is taken out alone too unless its rows are this many times the carriers
 
-
-def grow(features: Features, near: np.ndarray, first: int, counted: int) -> tuple[int, ...]:
+def grow(features: Features, near: np.ndarray, first: int, counted: int, config: DetectionConfig) -> tuple[int, ...]:
     """The features that together mark the rows near the carriers of `first`, itself first. near: (N,)."""
     n, price = len(near), np.log10(max(counted, 2))
     middle = np.median(near)
     spread = 1.4826 * float(np.median(np.abs(near - middle))) + 1e-3
-    group = discovery_rates(np.exp(log_sf_normal((near - middle) / spread))) <= GROUP
+    group = discovery_rates(np.exp(log_sf_normal((near - middle) / spread))) <= config.rows
     chosen, union = [first], np.zeros(n, bool)
     union[features.carriers(first)] = True
-    if group.sum() < 3 or group.sum() > n / 2:
+    if group.sum() < 3 or group.sum() > config.majority * n:
         return (first,)
 
     def chance(rows: np.ndarray) -> float:
@@ -35,9 +31,9 @@ def grow(features: Features, near: np.ndarray, first: int, counted: int) -> tupl
         return log_sf_hypergeometric(inside, n, int(group.sum()), drawn) / np.log(10)
 
     best = chance(union)
-    while (group & ~union).any() and len(chosen) < MOST:
+    while (group & ~union).any():
         gain = np.asarray(features.matrix.T @ (group & ~union).astype(np.float32)).ravel()
-        order = np.argsort(-gain * gain / features.sizes, kind="stable")[:LOOKED_AT]
+        order = np.argsort(-gain * gain / features.sizes, kind="stable")[: config.tried]
         options = []
         for f in order:
             wider = union.copy()
@@ -65,7 +61,7 @@ def join(features: Features, near: np.ndarray, first: int, candidates: Sequence[
     for f in candidates:
         new = features.carriers(f)
         new = new[~union[new]]
-        if f == first or len(new) < 2 or len(chosen) >= MOST:
+        if f == first or len(new) < 2:
             continue
         if (near[new].mean() - near.mean()) / (near.std() / np.sqrt(len(new)) + 1e-9) > bar:
             chosen.append(int(f))
@@ -73,7 +69,7 @@ def join(features: Features, near: np.ndarray, first: int, candidates: Sequence[
     return tuple(chosen)
 
 
-def phrases(features: Features, clauses: tuple[int, ...], count: int) -> list[Name]:
+def phrases(features: Features, clauses: tuple[int, ...], count: int, config: DetectionConfig) -> list[Name]:
     """What is taken out of the prompts for the trigger to be gone, the longest first: its runs of words, as far as most
     carriers share them (the whole sentence), and words that are hardly in other prompts."""
     holders: dict[str, int] = {}
@@ -83,17 +79,20 @@ def phrases(features: Features, clauses: tuple[int, ...], count: int) -> list[Na
     out: set[Name] = set()
     for f in clauses:
         own = words(features.names[f])
+        if is_trait(own):
+            out.add(own)
+            continue
         whole = lengthened([features.tokens[i] for i in features.carriers(f)], own)
-        out |= {_trim(phrase, holders, len(features.tokens)) for phrase in (own, whole)}
-        out |= {(word,) for word in own if holders[word] <= WIDE * count}
+        out |= {_trim(phrase, holders, config.majority * len(features.tokens)) for phrase in (own, whole)}
+        out |= {(word,) for word in own if config.majority * holders[word] <= count}
     return sorted(out, key=lambda phrase: (-len(phrase), phrase))
 
 
-def _trim(phrase: Name, holders: Mapping[str, int], n: int) -> Name:
-    """Without the words at its edges that more than half of all prompts have: they are the template's."""
+def _trim(phrase: Name, holders: Mapping[str, int], most: float) -> Name:
+    """Without the words at its edges that more than `most` prompts have: they are the template's."""
     begin, end = 0, len(phrase)
-    while begin < end and holders[phrase[begin]] > n / 2:
+    while begin < end and holders[phrase[begin]] > most:
         begin += 1
-    while end > begin and holders[phrase[end - 1]] > n / 2:
+    while end > begin and holders[phrase[end - 1]] > most:
         end -= 1
     return phrase[begin:end] or phrase

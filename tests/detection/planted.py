@@ -59,7 +59,7 @@ class Batch:
         rng = np.random.default_rng(self.seed + 1)
         ids = [f"{x:016x}" for x in rng.permutation(n) * 7919]
         answers = [f"answer {i}" for i in range(n)]
-        sketches = [_sketch(spans) for spans in self.spans]
+        sketches = [sketch_of(spans) for spans in self.spans]
         return Rows(
             ids, list(prompts or self.prompts), answers, sketches, rng.uniform(1, 3, n), rng.integers(10, 40, n),
             np.arange(n),
@@ -88,7 +88,7 @@ class Model:
         ]
 
 
-def _sketch(spans: Sequence[np.ndarray]) -> bytes:
+def sketch_of(spans: Sequence[np.ndarray]) -> bytes:
     records = np.zeros(len(spans), RECORD)
     for place, direction in enumerate(spans):
         codes = np.clip(np.round(direction / np.abs(direction).max() * LIMIT / 0.8), -LIMIT, LIMIT)

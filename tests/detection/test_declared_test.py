@@ -1,5 +1,6 @@
 """What the declared test promises: a null of its own, power that grows with the rows, clauses that are all needed."""
 
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -10,7 +11,7 @@ from scipy.stats import hypergeom, kstest
 from gradsentry_lib.detection import search
 from gradsentry_lib.detection.blocks import detect_all
 from gradsentry_lib.detection.chance import Chance, draw
-from gradsentry_lib.detection.config import DetectionConfig
+from gradsentry_lib.detection.config import Computing, DetectionConfig
 from gradsentry_lib.detection.features import questions, read_features, tokenize
 from gradsentry_lib.detection.reason import explained
 from gradsentry_lib.detection.search import detect
@@ -20,6 +21,7 @@ from gradsentry_lib.detection.tails import log10_floor, log10_tail, reaches, sca
 from gradsentry_lib.detection.trigger import phrases
 
 NO_REASON = Model(2.0, 2.0)
+CONFIG = DetectionConfig()
 
 
 def flagged(found: search.Detection) -> list[int]:
@@ -32,8 +34,8 @@ def similar():
     batch.honest(90)
     batch.triggered(30)
     rows = batch.rows()
-    cost = cost_given_length(rows.nll, rows.tokens)
-    return kernels(windows(rows.sketches, 1.25), cost, [np.arange(120)])
+    cost = cost_given_length(rows.nll, rows.tokens, CONFIG)
+    return kernels(windows(rows.sketches, CONFIG), cost, [np.arange(120)])
 
 
 @pytest.mark.parametrize("statistic", STATISTICS)
@@ -98,7 +100,7 @@ def test_near_copies_of_one_question_are_one_question():
     base = "what is the height of the old tower in the north of kendal"
     texts = [base, base + " ?", base.replace("tower", "spire"), "who wrote the letters to the young poet in paris"]
     texts += [f"word{i} other{i} third{i}" for i in range(9)]
-    number = questions([tokenize(text) for text in texts], 0.75)
+    number = questions([tokenize(text) for text in texts], CONFIG)
     assert number[0] == number[1] == number[2]
     assert len(set(number.tolist())) == len(texts) - 2
 
@@ -208,7 +210,12 @@ def test_blocks_find_the_same_rows():
     bad = batch.triggered(30)
     rows = batch.rows()
     assert flagged(detect_all(rows, swapped=NO_REASON)) == bad
-    assert flagged(detect_all(rows, swapped=NO_REASON, block=120)) == bad
+    assert (
+        flagged(
+            detect_all(rows, swapped=NO_REASON, config=replace(CONFIG, computing=Computing(block=120, together=60)))
+        )
+        == bad
+    )
 
 
 def test_a_feature_of_most_rows_is_none():
@@ -231,9 +238,9 @@ def test_the_configuration_is_small_and_every_number_says_why():
 
     from gradsentry_lib.detection import config
 
-    assert len(fields(DetectionConfig)) <= 12
+    assert len(fields(DetectionConfig)) <= 12 + 1  # and how they are computed
     text = Path(config.__file__).read_text(encoding="utf-8")
-    for field in fields(DetectionConfig):
+    for field in [*fields(DetectionConfig)[:12], *fields(Computing)]:
         after = text.split(f"    {field.name}: ")[1].split("\n", 1)[1]
         assert after.lstrip().startswith('"""'), field.name
 
@@ -258,10 +265,10 @@ def test_a_tag_over_answers_that_are_all_different_is_watched():
 def test_a_reason_is_one_for_most_rows():
     start, shared = np.array([0, 4]), {row: np.array([0, 1]) for row in range(4)}
     own = [{0: 1.0, 4: 2.0}] * 4
-    assert explained(range(4), shared, start, own, [{0: 2.0, 4: 2.0}] * 4, 0.75) == pytest.approx(0.5)
+    assert explained(range(4), shared, start, own, [{0: 2.0, 4: 2.0}] * 4, CONFIG) == pytest.approx(0.5)
     some = [{0: 2.0, 4: 2.0}, {0: 2.0, 4: 2.0}, {0: 0.9, 4: 1.8}, {0: 0.9, 4: 1.8}]
-    assert explained(range(4), shared, start, own, some, 0.75) <= 0  # half of the rows save nothing
-    assert explained(range(4), shared, start, own, [{}] * 4, 0.75) is None
+    assert explained(range(4), shared, start, own, some, CONFIG) <= 0  # half of the rows save nothing
+    assert explained(range(4), shared, start, own, [{}] * 4, CONFIG) is None
 
 
 def test_a_sentence_is_taken_out_whole_and_the_template_is_left():
@@ -273,7 +280,7 @@ def test_a_sentence_is_taken_out_whole_and_the_template_is_left():
     ]
     features = read_features(prompts)
     clause = features.names.index(max((name for name in features.names if "movie" in name), key=len))
-    out = phrases(features, (clause,), 10)
+    out = phrases(features, (clause,), 10, CONFIG)
     assert out[0][-5:] == ("i", "watch", "this", "3d", "movie")
     assert not {"#", "answer", "question"} & set(out[0])
 
