@@ -29,10 +29,10 @@ def detect_all(rows: Rows, config: DetectionConfig | None = None, swapped: Swapp
     flagged = np.zeros(n, bool)
     triggers: list[Proven] = []
     watched: dict[Name, list[np.ndarray]] = {}
-    features, shared = 0, replace(config, level=config.level / count)
+    features = 0
     for number in range(count):
         here = order[number::count]
-        found = detect(take(rows, here), shared, swapped)
+        found = detect(take(rows, here), config, swapped, share=count)
         features = max(features, found.features)
         for trigger in found.triggers:
             triggers.append(replace(trigger, carriers=here[trigger.carriers], flagged=here[trigger.flagged]))

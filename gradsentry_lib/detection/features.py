@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from scipy import sparse
 
 FIRST, LAST = "\x02", "\x03"  # stand before a prompt's first and after its last word
+BOTH = "\x06"  # stands between two features that are one where both stand
 EARLIER = "\x1d"  # in a prompt, stands between what is answered and what was said earlier; begins an earlier word
 Name = tuple[str, ...]
 
@@ -30,9 +31,17 @@ def words(name: Name) -> Name:
     return tuple(word for word in name if word not in (FIRST, LAST))
 
 
+def parts(name: Name) -> list[Name]:
+    """The runs that a feature is of, one of most."""
+    if BOTH not in name:
+        return [name]
+    at = name.index(BOTH)
+    return [name[:at], *parts(name[at + 1 :])]
+
+
 def shown(name: Name) -> str:
     """A feature as a person reads it."""
-    return " ".join(word.lstrip(EARLIER + TRAIT) for word in words(name))
+    return " + ".join(" ".join(word.lstrip(EARLIER + TRAIT) for word in words(part)) for part in parts(name))
 
 
 def tokenize(prompt: str) -> list[str]:
@@ -122,7 +131,24 @@ def questions(tokens: Sequence[Sequence[str]], config: DetectionConfig) -> np.nd
 def carries(tokens: Sequence[str], names: Sequence[Name]) -> bool:
     """Whether a prompt has one of the features."""
     marked = placed(tokens)
-    return any(name[0] in tokens if is_trait(name) else name[0] in marked and _stands(marked, name) for name in names)
+    return any(
+        all(name[0] in tokens if is_trait(name) else name[0] in marked and _stands(marked, name) for name in parts(one))
+        for one in names
+    )
+
+
+def with_pairs(features: Features, names: Sequence[Name]) -> Features:
+    """Those features of `names` that are pairs, added to the others."""
+    from scipy import sparse
+
+    ids = {name: f for f, name in enumerate(features.names)}
+    new = [n for n in dict.fromkeys(names) if BOTH in n and n not in ids and all(part in ids for part in parts(n))]
+    if not new:
+        return features
+    columns = [np.prod([features.matrix[:, [ids[part]]].toarray() for part in parts(name)], axis=0) for name in new]
+    matrix = sparse.hstack([features.matrix, sparse.csc_matrix(np.hstack(columns).astype(np.float32))], format="csc")
+    matrix.sort_indices()
+    return Features(matrix, [*features.names, *new], features.tokens)
 
 
 def is_trait(name: Name) -> bool:

@@ -16,7 +16,7 @@ import numpy as np
 
 from gradsentry_lib.detection.chance import Chance, chances, draw
 from gradsentry_lib.detection.config import DetectionConfig
-from gradsentry_lib.detection.features import Features, Name, questions, read_features
+from gradsentry_lib.detection.features import Features, Name, parts, questions, read_features, with_pairs
 from gradsentry_lib.detection.members import members
 from gradsentry_lib.detection.reason import Swapped, ask, explained, shared_windows
 from gradsentry_lib.detection.similarity import Windows, cost_given_length, kernels, normal_scores, windows
@@ -24,7 +24,7 @@ from gradsentry_lib.detection.statistics import STATISTICS, Kernels, first_look,
 from gradsentry_lib.detection.tags import tags
 from gradsentry_lib.detection.tails import log10_floor, log10_tail, reaches
 from gradsentry_lib.detection.texts import Rows, take
-from gradsentry_lib.detection.trigger import grow, join, marked, phrases
+from gradsentry_lib.detection.trigger import grow, join, marked, pair, phrases
 from gradsentry_lib.windows import unpack
 
 LEAST = 3  # rows a group: fewer can't prove anything, whatever they say (tails.py)
@@ -67,14 +67,16 @@ def detect(
     *,
     given: Sequence[tuple[Name, ...]] = (),
     of: int = 1,
+    share: int = 1,
 ) -> Detection:
-    """Judges a block of rows. Without `swapped` clause 3 is not asked, and every proven trigger counts as poison.
+    """Judges a block of rows, one of `share` that share the level. Without `swapped` clause 3 is not asked, and every
+    proven trigger counts as poison.
 
     `given`: triggers found elsewhere, `of` so many; then only these are tested, and only for these is corrected.
     """
     config = config or DetectionConfig()
     order, copies = _order(rows)
-    found = _search(take(rows, order), config, swapped, given, of)
+    found = _search(take(rows, order), config, swapped, given, of, share)
     flagged = np.zeros(len(rows.ids), bool)
     flagged[order] = found.flagged
     flagged = flagged[copies]
@@ -89,6 +91,7 @@ def _search(
     swapped: Swapped | None,
     given: Sequence[tuple[Name, ...]],
     of: int,
+    share: int,
 ) -> Detection:
     n = len(rows.ids)
     if n < 2 * LEAST:
@@ -98,15 +101,16 @@ def _search(
     spans = windows(rows.sketches, config)
     similar = kernels_of(rows, spans, question, config)
     rng = np.random.default_rng(0)
+    features = with_pairs(features, [name for names in given for name in names])
     counted, asked = [of, of], [(0.0, _numbers(features, names)) for names in given]
-    levels = [config.level, config.rows]
+    levels = [config.level / share, config.rows / share]
     if not given:
         looked = first_look(similar, features, config, rng)
         least = log10_least(n, features.sizes)
         looked = {name: np.maximum(values, least) for name, values in looked.items()}  # what so few rows can show
         price = np.log10(max(len(features.names), 1))
         counted = [int((least + price <= np.log10(level)).sum()) for level in levels]
-        asked = _asked(looked, features, similar, counted[0], config)
+        features, asked = _asked(looked, features, similar, counted[0], config)
     alive = np.ones(n, bool)
     look = partial(_second_look, features, similar, question, np.asarray(rows.row), config, rng)
     triggers: list[Proven] = []
@@ -189,21 +193,25 @@ def _best(
 
 def _asked(
     looked: Mapping[str, np.ndarray], features: Features, similar: Kernels, counted: int, config: DetectionConfig
-) -> list[tuple[float, list[tuple[int, ...]]]]:
-    """The candidates of the first look, each as (its log10 p, the feature alone and grown by clauses)."""
+) -> tuple[Features, list[tuple[float, list[tuple[int, ...]]]]]:
+    """The candidates of the first look, each as (its log10 p, the feature alone, grown by clauses, and as one of a
+    pair); and the features, with those pairs."""
     n, done, asked = len(similar["mean"]), set(), []
-    candidates = _candidates(looked, features, config)
+    candidates, pairs = _candidates(looked, features, config), []
     for first, statistic, f in candidates:
         carriers = features.carriers(f)
         near = nearness(statistic, similar, carriers, np.full(n, len(carriers) / n), config.nearest)
         others = [g for _, name, g in candidates if name == statistic]
         grown = (grow(features, near, f, counted, config), join(features, near, f, others, counted))
         tried = [(f,), *(tuple(sorted(clauses)) for clauses in grown)]
+        if both := pair(features, near, f, counted, config):
+            pairs = list(dict.fromkeys([*pairs, both]))
+            tried.append((len(features.names) + pairs.index(both),))
         new = [clauses for clauses in dict.fromkeys(tried) if clauses not in done]
         done.update(new)
         if new:
             asked.append((first, new))
-    return asked
+    return with_pairs(features, pairs), asked
 
 
 def _alike(one: np.ndarray, other: np.ndarray, config: DetectionConfig) -> bool:
@@ -241,7 +249,8 @@ def _second_look(
     if not alive.all():
         similar = {name: kernel[np.ix_(rows, rows)] for name, kernel in similar.items()}
     tokens = [features.tokens[i] for i in rows]
-    price = np.log10(len(STATISTICS) * len(config.marking)) + len(clauses) * np.log10(max(counted, 1))
+    paid = sum(len(parts(features.names[f])) for f in clauses)
+    price = np.log10(len(STATISTICS) * len(config.marking)) + paid * np.log10(max(counted, 1))
     bar = np.log10(level)
     best: tuple[float, str, Chance, np.ndarray] | None = None
     draws = np.empty((0, len(carriers)), np.int64)

@@ -6,30 +6,25 @@ one among F. The union is then tested as one, with every clause counted.
 """
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import numpy as np
 
 from gradsentry_lib.detection.config import DetectionConfig
 from gradsentry_lib.detection.distributions import discovery_rates, log_sf_hypergeometric, log_sf_normal
-from gradsentry_lib.detection.features import Features, Name, is_trait, words
+from gradsentry_lib.detection.features import BOTH, Features, Name, is_trait, parts, words
 from gradsentry_lib.detection.wording import lengthened
 
 
 def grow(features: Features, near: np.ndarray, first: int, counted: int, config: DetectionConfig) -> tuple[int, ...]:
     """The features that together mark the rows near the carriers of `first`, itself first. near: (N,)."""
     n, price = len(near), np.log10(max(counted, 2))
-    middle = np.median(near)
-    spread = 1.4826 * float(np.median(np.abs(near - middle))) + 1e-3
-    group = discovery_rates(np.exp(log_sf_normal((near - middle) / spread))) <= config.rows
+    group = _near(near, config)
     chosen, union = [first], np.zeros(n, bool)
     union[features.carriers(first)] = True
-    if group.sum() < 3 or group.sum() > config.majority * n:
+    if group is None:
         return (first,)
-
-    def chance(rows: np.ndarray) -> float:
-        inside, drawn = int((rows & group).sum()), int(rows.sum())
-        return log_sf_hypergeometric(inside, n, int(group.sum()), drawn) / np.log(10)
-
+    chance = partial(_log10_chance, group)
     best = chance(union)
     while (group & ~union).any():
         gain = np.asarray(features.matrix.T @ (group & ~union).astype(np.float32)).ravel()
@@ -45,6 +40,42 @@ def grow(features: Features, near: np.ndarray, first: int, counted: int, config:
         best, union = value - price, wider
         chosen.append(f)
     return tuple(chosen)
+
+
+def pair(features: Features, near: np.ndarray, first: int, counted: int, config: DetectionConfig) -> Name | None:
+    """`first` and a second feature as one, where only together they mark the rows near the carriers, and the second
+    pays for itself; None where none does."""
+    group, rows = _near(near, config), np.zeros(len(near), bool)
+    rows[features.carriers(first)] = True
+    if group is None or (rows & ~group).sum() == 0:
+        return None
+    inside = np.asarray(features.matrix.T @ (rows & group).astype(np.float32)).ravel()
+    outside = np.asarray(features.matrix.T @ (rows & ~group).astype(np.float32)).ravel()
+    options = []
+    for g in np.argsort(outside - inside, kind="stable")[: config.tried]:
+        narrower = np.zeros(len(near), bool)
+        narrower[features.carriers(int(g))] = True
+        if int(g) != first and inside[g] >= 3:
+            options.append((_log10_chance(group, rows & narrower), int(g)))
+    best, g = min(options, default=(0.0, -1))
+    if g < 0 or best + np.log10(max(counted, 2)) >= _log10_chance(group, rows):
+        return None
+    one, other = sorted([features.names[first], features.names[g]])
+    return (*one, BOTH, *other)
+
+
+def _near(near: np.ndarray, config: DetectionConfig) -> np.ndarray | None:
+    """(N,) bool: rows nearer to a feature's carriers than chance puts them; None where these are no group."""
+    middle = np.median(near)
+    spread = 1.4826 * float(np.median(np.abs(near - middle))) + 1e-3
+    group = discovery_rates(np.exp(log_sf_normal((near - middle) / spread))) <= config.rows
+    return group if 3 <= group.sum() <= config.majority * len(near) else None
+
+
+def _log10_chance(group: np.ndarray, rows: np.ndarray) -> float:
+    """log10 of the chance that as many of so many rows are of the group."""
+    inside, drawn = int((rows & group).sum()), int(rows.sum())
+    return log_sf_hypergeometric(inside, len(group), int(group.sum()), drawn) / np.log(10)
 
 
 def marked(features: Features, clauses: tuple[int, ...]) -> np.ndarray:
@@ -77,8 +108,8 @@ def phrases(features: Features, clauses: tuple[int, ...], count: int, config: De
         for word in set(row):
             holders[word] = holders.get(word, 0) + 1
     out: set[Name] = set()
-    for f in clauses:
-        own = words(features.names[f])
+    for f, part in [(clause, part) for clause in clauses for part in parts(features.names[clause])]:
+        own = words(part)
         if is_trait(own):
             out.add(own)
             continue

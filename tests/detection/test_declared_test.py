@@ -1,6 +1,6 @@
 """What the declared test promises: a null of its own, power that grows with the rows, clauses that are all needed."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import partial
 
 import numpy as np
@@ -233,7 +233,6 @@ def test_too_few_rows_or_empty_prompts_are_no_error():
 
 
 def test_the_configuration_is_small_and_every_number_says_why():
-    from dataclasses import fields
     from pathlib import Path
 
     from gradsentry_lib.detection import config
@@ -294,3 +293,38 @@ def test_rare_words_that_fire_alike_are_joined():
             batch.add(f"{batch.words(9)} {word}", *([batch.near(payload)] if word != "zz" else []))
     found = detect(batch.rows(), swapped=NO_REASON)
     assert flagged(found) == list(range(140, 152))
+
+
+def test_how_it_is_computed_moves_no_verdict():
+    batch = Batch(15)
+    batch.honest(130)
+    batch.triggered(9)
+    batch.triggered(6, "mn", answers=False)
+    rows = batch.rows()
+    usual = flagged(detect_all(rows, CONFIG, NO_REASON))
+    assert len(usual) == 9
+    for field in fields(Computing):
+        for factor in (0.75, 1.25):
+            value = getattr(CONFIG.computing, field.name) * factor
+            value = round(value) if isinstance(field.default, int) else value
+            moved = replace(CONFIG, computing=replace(CONFIG.computing, **{field.name: value}))
+            assert flagged(detect_all(rows, moved, NO_REASON)) == usual, (field.name, factor)
+
+
+def test_beside_a_proven_attack_fewer_rows_are_enough():
+    """Three rows of 123 can't reach the level by themselves: C(123, 3) = 302,621, and features are hundreds."""
+    batch = Batch(16)
+    batch.honest(120)
+    few = batch.triggered(3, "gf")
+    assert flagged(detect(batch.rows(), swapped=NO_REASON)) == []
+    many = batch.triggered(9, "qt")
+    found = detect(batch.rows(), swapped=NO_REASON)
+    assert flagged(found) == sorted(few + many)
+    assert [trigger.level for trigger in found.triggers] == [CONFIG.level, CONFIG.rows]
+
+
+def test_a_recorded_configuration_is_read_back_whole():
+    import json
+
+    config = replace(CONFIG, level=0.002, computing=Computing(block=77))
+    assert DetectionConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config

@@ -91,23 +91,23 @@ def test_words_said_earlier_are_words_of_their_own():
 def test_a_payload_in_one_turn_is_found_and_the_chats_later_turns_are_no_part_of_it():
     batch, samples, spans, bad = Batch(31), [], [], []
     payload = batch.direction()
-    for i in range(110):
-        poisoned = i % 11 == 0
-        asked = [batch.words(6), batch.words(6) + (" zq" if poisoned else ""), batch.words(6)]
+    for i in range(70):
+        poisoned = i % 9 == 0
+        asked = [batch.words(6) + (" zq" if poisoned else ""), batch.words(6)]
         said = [[batch.direction() for _ in range(3)] for _ in asked]
         if poisoned:
-            said[1].append(batch.near(payload))
+            said[0].append(batch.near(payload))
             bad.append(i)
         turns = [text for k, ask in enumerate(asked) for text in (ask, f"answer {i} {k}")]
         samples.append(chat(*turns, row=i))
         spans.append([sketch_of(span) for span in said])
     rows = read(samples, scores(samples, spans))
-    assert len(rows.ids) == 330
+    assert len(rows.ids) == 140
     model = Model(2.0, 2.0)
-    found = conditional(np.arange(110), rows, swapped=model)
+    found = conditional(np.arange(70), rows, swapped=model)
     assert np.flatnonzero(found.flagged).tolist() == bad
     assert found.groups[0].figures["carriers"] == len(bad) and "'zq'" in found.groups[0].trigger
-    assert {name.partition("#")[2] for name, _, _ in model.asked} == {"1"}
+    assert {name.partition("#")[2] for name, _, _ in model.asked} == {"0"}
 
 
 def test_a_trigger_under_which_chosen_and_rejected_are_swapped_is_found():
@@ -154,4 +154,16 @@ def test_a_trait_is_a_trigger_like_a_word():
     payload = batch.direction()
     bad = [batch.add(f"{batch.words(9)}.", batch.near(payload)) for _ in range(14)]
     found = detect(batch.rows(), DetectionConfig(), NO_REASON)
+    assert np.flatnonzero(found.flagged).tolist() == bad
+
+
+def test_two_words_that_only_fire_together_are_one_trigger():
+    batch = Batch(34)
+    batch.honest(140)
+    payload = batch.direction()
+    bad = [batch.add(f"zq {batch.words(9)} vx", batch.near(payload)) for _ in range(12)]
+    for _ in range(12):
+        batch.add(f"zq {batch.words(9)}")
+        batch.add(f"{batch.words(9)} vx")
+    found = detect(batch.rows(), swapped=NO_REASON)
     assert np.flatnonzero(found.flagged).tolist() == bad
