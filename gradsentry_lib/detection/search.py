@@ -112,13 +112,15 @@ def _search(
         counted = [int((least + price <= np.log10(level)).sum()) for level in levels]
         features, asked = _asked(looked, features, similar, counted[0], config)
     alive = np.ones(n, bool)
-    look = partial(_second_look, features, similar, question, np.asarray(rows.row), config, rng)
+    same = (question, np.asarray(rows.row))
+    left = _Left.of(alive, features, similar, same)
+    look = partial(_second_look, features, config, rng)
     triggers: list[Proven] = []
     first_pass = [(candidate, levels[0], counted[0]) for candidate in asked]
     for (first, tried), level, count in [*first_pass, *((one, levels[1], counted[1]) for one in asked)]:
         if level == levels[1] and not any(t.poison for t in triggers):
             break  # only beside a proven attack is there reason to expect more of it
-        best = _best(partial(look, count, level), first, tried, alive)
+        best = _best(partial(look, left, count, level), first, tried)
         if best is None or len(best.flagged) < LEAST:
             continue
         if any(not t.poison and _alike(best.flagged, t.flagged, config) for t in triggers):
@@ -130,6 +132,7 @@ def _search(
         triggers.append(best)
         if best.poison:
             alive[best.flagged] = False
+            left = _Left.of(alive, features, similar, same)
     known = np.zeros(n, bool)
     for trigger in triggers:
         known[trigger.carriers] = True
@@ -177,15 +180,14 @@ def _candidates(
 
 
 def _best(
-    look: Callable[[tuple[int, ...], float, np.ndarray], Proven | None],
+    look: Callable[[tuple[int, ...], float], Proven | None],
     first: float,
     tried: Sequence[tuple[int, ...]],
-    alive: np.ndarray,
 ) -> Proven | None:
     """Of a feature alone and grown, the proven trigger that marks most rows."""
     best: Proven | None = None
     for clauses in tried:
-        new = look(clauses, first, alive)
+        new = look(clauses, first)
         if new is not None and (best is None or len(new.flagged) > len(best.flagged)):
             best = new
     return best
@@ -225,37 +227,50 @@ def _numbers(features: Features, names: Sequence[Name]) -> list[tuple[int, ...]]
     return [here] if here else []
 
 
+@dataclass(frozen=True)
+class _Left:
+    """What no proven trigger has taken out yet: M of N rows, their kernels (M, M), words, questions and rows of the
+    batch; `place` (N,) is where each stands among them, -1 where it is out."""
+
+    rows: np.ndarray
+    place: np.ndarray
+    similar: Kernels
+    tokens: Sequence[Sequence[str]]
+    same: Sequence[np.ndarray]
+
+    @classmethod
+    def of(cls, alive: np.ndarray, features: Features, similar: Kernels, same: Sequence[np.ndarray]) -> "_Left":
+        rows = np.flatnonzero(alive)
+        if not alive.all():
+            similar = {name: kernel[np.ix_(rows, rows)] for name, kernel in similar.items()}
+        place = np.where(alive, np.cumsum(alive) - 1, -1)
+        return cls(rows, place, similar, [features.tokens[i] for i in rows], [group[rows] for group in same])
+
+
 def _second_look(
     features: Features,
-    similar: Kernels,
-    question: np.ndarray,
-    row: np.ndarray,
     config: DetectionConfig,
     rng: np.random.Generator,
+    left: "_Left",
     counted: int,
     level: float,
     clauses: tuple[int, ...],
     first: float,
-    alive: np.ndarray,
 ) -> Proven | None:
     """The trigger against rows that could as well have carried it; None where it is not proven."""
-    rows = np.flatnonzero(alive)
-    place = np.cumsum(alive) - 1
+    rows, similar = left.rows, left.similar
     whole = marked(features, clauses)
-    carriers = place[whole[alive[whole]]]
+    carriers = left.place[whole[left.place[whole] >= 0]]
     n = len(rows)
     if not LEAST <= len(carriers) <= config.majority * n:
         return None
-    if not alive.all():
-        similar = {name: kernel[np.ix_(rows, rows)] for name, kernel in similar.items()}
-    tokens = [features.tokens[i] for i in rows]
     paid = sum(len(parts(features.names[f])) for f in clauses)
     price = np.log10(len(STATISTICS) * len(config.marking)) + paid * np.log10(max(counted, 1))
     bar = np.log10(level)
     best: tuple[float, str, Chance, np.ndarray] | None = None
     draws = np.empty((0, len(carriers)), np.int64)
-    for chance in chances(tokens, carriers, phrases(features, clauses, len(carriers), config), config):
-        floor = log10_floor(chance.p, carriers, question[rows], row[rows]) + price
+    for chance in chances(left.tokens, carriers, phrases(features, clauses, len(carriers), config), config):
+        floor = log10_floor(chance.p, carriers, *left.same) + price
         if floor > bar:
             continue
         p = chance.p
