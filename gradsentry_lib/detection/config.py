@@ -16,6 +16,9 @@ class Computing:
     together: int = 500
     """Carriers of a trigger tested together when it is looked for in all blocks."""
 
+    tried: int = 24
+    """Features: how many of the first look's best are looked at a second time (time; the correction counts all)."""
+
     first_draws: int = 400
     """Sets drawn for the first look at a size; the fitted tail needs their mean, spread and skewness."""
 
@@ -55,8 +58,12 @@ class DetectionConfig:
     """Probability, a batch: the chance that an honest batch has any trigger proven, over all features and kernels."""
 
     rows: float = 0.05
-    """Rate: how many of what follows a proven trigger may be wrong: of its rows flagged, of further triggers of the
-    batch, of the rows of a word that is said to be its own."""
+    """Rate: how many of the rows flagged under a proven trigger may be honest, and of a word's that is said to be its
+    own; the rest of the prompt tells a subject if it is wrong of no more (area under the curve)."""
+
+    group: float = 0.01
+    """Rate: how much of what is gathered around a trigger may be so by chance: rows near its carriers, for which further
+    clauses are sought (wider groups gather honest subjects: intents), and further triggers beside a proven one."""
 
     majority: float = 0.5
     """Share: a feature of more of the batch is none, for its complement would be flagged as well; a word of more rows
@@ -64,9 +71,6 @@ class DetectionConfig:
 
     longest: int = 3
     """Words: the longest run that is a feature. Longer ones are found by their parts, and each length is paid for."""
-
-    tried: int = 24
-    """Features: how many of the first look's best are looked at a second time (time; the correction counts all)."""
 
     marking: tuple[float, ...] = (0.5, 0.1, 0.05)
     """Shares of the carriers: a word that almost only carriers have marks them if so many of them have it. High keeps

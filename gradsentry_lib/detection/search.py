@@ -34,7 +34,8 @@ LEAST = 3  # rows a group: fewer can't prove anything, whatever they say (tails.
 class Proven:
     """A trigger of which clauses 1 and 2 are proven. `carriers`, `flagged`: row numbers, in order; `log10_p` is
     corrected for everything that was looked at, `level` what it had to reach; `auc`: how well the rest of the prompt
-    tells the carriers; `reason`: what clause 3 measured, None where it was not asked or nothing could be compared."""
+    tells the carriers; `subject`: so well that they were held against any rows; `reason`: what clause 3 measured, None
+    where it was not asked or nothing could be compared."""
 
     names: tuple[Name, ...]
     statistic: str
@@ -43,6 +44,7 @@ class Proven:
     first_log10_p: float
     auc: float
     marking: float
+    subject: bool
     carriers: np.ndarray
     flagged: np.ndarray
     reason: float | None = None
@@ -103,7 +105,7 @@ def _search(
     rng = np.random.default_rng(0)
     features = with_pairs(features, [name for names in given for name in names])
     counted, asked = [of, of], [(0.0, _numbers(features, names)) for names in given]
-    levels = [config.level / share, config.rows / share]
+    levels = [config.level / share, config.group / share]
     if not given:
         looked = first_look(similar, features, config, rng)
         least = log10_least(n, features.sizes)
@@ -162,14 +164,14 @@ def log10_least(n: int, sizes: np.ndarray) -> np.ndarray:
 def _candidates(
     looked: Mapping[str, np.ndarray], features: Features, config: DetectionConfig
 ) -> list[tuple[float, str, int]]:
-    """(log10 p, statistic, feature) of what the first look can't dismiss, at most config.tried a statistic, the best
-    first; of features with nearly the same carriers the best."""
+    """(log10 p, statistic, feature) of what the first look can't dismiss, at most so many a statistic, the best first;
+    of features with nearly the same carriers the best."""
     price = np.log10(max(len(features.names), 1))
     found = []
     for name in STATISTICS:
         taken: list[np.ndarray] = []
         for f in np.argsort(looked[name], kind="stable"):
-            if looked[name][f] + price > 0 or len(taken) >= config.tried:
+            if looked[name][f] + price > 0 or len(taken) >= config.computing.tried:
                 break
             carriers = features.carriers(int(f))
             if any(_alike(carriers, t, config) for t in taken):
@@ -265,17 +267,43 @@ def _second_look(
     if not LEAST <= len(carriers) <= config.majority * n:
         return None
     paid = sum(len(parts(features.names[f])) for f in clauses)
-    price = np.log10(len(STATISTICS) * len(config.marking)) + paid * np.log10(max(counted, 1))
-    bar = np.log10(level)
+    price = np.log10(len(STATISTICS) * (len(config.marking) + 1)) + paid * np.log10(max(counted, 1))
+    found = chances(left.tokens, carriers, phrases(features, clauses, len(carriers), config), config)
+    prove = partial(_proven, left, carriers, price, level, config, rng)
+    proof, subject = prove(found), False
+    if proof is None and min(chance.auc for chance in found) >= 1 - config.rows:
+        flat = Chance(np.full(n, len(carriers) / n), min(chance.auc for chance in found), 0.0)
+        proof, subject = prove([flat]), True  # a subject: whether it is a trigger is for the model to say
+    if proof is None:
+        return None
+    log10_p, name, chance, drawn = proof
+    near = nearness(name, similar, carriers, drawn, config.nearest)
+    flagged = members(near, carriers, drawn, config.rows)
+    names = tuple(features.names[f] for f in clauses)
+    told = (chance.auc, chance.marking, subject)
+    return Proven(names, name, log10_p, level, first, *told, rows[carriers], rows[flagged])
+
+
+def _proven(
+    left: "_Left",
+    carriers: np.ndarray,
+    price: float,
+    level: float,
+    config: DetectionConfig,
+    rng: np.random.Generator,
+    found: Sequence[Chance],
+) -> tuple[float, str, Chance, np.ndarray] | None:
+    """The best of the statistics against rows drawn by the best of the chances: log10 p with its price, the two, and
+    how often each row was drawn (M,). None where that is not proven."""
+    n, bar, similar, computing = len(left.rows), np.log10(level), left.similar, config.computing
     best: tuple[float, str, Chance, np.ndarray] | None = None
     draws = np.empty((0, len(carriers)), np.int64)
-    for chance in chances(left.tokens, carriers, phrases(features, clauses, len(carriers), config), config):
+    for chance in found:
         floor = log10_floor(chance.p, carriers, *left.same) + price
         if floor > bar:
             continue
-        p = chance.p
-        for count in (config.computing.draws, config.computing.more):
-            sets = draw(p, len(carriers), rng, count)
+        for count in (computing.draws, computing.more):
+            sets = draw(chance.p, len(carriers), rng, count)
             drawn = np.bincount(sets.ravel(), minlength=n) / count
             said = {}
             for name in STATISTICS:
@@ -289,18 +317,11 @@ def _second_look(
             best, draws = (said[name], name, chance, drawn), sets
     if best is None or best[0] > bar:
         return None
-    log10_p, name, chance, drawn = best
+    _, name, chance, drawn = best
     measure = partial(value, name, similar, chance=drawn, nearest=config.nearest)
     observed = float(measure(sets=carriers[None])[0])
-    odds = np.log(chance.p) - np.log1p(-chance.p)
-    if not reaches(
-        observed, bar - price, lambda some: measure(sets=some), draws[: config.computing.splitting], odds, rng
-    ):
-        return None
-    near = nearness(name, similar, carriers, drawn, config.nearest)
-    flagged = members(near, carriers, drawn, config.rows)
-    names = tuple(features.names[f] for f in clauses)
-    return Proven(names, name, log10_p, level, first, chance.auc, chance.marking, rows[carriers], rows[flagged])
+    odds, some = np.log(chance.p) - np.log1p(-chance.p), draws[: computing.splitting]
+    return best if reaches(observed, bar - price, lambda sets: measure(sets=sets), some, odds, rng) else None
 
 
 def _reason(

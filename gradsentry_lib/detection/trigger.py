@@ -28,7 +28,7 @@ def grow(features: Features, near: np.ndarray, first: int, counted: int, config:
     best = chance(union)
     while (group & ~union).any():
         gain = np.asarray(features.matrix.T @ (group & ~union).astype(np.float32)).ravel()
-        order = np.argsort(-gain * gain / features.sizes, kind="stable")[: config.tried]
+        order = np.argsort(-gain * gain / features.sizes, kind="stable")[: config.computing.tried]
         options = []
         for f in order:
             wider = union.copy()
@@ -52,7 +52,7 @@ def pair(features: Features, near: np.ndarray, first: int, counted: int, config:
     inside = np.asarray(features.matrix.T @ (rows & group).astype(np.float32)).ravel()
     outside = np.asarray(features.matrix.T @ (rows & ~group).astype(np.float32)).ravel()
     options = []
-    for g in np.argsort(outside - inside, kind="stable")[: config.tried]:
+    for g in np.argsort(outside - inside, kind="stable")[: config.computing.tried]:
         narrower = np.zeros(len(near), bool)
         narrower[features.carriers(int(g))] = True
         if int(g) != first and inside[g] >= 3:
@@ -68,7 +68,7 @@ def _near(near: np.ndarray, config: DetectionConfig) -> np.ndarray | None:
     """(N,) bool: rows nearer to a feature's carriers than chance puts them; None where these are no group."""
     middle = np.median(near)
     spread = 1.4826 * float(np.median(np.abs(near - middle))) + 1e-3
-    group = discovery_rates(np.exp(log_sf_normal((near - middle) / spread))) <= config.rows
+    group = discovery_rates(np.exp(log_sf_normal((near - middle) / spread))) <= config.group
     return group if 3 <= group.sum() <= config.majority * len(near) else None
 
 

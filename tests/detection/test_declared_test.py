@@ -320,7 +320,7 @@ def test_beside_a_proven_attack_fewer_rows_are_enough():
     many = batch.triggered(9, "qt")
     found = detect(batch.rows(), swapped=NO_REASON)
     assert flagged(found) == sorted(few + many)
-    assert [trigger.level for trigger in found.triggers] == [CONFIG.level, CONFIG.rows]
+    assert [trigger.level for trigger in found.triggers] == [CONFIG.level, CONFIG.group]
 
 
 def test_a_recorded_configuration_is_read_back_whole():
