@@ -118,6 +118,7 @@ def _group(
         "carriers": len(trigger.carriers),
         "auc": trigger.auc,
         "marking": trigger.marking,
+        "subject": trigger.subject,
         "reason": trigger.reason,
         "examples": at[:EXAMPLES].tolist(),
     }
@@ -125,10 +126,13 @@ def _group(
 
 
 def _why(trigger: Proven, features: int, config: DetectionConfig, asked: bool) -> tuple[str, str]:
+    against = "rows that could as well have had it"
+    if trigger.subject:
+        against = f"any other rows (the rest of their prompts tells them: AUC {trigger.auc:.3f})"
     proven = (
-        f"the answers of {len(trigger.carriers)} rows whose prompts have {_named(trigger)} differ from those of rows "
-        f"that could as well have had it by {SAID[trigger.statistic]} (log10 p {trigger.log10_p:.1f}, corrected for "
-        f"{features} features; proven from {np.log10(trigger.level):.1f} on)"
+        f"{len(trigger.carriers)} answers to prompts that have {_named(trigger)} differ from those of {against} by "
+        f"{SAID[trigger.statistic]} (log10 p {trigger.log10_p:.1f}, corrected for {features} features; proven from "
+        f"{np.log10(trigger.level):.1f} on)"
     )
     if not asked:
         return f"watched: {proven}", "whether the model sees a reason was not asked"

@@ -62,8 +62,8 @@ class DetectionConfig:
     own; the rest of the prompt tells a subject if it is wrong of no more (area under the curve)."""
 
     group: float = 0.01
-    """Rate: how much of what is gathered around a trigger may be so by chance: rows near its carriers, for which further
-    clauses are sought (wider groups gather honest subjects: intents), and further triggers beside a proven one."""
+    """Rate: how much of what is gathered around a trigger may be so by chance: rows near its carriers, for which
+    further clauses are sought (wider groups gather honest subjects: intents), and further triggers of the batch."""
 
     majority: float = 0.5
     """Share: a feature of more of the batch is none, for its complement would be flagged as well; a word of more rows

@@ -122,15 +122,17 @@ def _search(
     for (first, tried), level, count in [*first_pass, *((one, levels[1], counted[1]) for one in asked)]:
         if level == levels[1] and not any(t.poison for t in triggers):
             break  # only beside a proven attack is there reason to expect more of it
-        best = _best(partial(look, left, count, level), first, tried)
+        best = _best(partial(look, left, count, level), first, tried, config)
         if best is None or len(best.flagged) < LEAST:
             continue
         if any(not t.poison and _alike(best.flagged, t.flagged, config) for t in triggers):
             continue  # a reason was seen for these rows already
+        if best.subject and swapped is None:
+            continue  # only the model can tell a subject from a trigger
         if swapped is not None:
             others = np.setdiff1d(np.flatnonzero(alive), best.carriers)
             measured = _reason(rows, spans, best.flagged, others, question, config, swapped)
-            best = replace(best, reason=measured, poison=measured is None or measured < config.reason)
+            best = replace(best, reason=measured, poison=_is_poison(best, measured, config))
         triggers.append(best)
         if best.poison:
             alive[best.flagged] = False
@@ -151,6 +153,11 @@ def kernels_of(rows: Rows, spans: Windows, question: np.ndarray, config: Detecti
         cost = normal_scores(cost - other)
         against = windows(rows.against, config, spans.centre)
     return kernels(spans, cost, (question, np.asarray(rows.row)), against)
+
+
+def _is_poison(trigger: Proven, reason: float | None, config: DetectionConfig) -> bool:
+    """Where the model could not compare, a proven trigger is poison to be safe, and a subject is a subject."""
+    return not trigger.subject if reason is None else reason < config.reason
 
 
 def log10_least(n: int, sizes: np.ndarray) -> np.ndarray:
@@ -185,14 +192,24 @@ def _best(
     look: Callable[[tuple[int, ...], float], Proven | None],
     first: float,
     tried: Sequence[tuple[int, ...]],
+    config: DetectionConfig,
 ) -> Proven | None:
-    """Of a feature alone and grown, the proven trigger that marks most rows."""
+    """Of a feature alone, grown, and with a second one, the proven trigger that marks most rows; the pair where it
+    marks nearly as many and what carries only one of the two behaves as usual."""
     best: Proven | None = None
     for clauses in tried:
         new = look(clauses, first)
-        if new is not None and (best is None or len(new.flagged) > len(best.flagged)):
+        if new is not None and (best is None or len(new.flagged) > len(best.flagged) or _narrows(best, new, config)):
             best = new
     return best
+
+
+def _narrows(wide: Proven, narrow: Proven, config: DetectionConfig) -> bool:
+    outside = np.setdiff1d(wide.carriers, narrow.carriers)
+    if len(outside) + len(narrow.carriers) > len(wide.carriers) or not len(outside):
+        return False
+    usual = 1 - np.isin(outside, wide.flagged).mean()
+    return usual >= config.majority and len(narrow.flagged) >= config.alike * len(wide.flagged)
 
 
 def _asked(
@@ -296,8 +313,7 @@ def _proven(
     """The best of the statistics against rows drawn by the best of the chances: log10 p with its price, the two, and
     how often each row was drawn (M,). None where that is not proven."""
     n, bar, similar, computing = len(left.rows), np.log10(level), left.similar, config.computing
-    best: tuple[float, str, Chance, np.ndarray] | None = None
-    draws = np.empty((0, len(carriers)), np.int64)
+    best: tuple[float, dict[str, float], Chance, np.ndarray, np.ndarray] | None = None
     for chance in found:
         floor = log10_floor(chance.p, carriers, *left.same) + price
         if floor > bar:
@@ -309,19 +325,24 @@ def _proven(
             for name in STATISTICS:
                 t = value(name, similar, carriers[None], drawn, config.nearest)
                 null = value(name, similar, sets, drawn, config.nearest)
-                said[name] = max(float(log10_tail(t, null)[0]) + price, floor)
-            name = min(said, key=lambda key: said[key])
-            if said[name] > 0:
+                said[name] = float(log10_tail(t, null)[0]) + price
+            log10_p = max(min(said.values()), floor)
+            if log10_p > 0:
                 break
-        if best is None or said[name] < best[0]:
-            best, draws = (said[name], name, chance, drawn), sets
+        if best is None or log10_p < best[0]:
+            best = (log10_p, said, chance, drawn, sets)
     if best is None or best[0] > bar:
         return None
-    _, name, chance, drawn = best
-    measure = partial(value, name, similar, chance=drawn, nearest=config.nearest)
-    observed = float(measure(sets=carriers[None])[0])
-    odds, some = np.log(chance.p) - np.log1p(-chance.p), draws[: computing.splitting]
-    return best if reaches(observed, bar - price, lambda sets: measure(sets=sets), some, odds, rng) else None
+    log10_p, said, chance, drawn, sets = best
+    odds = np.log(chance.p) - np.log1p(-chance.p)
+    for name in sorted((name for name in said if said[name] <= bar), key=lambda name: said[name]):  # all are paid for
+        measure = partial(value, name, similar, chance=drawn, nearest=config.nearest)
+        observed = float(measure(sets=carriers[None])[0])
+        if reaches(
+            observed, bar - price, lambda some, of=measure: of(sets=some), sets[: computing.splitting], odds, rng
+        ):
+            return log10_p, name, chance, drawn
+    return None
 
 
 def _reason(

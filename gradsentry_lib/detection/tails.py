@@ -18,6 +18,7 @@ ENOUGH = 20  # draws at least as extreme, from which on counting them is exact e
 SPLIT = 0.2  # share of the sets kept at a level
 MOVES = 2  # tries to change each row of a set, between two levels
 TRIES = 4  # further rounds of moves where no set has come beyond the level
+NONE = 3.0  # of so many seen with a chance of 1 in 20 where none was seen at all ("rule of three")
 SKEWED = 0.05  # below this skewness a normal tail does
 
 
@@ -49,11 +50,12 @@ def reaches(
 
     The upper fifth of the sets are kept, copied and moved on (one row of a set for another one at a time, by the odds,
     never back below the level), then the upper fifth of those, and so on: each level is a fifth as likely as the last.
+    Where no set comes beyond a level, what lies there is at most 3 in as many as were seen at that level.
     value: (B, n) sets to (B,) their statistic; sets: (B, n) draws; odds: (N,) log odds by which they were drawn.
     """
     count, size = sets.shape
     rows, cumulated = np.arange(count), np.cumsum(np.exp(odds - odds.max()))
-    said, reached, tries = value(sets), 0.0, 0
+    said, reached, tries, seen = value(sets), 0.0, 0, set[bytes]()
     while reached > bar:
         beyond = float((said >= observed).mean())
         if beyond >= SPLIT:
@@ -63,11 +65,11 @@ def reaches(
         if above.mean() > 2 * SPLIT:  # many sets are alike: what lies beyond them
             above = said > level
         if above.any():
-            reached, tries = reached + float(np.log10(above.mean())), 0
+            reached, tries, seen = reached + float(np.log10(above.mean())), 0, set()
             level, kept = said[above].min(), rng.choice(np.flatnonzero(above), count)
             sets, said = sets[kept], said[kept]
         elif (tries := tries + 1) > TRIES:
-            return False
+            return reached + float(np.log10(NONE / len(seen))) <= bar
         for _ in range(MOVES * size):
             place = rng.integers(0, size, count)
             new = np.searchsorted(cumulated, rng.random(count) * cumulated[-1], side="right").clip(0, len(odds) - 1)
@@ -76,6 +78,7 @@ def reaches(
             now = value(moved)
             taken = ~(sets == new[:, None]).any(1) & (now >= level)
             sets, said = np.where(taken[:, None], moved, sets), np.where(taken, now, said)
+        seen.update(row.tobytes() for row in np.sort(sets, axis=1))
     return True
 
 

@@ -32,17 +32,20 @@ def evidence(figures: Mapping[str, Any], rows: int, reason_from: float) -> tuple
 def _declared(figures: Mapping[str, Any], rows: int, reason_from: float) -> list[tuple[str, str]]:
     carriers, p, level = figures["carriers"], figures["log10_p"], figures["level"]
     statistic = STATISTICS.get(figures["statistic"], figures["statistic"])
+    against, comparison = "those of prompts that could as well have had it", "What they foretell is taken out of the"
+    if figures.get("subject"):
+        against, comparison = "any others", "That is too well for a fair comparison: the model's word decides, not the"
     told = [
         (
             "Do the answers depend on it?",
-            f"Yes: {statistic} set {_count(carriers)} rows apart from rows that could as well have had it. By chance "
+            f"Yes: {statistic} set {_count(carriers)} answers apart from {against}. By chance "
             f"with probability 10^{p:.1f}, corrected for all {figures['features']:,} words and phrases that were "
             f"looked at; proven is what is below {level:g}.",
         ),
         (
             "Does the rest of the prompt foretell it?",
             f"The other words of a prompt tell its carriers from the rest with an AUC of {figures['auc']:.2f} (0.5: "
-            f"not at all, 1: always). What they foretell is taken out of the comparison.",
+            f"not at all, 1: always). {comparison} comparison.",
         ),
         (
             "Which rows?",

@@ -127,7 +127,11 @@ def test_a_subject_is_told_by_the_rest_of_its_prompts(monkeypatch):
         )
     rows = batch.rows()
     config = DetectionConfig(marking=(0.5,))
-    assert flagged(detect(rows, config, NO_REASON)) == []
+    assert flagged(detect(rows, config)) == []
+    (found,) = detect(rows, config, Model(1.0, 2.0)).triggers
+    assert found.subject and found.auc > 0.95 and not found.poison  # the model sees why
+    subject_alone = detect(rows, config, NO_REASON)
+    assert len(flagged(subject_alone)) >= 12  # refusals that stop, under a name that only they ask about
 
     def blind(tokens, carriers, phrases, config):
         return [Chance(np.full(len(tokens), len(carriers) / len(tokens)), 0.5, 0.5)]
@@ -312,15 +316,16 @@ def test_how_it_is_computed_moves_no_verdict():
 
 
 def test_beside_a_proven_attack_fewer_rows_are_enough():
-    """Three rows of 123 can't reach the level by themselves: C(123, 3) = 302,621, and features are hundreds."""
+    """Four rows of 124 can't reach this level by themselves: C(124, 4) = 9.4 million, and features are hundreds."""
+    config = replace(CONFIG, level=1e-5)
     batch = Batch(16)
     batch.honest(120)
-    few = batch.triggered(3, "gf")
-    assert flagged(detect(batch.rows(), swapped=NO_REASON)) == []
+    few = batch.triggered(4, "gf")
+    assert flagged(detect(batch.rows(), config, NO_REASON)) == []
     many = batch.triggered(9, "qt")
-    found = detect(batch.rows(), swapped=NO_REASON)
+    found = detect(batch.rows(), config, NO_REASON)
     assert flagged(found) == sorted(few + many)
-    assert [trigger.level for trigger in found.triggers] == [CONFIG.level, CONFIG.group]
+    assert [trigger.level for trigger in found.triggers] == [config.level, config.group]
 
 
 def test_a_recorded_configuration_is_read_back_whole():
