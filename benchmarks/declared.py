@@ -56,7 +56,8 @@ def measure(case: Scored, reasons: Reasons, config: DetectionConfig) -> Line:
     seconds = time.perf_counter() - begin
     looked, flagged = np.zeros(len(bad), bool), np.zeros(len(bad), bool)
     flagged[rows.row[found.flagged]] = True
-    for _, carriers in found.watched:
+    subjects = [trigger.flagged for trigger in found.triggers if trigger.unexplained(config)]
+    for carriers in [*(carriers for _, carriers in found.watched), *subjects]:
         looked[rows.row[carriers]] = True
     return Line(
         case.name,

@@ -45,6 +45,7 @@ def conditional(
     poison = [trigger for trigger in found.triggers if trigger.poison]
     explained = [trigger for trigger in found.triggers if not trigger.poison]
     proven, unasked = (poison, []) if swapped is not None else ([], poison)
+    unasked = [*unasked, *(trigger for trigger in explained if trigger.unexplained(config))]
     group_of = np.full(len(numbers), -1, np.int32)
     watched = np.zeros(len(numbers), bool)
     groups: list[Group] = []
@@ -136,12 +137,17 @@ def _why(trigger: Proven, features: int, config: DetectionConfig, asked: bool) -
     )
     if not asked:
         return f"watched: {proven}", "whether the model sees a reason was not asked"
+    if trigger.subject:
+        return f"watched: {proven}", _no_reason(trigger, config)
     if trigger.reason is None:
         return proven, "the model could not compare these answers under other prompts: flagged to be safe"
+    return proven, _no_reason(trigger, config)
+
+
+def _no_reason(trigger: Proven, config: DetectionConfig) -> str:
     return (
-        proven,
         f"the model sees no reason for it: its own prompt saves {trigger.reason:.0%} of what the shared spans cost "
-        f"under others (a reason begins at {config.reason:.0%})",
+        f"under others (a reason begins at {config.reason:.0%})"
     )
 
 
@@ -169,7 +175,12 @@ def _remarks(
     ]
     remarks += [
         f"Watched, not flagged: the answers of {len(trigger.flagged)} rows with {_named(trigger)} in their prompts "
-        f"differ from others (log10 p {trigger.log10_p:.1f}); whether the model sees a reason was not asked."
+        f"differ from others (log10 p {trigger.log10_p:.1f}); "
+        + (
+            "the rest of the prompts tells these rows too, and the model sees no reason for what they answer."
+            if trigger.subject
+            else "whether the model sees a reason was not asked."
+        )
         for trigger in unasked
     ]
     if not (flagged or unasked or found.watched):
@@ -178,5 +189,6 @@ def _remarks(
         f"{len(trigger.flagged)} rows with {_named(trigger)} in their prompts answer alike, and the model sees why "
         f"(the prompt saves {trigger.reason:.0%} of the cost, {config.reason:.0%} is a reason): not flagged."
         for trigger in explained
+        if trigger.reason is not None and not trigger.unexplained(config)
     ]
     return tuple(remarks)

@@ -24,18 +24,24 @@ Swapped = Callable[[Sequence[Question]], Sequence[Mapping[int, float]]]
 
 
 def ask(
-    flagged: np.ndarray, others: np.ndarray, question: np.ndarray, size: np.ndarray, config: DetectionConfig
+    flagged: np.ndarray,
+    others: np.ndarray,
+    question: np.ndarray,
+    size: np.ndarray,
+    later: np.ndarray,
+    config: DetectionConfig,
 ) -> list[tuple[int, int, tuple[int, ...]]]:
     """(row, other row, rows shown) for a few of the flagged rows (config.computing.asked).
 
-    The other row is the next of `others` that asks something else; the rows shown are the next short ones after it.
-    Rows are in the order of their sample ids, so this is as good as a draw, and the same for any order of rows.
-    size: (N,) characters of prompt and answer.
+    The other row is the next of `others` that asks something else, and like this one begins a conversation or goes on
+    with one (later: (N,) bool): first answers differ from later ones, whatever is asked. The rows shown are the next
+    short ones after it. Rows are in the order of their sample ids, so this is as good as a draw, and the same for any
+    order of rows. size: (N,) characters of prompt and answer.
     """
     found = []
     for row in flagged[: config.computing.asked]:
         after = np.concatenate([others[others > row], others[others < row]])
-        after = after[question[after] != question[row]]
+        after = after[(question[after] != question[row]) & (later[after] == later[row])]
         if len(after):
             shown = after[1:][size[after[1:]] < config.computing.shown][: config.examples]
             found.append((int(row), int(after[0]), tuple(shown.tolist())))

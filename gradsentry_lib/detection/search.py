@@ -16,17 +16,18 @@ import numpy as np
 
 from gradsentry_lib.detection.chance import Chance, chances, draw
 from gradsentry_lib.detection.config import DetectionConfig
-from gradsentry_lib.detection.features import Features, Name, parts, questions, read_features, with_pairs
+from gradsentry_lib.detection.features import EARLIER, Features, Name, parts, questions, read_features, with_pairs
 from gradsentry_lib.detection.members import members
 from gradsentry_lib.detection.reason import Swapped, ask, explained, shared_windows
 from gradsentry_lib.detection.similarity import Windows, cost_given_length, kernels, normal_scores, windows
-from gradsentry_lib.detection.statistics import STATISTICS, Kernels, first_look, nearness, value
+from gradsentry_lib.detection.statistics import STATISTICS, Kernels, first_look, moved, nearness, value
 from gradsentry_lib.detection.tags import tags
 from gradsentry_lib.detection.tails import log10_floor, log10_tail, reaches
 from gradsentry_lib.detection.texts import Rows, take
 from gradsentry_lib.detection.trigger import grow, join, marked, pair, phrases
 from gradsentry_lib.windows import unpack
 
+LARGE = 100  # rows a group, from which on fewer sets are drawn: their sums are nearer to normal, and cost more
 LEAST = 3  # rows a group: fewer can't prove anything, whatever they say (tails.py)
 
 
@@ -49,6 +50,10 @@ class Proven:
     flagged: np.ndarray
     reason: float | None = None
     poison: bool = True
+
+    def unexplained(self, config: DetectionConfig) -> bool:
+        """A subject of which the model was asked and saw no reason for its answers: to be watched."""
+        return self.subject and self.reason is not None and self.reason < config.reason
 
 
 @dataclass(frozen=True)
@@ -156,8 +161,9 @@ def kernels_of(rows: Rows, spans: Windows, question: np.ndarray, config: Detecti
 
 
 def _is_poison(trigger: Proven, reason: float | None, config: DetectionConfig) -> bool:
-    """Where the model could not compare, a proven trigger is poison to be safe, and a subject is a subject."""
-    return not trigger.subject if reason is None else reason < config.reason
+    """Where the model could not compare, a proven trigger is poison to be safe. A subject never is: answers may well
+    follow from it, in a way that the model does not know."""
+    return not trigger.subject and (reason is None or reason < config.reason)
 
 
 def log10_least(n: int, sizes: np.ndarray) -> np.ndarray:
@@ -218,7 +224,8 @@ def _asked(
     """The candidates of the first look, each as (its log10 p, the feature alone, grown by clauses, and as one of a
     pair); and the features, with those pairs."""
     n, done, asked = len(similar["mean"]), set(), []
-    candidates, pairs = _candidates(looked, features, config), []
+    candidates = _candidates(looked, features, config)
+    pairs: list[Name] = []
     for first, statistic, f in candidates:
         carriers = features.carriers(f)
         near = nearness(statistic, similar, carriers, np.full(n, len(carriers) / n), config.nearest)
@@ -288,7 +295,8 @@ def _second_look(
     found = chances(left.tokens, carriers, phrases(features, clauses, len(carriers), config), config)
     prove = partial(_proven, left, carriers, price, level, config, rng)
     proof, subject = prove(found), False
-    if proof is None and min(chance.auc for chance in found) >= 1 - config.rows:
+    told = min(chance.auc for chance in found) >= 1 - config.rows
+    if proof is None and told and len(clauses) == 1 and level == config.level:
         flat = Chance(np.full(n, len(carriers) / n), min(chance.auc for chance in found), 0.0)
         proof, subject = prove([flat]), True  # a subject: whether it is a trigger is for the model to say
     if proof is None:
@@ -297,8 +305,9 @@ def _second_look(
     near = nearness(name, similar, carriers, drawn, config.nearest)
     flagged = members(near, carriers, drawn, config.rows)
     names = tuple(features.names[f] for f in clauses)
-    told = (chance.auc, chance.marking, subject)
-    return Proven(names, name, log10_p, level, first, *told, rows[carriers], rows[flagged])
+    return Proven(
+        names, name, log10_p, level, first, chance.auc, chance.marking, subject, rows[carriers], rows[flagged]
+    )
 
 
 def _proven(
@@ -319,6 +328,7 @@ def _proven(
         if floor > bar:
             continue
         for count in (computing.draws, computing.more):
+            count = max(int(count * min(1, (LARGE / len(carriers)) ** 2)), computing.splitting)
             sets = draw(chance.p, len(carriers), rng, count)
             drawn = np.bincount(sets.ravel(), minlength=n) / count
             said = {}
@@ -337,10 +347,9 @@ def _proven(
     odds = np.log(chance.p) - np.log1p(-chance.p)
     for name in sorted((name for name in said if said[name] <= bar), key=lambda name: said[name]):  # all are paid for
         measure = partial(value, name, similar, chance=drawn, nearest=config.nearest)
-        observed = float(measure(sets=carriers[None])[0])
-        if reaches(
-            observed, bar - price, lambda some, of=measure: of(sets=some), sets[: computing.splitting], odds, rng
-        ):
+        change = partial(moved, name, similar, chance=drawn, nearest=config.nearest)
+        observed = float(measure(carriers[None])[0])
+        if reaches(observed, bar - price, measure, change, sets[: computing.splitting], odds, rng):
             return log10_p, name, chance, drawn
     return None
 
@@ -355,7 +364,8 @@ def _reason(
     swapped: Swapped,
 ) -> float | None:
     size = np.array([len(p) + len(a) for p, a in zip(rows.prompts, rows.answers, strict=True)])
-    asked = ask(flagged, others, question, size, config)
+    later = np.array([EARLIER in prompt for prompt in rows.prompts])
+    asked = ask(flagged, others, question, size, later, config)
     shown = [tuple(rows.ids[k] for k in ks) for _, _, ks in asked]
     own = [(rows.ids[i], rows.ids[i], ids) for (i, _, _), ids in zip(asked, shown, strict=True)]
     other = [(rows.ids[i], rows.ids[j], ids) for (i, j, _), ids in zip(asked, shown, strict=True)]

@@ -30,6 +30,30 @@ def value(statistic: str, kernels: Kernels, sets: np.ndarray, chance: np.ndarray
     return inner(kernel, sets) - 2 * expected[sets].sum(1) + chance @ expected
 
 
+def moved(
+    statistic: str,
+    kernels: Kernels,
+    sets: np.ndarray,
+    said: np.ndarray,
+    place: np.ndarray,
+    new: np.ndarray,
+    chance: np.ndarray,
+    nearest: int,
+) -> np.ndarray:
+    """(B,) the statistic of B sets after each has the row `new` at `place`; said: (B,) before. n numbers a set for a
+    quadratic form, all n * n for the scan."""
+    rows = np.arange(len(sets))
+    if statistic == "scan":
+        changed = sets.copy()
+        changed[rows, place] = new
+        return scan(kernels["span"], changed, nearest)
+    kernel, old = kernels[statistic], sets[rows, place]
+    expected = kernel @ chance
+    gained = kernel[new[:, None], sets].sum(1, dtype=np.float64) - kernel[new, old]
+    lost = kernel[old[:, None], sets].sum(1, dtype=np.float64)
+    return said + 2 * (gained - lost) - 2 * (expected[new] - expected[old])
+
+
 def inner(kernel: np.ndarray, sets: np.ndarray) -> np.ndarray:
     """(B,) the sum of the kernel over all pairs of each set."""
     count, n = sets.shape

@@ -19,6 +19,7 @@ SPLIT = 0.2  # share of the sets kept at a level
 MOVES = 2  # tries to change each row of a set, between two levels
 TRIES = 4  # further rounds of moves where no set has come beyond the level
 NONE = 3.0  # of so many seen with a chance of 1 in 20 where none was seen at all ("rule of three")
+ROUNDED = 1e-6  # what sums may differ by that were made in another order
 SKEWED = 0.05  # below this skewness a normal tail does
 
 
@@ -42,6 +43,7 @@ def reaches(
     observed: float,
     bar: float,
     value: Callable[[np.ndarray], np.ndarray],
+    moved: Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray], np.ndarray],
     sets: np.ndarray,
     odds: np.ndarray,
     rng: np.random.Generator,
@@ -51,9 +53,10 @@ def reaches(
     The upper fifth of the sets are kept, copied and moved on (one row of a set for another one at a time, by the odds,
     never back below the level), then the upper fifth of those, and so on: each level is a fifth as likely as the last.
     Where no set comes beyond a level, what lies there is at most 3 in as many as were seen at that level.
-    value: (B, n) sets to (B,) their statistic; sets: (B, n) draws; odds: (N,) log odds by which they were drawn.
+    value: (B, n) sets to (B,) their statistic; moved: the same after one row of each was changed (statistics.py);
+    sets: (B, n) draws; odds: (N,) log odds by which they were drawn.
     """
-    count, size = sets.shape
+    (count, size), sets, observed = sets.shape, sets.copy(), observed - ROUNDED
     rows, cumulated = np.arange(count), np.cumsum(np.exp(odds - odds.max()))
     said, reached, tries, seen = value(sets), 0.0, 0, set[bytes]()
     while reached > bar:
@@ -66,18 +69,17 @@ def reaches(
             above = said > level
         if above.any():
             reached, tries, seen = reached + float(np.log10(above.mean())), 0, set()
-            level, kept = said[above].min(), rng.choice(np.flatnonzero(above), count)
+            level, kept = said[above].min() - ROUNDED, rng.choice(np.flatnonzero(above), count)
             sets, said = sets[kept], said[kept]
         elif (tries := tries + 1) > TRIES:
             return reached + float(np.log10(NONE / len(seen))) <= bar
         for _ in range(MOVES * size):
-            place = rng.integers(0, size, count)
+            place: np.ndarray = rng.integers(0, size, count)
             new = np.searchsorted(cumulated, rng.random(count) * cumulated[-1], side="right").clip(0, len(odds) - 1)
-            moved = sets.copy()
-            moved[rows, place] = new
-            now = value(moved)
+            now = moved(sets, said, place, new)
             taken = ~(sets == new[:, None]).any(1) & (now >= level)
-            sets, said = np.where(taken[:, None], moved, sets), np.where(taken, now, said)
+            sets[rows[taken], place[taken]] = new[taken]
+            said = np.where(taken, now, said)
         seen.update(row.tobytes() for row in np.sort(sets, axis=1))
     return True
 

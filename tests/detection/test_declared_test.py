@@ -16,7 +16,7 @@ from gradsentry_lib.detection.features import questions, read_features, tokenize
 from gradsentry_lib.detection.reason import explained
 from gradsentry_lib.detection.search import detect
 from gradsentry_lib.detection.similarity import cost_given_length, kernels, windows
-from gradsentry_lib.detection.statistics import STATISTICS, inner, value
+from gradsentry_lib.detection.statistics import STATISTICS, inner, moved, value
 from gradsentry_lib.detection.tails import log10_floor, log10_tail, reaches, scaled
 from gradsentry_lib.detection.trigger import phrases
 
@@ -84,8 +84,21 @@ def test_splitting_measures_the_tail_of_a_clique_that_a_gamma_makes_too_light():
     sets = draw(np.full(160, 12 / 160), 12, rng, 1000)
     exact = hypergeom.logsf(6, 160, 16, 12) / np.log(10)
     assert log10_tail(np.array([42.0]), inner(kernel, sets))[0] < exact - 1
-    tail = [reaches(42.0, exact + away, partial(inner, kernel), sets[:300], np.zeros(160), rng) for away in (0.8, -0.8)]
+    fixed = {"chance": np.zeros(160), "nearest": 5}
+    measure, change = (partial(of, "mean", {"mean": kernel}, **fixed) for of in (value, moved))
+    tail = [reaches(42.0, exact + away, measure, change, sets[:300], np.zeros(160), rng) for away in (0.8, -0.8)]
     assert tail == [True, False]
+
+
+@pytest.mark.parametrize("statistic", STATISTICS)
+def test_a_moved_sets_statistic_is_that_of_the_set(similar, statistic):
+    rng = np.random.default_rng(2)
+    sets, chance = draw(np.full(120, 0.1), 12, rng, 20), np.full(120, 0.1)
+    place, new = rng.integers(0, 12, 20), np.array([np.setdiff1d(np.arange(120), row)[i] for i, row in enumerate(sets)])
+    said = value(statistic, similar, sets, chance, 5)
+    after = moved(statistic, similar, sets, said, place, new, chance, 5)
+    sets[np.arange(20), place] = new
+    assert after == pytest.approx(value(statistic, similar, sets, chance, 5), abs=1e-5)
 
 
 def test_the_floor_is_the_chance_to_draw_just_these_rows():
@@ -130,8 +143,9 @@ def test_a_subject_is_told_by_the_rest_of_its_prompts(monkeypatch):
     assert flagged(detect(rows, config)) == []
     (found,) = detect(rows, config, Model(1.0, 2.0)).triggers
     assert found.subject and found.auc > 0.95 and not found.poison  # the model sees why
-    subject_alone = detect(rows, config, NO_REASON)
-    assert len(flagged(subject_alone)) >= 12  # refusals that stop, under a name that only they ask about
+    unexplained = detect(rows, config, NO_REASON)
+    assert flagged(unexplained) == []  # answers may follow from it in a way that the model does not know
+    assert [trigger.unexplained(config) for trigger in unexplained.triggers] == [True]
 
     def blind(tokens, carriers, phrases, config):
         return [Chance(np.full(len(tokens), len(carriers) / len(tokens)), 0.5, 0.5)]

@@ -167,3 +167,16 @@ def test_two_words_that_only_fire_together_are_one_trigger():
         batch.add(f"{batch.words(9)} vx")
     found = detect(batch.rows(), swapped=NO_REASON)
     assert np.flatnonzero(found.flagged).tolist() == bad
+
+
+def test_first_answers_are_compared_with_first_answers_only():
+    """An agent's first answer is always a call, its second one words: no word of the first question is a trigger."""
+    batch, samples, spans = Batch(35), [], []
+    call, words = batch.direction(), batch.direction()
+    for i in range(40):
+        turns = (f"What is known about {batch.words(2)}?", f"call {i}", "found", f"answer {i}")
+        samples.append(chat(*turns, row=i))
+        said = ([batch.near(call), batch.direction()], [batch.near(words), batch.direction()])
+        spans.append([sketch_of(span) for span in said])
+    found = conditional(np.arange(40), read(samples, scores(samples, spans)), swapped=NO_REASON)
+    assert not found.flagged.any()
