@@ -16,7 +16,7 @@ import pytest
 from dagster._core.definitions.data_version import CachingStaleStatusResolver, StaleStatus
 from dagster._core.loader import LoadingContextForTest
 
-from gradsentry_assets import gates
+from gradsentry_assets import second_judge
 from gradsentry_assets.definitions import defs
 from gradsentry_assets.partitions import range_tags, refusal
 from gradsentry_lib.errors import BadInput, BusyStore
@@ -155,8 +155,8 @@ def test_great_expectations_has_a_say_of_its_own(world: World, monkeypatch: pyte
         found = real(*args, **options)
         return tuple(replace(check, passed=check.passed and check.name != "unique_rows") for check in found)
 
-    real = gates.expect_gate
-    monkeypatch.setattr(gates, "expect_gate", objecting)
+    real = second_judge.expect_gate
+    monkeypatch.setattr(second_judge, "expect_gate", objecting)
     batch = world.take_in("a.jsonl", questions(40))
     result = world.run(batch)
     assert not result.success
@@ -168,7 +168,7 @@ def test_a_gate_that_breaks_lets_nothing_through(world: World, monkeypatch: pyte
     def breaking(*args: Any, **options: Any) -> Any:
         raise dg.Failure("no expectation could be evaluated", allow_retries=False)
 
-    monkeypatch.setattr(gates, "expect_gate", breaking)
+    monkeypatch.setattr(second_judge, "expect_gate", breaking)
     batch = world.take_in("a.jsonl", questions(40))
     assert not world.run(batch).success
     assert world.materialized("entropy_threshold") == {batch}

@@ -1,0 +1,164 @@
+"""The gate's second judge: Great Expectations on verdicts that plain code has judged already.
+
+Imported when the check runs, not when Dagster loads the code location.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import dagster as dg
+import pyarrow.parquet as pq
+
+from gradsentry_assets.expectations import expect_gate
+from gradsentry_assets.gates import CHECKS
+from gradsentry_assets.partitions import partitions_in, refusal
+from gradsentry_assets.stage import Stage
+from gradsentry_lib.detection.gate import GateCheck, GateLimits, gate_passed, gate_settings
+from gradsentry_lib.errors import DamagedStore, GradSentryError
+from gradsentry_lib.pipeline.decided import Decided, load_decided, load_evidence
+from gradsentry_lib.pipeline.ingest import load
+from gradsentry_lib.pipeline.publish import gate_of, write_refusal
+from gradsentry_lib.report.escape import one_line
+from gradsentry_lib.store import GateResult, GateState, current_run, open_ledger
+from gradsentry_lib.store.paths import Store
+
+NOT_ASKED = {  # what is said where the policy has nothing to do with a check
+    "nothing_watched": "This policy watches no rows.",
+    "score_trusted": "This policy does not rest on the entropy threshold.",
+}
+
+
+class Judged(NamedTuple):
+    """One batch at the gate."""
+
+    batch: str
+    checks: tuple[GateCheck, ...]
+    state: GateState
+    report: Path | None  # what a person looks at before accepting; only where the gate refused
+
+
+def judge_again(context: dg.AssetCheckExecutionContext, stage: Stage) -> Iterator[dg.AssetCheckResult]:
+    """One result a check, over all batches of the run. Raises dg.Failure where a batch can't be judged."""
+    place: Store = stage.given(context.resources, "store").store
+    judged: list[Judged] = []
+    failed: dict[str, GradSentryError] = {}
+    partitions = partitions_in(context, stage)
+    for partition in partitions:
+        batch = partition or ""
+        try:
+            batch = stage.batch(context.instance, partition)
+            with place.alone(batch):
+                judged.append(_judge(context, stage, partition, batch, place))
+        except GradSentryError as error:
+            failed[batch] = error
+    if failed:
+        raise refusal(failed, of=len(partitions))
+    anything_open = any(one.state.open for one in judged)
+    for name, (parts, _) in CHECKS.items():
+        yield _result(name, parts, judged, anything_open)
+
+
+def _judge(
+    context: dg.AssetCheckExecutionContext, stage: Stage, partition: str | None, batch: str, store: Store
+) -> Judged:
+    key = stage.handed_over(context.instance, "entropy_threshold", partition, "decision_key")
+    decided = load_decided(store, batch, key)
+    read = load(store, batch)
+    if decided is None or read is None:
+        raise DamagedStore(
+            f"the verdicts of batch {batch} are gone from the store: materialize entropy_threshold again"
+        )
+    with open_ledger(store.ledger, read_only=True) as ledger:
+        limits = GateLimits(**ledger.decision(batch, decided.decision_key).settings["limits"])
+    trusting = any(check.name == "score_trusted" for check in decided.gate_checks)
+    checks = expect_gate(
+        pq.read_table(store.decision(batch, decided.decision_key).verdicts),
+        read=read.read,
+        rejected=read.rejected,
+        trust=load_evidence(store, decided).trust if trusting else None,
+        limits=limits,
+        truncated=read.truncated or "",
+    )
+    if decided.gate_passed and not gate_passed(checks):
+        _object(decided, checks, gate_settings(limits, read.truncated or ""), store, context.run.run_id)
+    state = gate_of(decided, store)
+    return Judged(batch, checks, state, None if state.open else write_refusal(read, decided, store))
+
+
+def _object(
+    decided: Decided, checks: Sequence[GateCheck], limits: Mapping[str, Any], store: Store, run_id: str
+) -> None:
+    """Puts the second judge's no into the ledger, where the latest answer counts."""
+    with open_ledger(store.ledger) as ledger:
+        ledger.record_run(current_run("dagster", run_id))
+        earlier = ledger.find(GateResult, decision=decided.number)
+        ledger.record_gate(
+            GateResult(
+                batch_key=decided.batch_key,
+                decision=decided.number,
+                verdicts_sha256=decided.verdicts_sha256,
+                limits=limits,
+                inputs_sha256=decided.gate_inputs,
+                passed=False,
+                checks=tuple(asdict(check) for check in checks),
+                run_id=run_id,
+                loosened=earlier[-1].loosened if earlier else None,
+            )
+        )
+
+
+def _result(name: str, parts: Sequence[str], judged: Sequence[Judged], anything_open: bool) -> dg.AssetCheckResult:
+    """One check over all batches of the run.
+
+    It blocks only if no batch's gate is open: otherwise `clean_dataset` has work to do, and holds back, one by one,
+    the batches whose gate is closed.
+    """
+    told = [(one, check) for one in judged for check in one.checks if check.name in parts]
+    missed = [(one, check) for one, check in told if not check.passed]
+    errors = [(one, check) for one, check in missed if check.severity == "error"]
+    blocks = bool(errors) and not anything_open
+    lines = [f"{one.batch}: {one_line(check.message)}{_accepted(one)}" for one, check in errors or missed or told[:1]]
+    numbers = [float(check.observed) for _, check in told if isinstance(check.observed, int | float)]
+    limits = {check.severity: check.limit for _, check in told}
+    return dg.AssetCheckResult(
+        check_name=name,
+        passed=not missed,
+        severity=dg.AssetCheckSeverity.ERROR if blocks else dg.AssetCheckSeverity.WARN,
+        description="\n".join(lines[:20]) if told else NOT_ASKED.get(name, ""),
+        metadata={
+            **({"observed": max(numbers)} if numbers else {"observed": "; ".join(str(c.observed) for _, c in told)}),
+            **{"limit" if severity == "error" else "warning_limit": limit for severity, limit in limits.items()},
+            "batches": len(judged),
+            **_loosened(judged),
+            **_reports([one for one, _ in errors]),
+            **({"failed_batches": ", ".join(dict.fromkeys(one.batch for one, _ in missed))} if missed else {}),
+        },
+    )
+
+
+def _loosened(judged: Sequence[Judged]) -> dict[str, str]:
+    """Who judged by limits looser than the store's own."""
+    words = [
+        f"{one.batch}: {one.state.result.loosened['made_by']}: {one.state.result.loosened['reason']}"
+        for one in judged
+        if one.state.result is not None and one.state.result.loosened
+    ]
+    return {"limits_loosened_by": one_line("; ".join(words[:5]) + " ..." * (len(words) > 5))} if words else {}
+
+
+def _reports(refused: Sequence[Judged]) -> dict[str, dg.MetadataValue]:
+    """Where to read why, and what a person can do about it; one batch's in full, of more the first five."""
+    shown: dict[str, dg.MetadataValue] = {
+        f"report of {one.batch}": dg.MetadataValue.path(one.report) for one in refused[:5] if one.report
+    }
+    if shown:
+        command = f"gradsentry gate accept {refused[0].batch} --by NAME --reason REASON"
+        shown["to_accept"] = dg.MetadataValue.text(command)
+    return shown
+
+
+def _accepted(one: Judged) -> str:
+    acceptance = one.state.acceptance if one.state.status == "accepted" else None
+    return one_line(f" (accepted by {acceptance.made_by}: {acceptance.reason})") if acceptance else ""
