@@ -2,8 +2,8 @@
 
     dg scaffold defs gradsentry_assets.GradSentryComponent answers --asset raw/answers
 
-makes `defs/answers/defs.yaml`. What the fields `scoring` and `gate` take is made from the settings, as the resources'
-fields are, so no option is told twice.
+makes `defs/answers/defs.yaml`. The fields `scoring` and `judging` take what the resources' fields do, from the
+same settings, so no option is told twice.
 """
 
 from collections.abc import Mapping, Sequence
@@ -31,19 +31,18 @@ from gradsentry_lib.errors import UnusableOption
 from gradsentry_lib.settings import OPTIONS
 
 
-def _fields_of(name: str, group: str, without: Sequence[str]) -> Any:
+def _fields_of(name: str, group: str) -> Any:
     """A model of a resource's settings, for the schema."""
-    wanted = {o.field: o for o in OPTIONS.values() if o.group == group and "dagster" in o.places}
     told = {
-        each: (option.kind | None, Field(default=None, description=option.told))
-        for each, option in wanted.items()
-        if each not in without
+        option.field: (option.kind | None, Field(default=None, description=option.told))
+        for option in OPTIONS.values()
+        if option.group == group and "dagster" in option.places
     }
     return create_model(name, __base__=dg.Model, **told)  # type: ignore[call-overload]  # fields made at run time
 
 
-ScoringFields: Any = _fields_of("ScoringFields", "model", ["model"])
-GateFields: Any = _fields_of("GateFields", "judging", ["policy"])
+ScoringFields: Any = _fields_of("ScoringFields", "model")
+JudgingFields: Any = _fields_of("JudgingFields", "judging")
 
 _Partitions = (
     DailyPartitionsDefinitionModel
@@ -140,16 +139,14 @@ class GradSentryComponent(dg.Component, dg.Resolvable):
             "stores/answers",
         ),
     ] = None
-    model_name: Annotated[  # `model` in YAML; here that is a method of Resolvable
-        str | None, dg.Resolver.default(model_field_name="model", description=OPTIONS["model"].told)
-    ] = None
-    scoring: Annotated[Mapping[str, Any], _settings(ScoringFields, "How the model scores.", {"device": "cuda"})] = (
-        field(default_factory=dict)
-    )
-    policy: Annotated[str | None, _told(OPTIONS["policy"].told, "auto")] = None
-    gate: Annotated[Mapping[str, Any], _settings(GateFields, "What the gate lets through.", {"max_flagged": 0.2})] = (
-        field(default_factory=dict)
-    )
+    scoring: Annotated[
+        Mapping[str, Any],
+        _settings(ScoringFields, "The model that scores, and how.", {"model": "embedded", "device": "cuda"}),
+    ] = field(default_factory=dict)
+    judging: Annotated[
+        Mapping[str, Any],
+        _settings(JudgingFields, "The policy, and what the gate lets through.", {"policy": "auto", "max_flagged": 0.2}),
+    ] = field(default_factory=dict)
     partitions: Annotated[
         dg.PartitionsDefinition | None,
         dg.Resolver(
@@ -205,8 +202,8 @@ class GradSentryComponent(dg.Component, dg.Resolvable):
             partitions_def=self.partitions,
             reading=Reading(**self.layout),
             store=_below(root, self.store or settings.value("home")),
-            model=ModelResource(model=self.model_name, **self.scoring),
-            judging=JudgingResource(policy=self.policy, **self.gate),
+            model=ModelResource(**self.scoring),
+            judging=JudgingResource(**self.judging),
             keys=self.keys,
             group=self.group,
             owners=self.owners,
