@@ -4,6 +4,7 @@ What Dagster loads, and what is public:
 
     factory.py        gradsentry_assets(name=..., source=...): the stage for anybody's project
     component.py      GradSentryComponent, the same in YAML; scaffolder.py: what `dg scaffold` writes
+    checks.py         gradsentry_checks(asset=...): the gate on an asset of theirs, without any of ours
     sources.py        where its rows come from: a folder, a file, an asset of theirs
     stage.py          one stage: its names, its resources, its partitions
     assets.py         raw_samples -> gradient_entropy -> entropy_threshold -> clean_dataset
@@ -16,6 +17,7 @@ What they do, imported when they do it:
 
     steps.py          the four steps; upstream.py: what a source hands over; clean_value.py: what the last one hands on
     second_judge.py   the gate; expectations.py: as Great Expectations states it
+    check_theirs.py   scanning and judging what their asset made
     arrivals.py       what lies in the landing folder; receiving.py: taking delivery; landing.py: one look
     rescan.py         what is out of date; alerts.py: the webhook
     presentation.py   what people see of a batch
@@ -35,8 +37,9 @@ except ModuleNotFoundError as error:
 for name in ("backfill_policy", "use_user_code_server"):
     warnings.filterwarnings("ignore", message=f"Parameter `{name}`", category=dg.BetaWarning)
 
-from gradsentry_assets.component import GradSentryComponent  # noqa: E402  after the warnings are settled
+from gradsentry_assets.checks import gradsentry_checks  # noqa: E402  after the warnings are settled
+from gradsentry_assets.component import GradSentryComponent  # noqa: E402
 from gradsentry_assets.factory import gradsentry_assets  # noqa: E402
 from gradsentry_assets.sources import File, Folder, Reading, Upstream  # noqa: E402
 
-__all__ = ["File", "Folder", "GradSentryComponent", "Reading", "Upstream", "gradsentry_assets"]
+__all__ = ["File", "Folder", "GradSentryComponent", "Reading", "Upstream", "gradsentry_assets", "gradsentry_checks"]

@@ -18,7 +18,7 @@ from gradsentry_assets.stage import Stage
 from gradsentry_lib.detection.gate import GateCheck, GateLimits, gate_passed, gate_settings
 from gradsentry_lib.errors import DamagedStore, GradSentryError
 from gradsentry_lib.pipeline.decided import Decided, load_decided, load_evidence
-from gradsentry_lib.pipeline.ingest import load
+from gradsentry_lib.pipeline.ingest import Ingested, load
 from gradsentry_lib.pipeline.publish import gate_of, write_refusal
 from gradsentry_lib.report.escape import one_line
 from gradsentry_lib.store import GateResult, GateState, current_run, open_ledger
@@ -55,21 +55,31 @@ def judge_again(context: dg.AssetCheckExecutionContext, stage: Stage) -> Iterato
             failed[batch] = error
     if failed:
         raise refusal(failed, of=len(partitions))
+    yield from results(judged)
+
+
+def results(judged: Sequence[Judged], prefix: str = "") -> Iterator[dg.AssetCheckResult]:
+    """What each check says of them. `prefix`: of the checks' names."""
     anything_open = any(one.state.open for one in judged)
     for name, (parts, _) in CHECKS.items():
-        yield _result(name, parts, judged, anything_open)
+        yield _result(f"{prefix}{name}", name, parts, judged, anything_open)
 
 
 def _judge(
     context: dg.AssetCheckExecutionContext, stage: Stage, partition: str | None, batch: str, store: Store
 ) -> Judged:
     key = stage.handed_over(context.instance, "entropy_threshold", partition, "decision_key")
-    decided = load_decided(store, batch, key)
-    read = load(store, batch)
+    decided, read = load_decided(store, batch, key), load(store, batch)
     if decided is None or read is None:
         raise DamagedStore(
             f"the verdicts of batch {batch} are gone from the store: materialize entropy_threshold again"
         )
+    return judge_one(decided, read, store, context.run.run_id)
+
+
+def judge_one(decided: Decided, read: Ingested, store: Store, run_id: str) -> Judged:
+    """Great Expectations on one decision; its no goes into the ledger."""
+    batch = decided.batch_key
     with open_ledger(store.ledger, read_only=True) as ledger:
         limits = GateLimits(**ledger.decision(batch, decided.decision_key).settings["limits"])
     trusting = any(check.name == "score_trusted" for check in decided.gate_checks)
@@ -82,7 +92,7 @@ def _judge(
         truncated=read.truncated or "",
     )
     if decided.gate_passed and not gate_passed(checks):
-        _object(decided, checks, gate_settings(limits, read.truncated or ""), store, context.run.run_id)
+        _object(decided, checks, gate_settings(limits, read.truncated or ""), store, run_id)
     state = gate_of(decided, store)
     return Judged(batch, checks, state, None if state.open else write_refusal(read, decided, store))
 
@@ -109,7 +119,9 @@ def _object(
         )
 
 
-def _result(name: str, parts: Sequence[str], judged: Sequence[Judged], anything_open: bool) -> dg.AssetCheckResult:
+def _result(
+    told_as: str, name: str, parts: Sequence[str], judged: Sequence[Judged], anything_open: bool
+) -> dg.AssetCheckResult:
     """One check over all batches of the run.
 
     It blocks only if no batch's gate is open: otherwise `clean_dataset` has work to do, and holds back, one by one,
@@ -123,7 +135,7 @@ def _result(name: str, parts: Sequence[str], judged: Sequence[Judged], anything_
     numbers = [float(check.observed) for _, check in told if isinstance(check.observed, int | float)]
     limits = {check.severity: check.limit for _, check in told}
     return dg.AssetCheckResult(
-        check_name=name,
+        check_name=told_as,
         passed=not missed,
         severity=dg.AssetCheckSeverity.ERROR if blocks else dg.AssetCheckSeverity.WARN,
         description="\n".join(lines[:20]) if told else NOT_ASKED.get(name, ""),
@@ -131,6 +143,7 @@ def _result(name: str, parts: Sequence[str], judged: Sequence[Judged], anything_
             **({"observed": max(numbers)} if numbers else {"observed": "; ".join(str(c.observed) for _, c in told)}),
             **{"limit" if severity == "error" else "warning_limit": limit for severity, limit in limits.items()},
             "batches": len(judged),
+            **({"batch": judged[0].batch} if len(judged) == 1 else {}),
             **_loosened(judged),
             **_reports([one for one, _ in errors]),
             **({"failed_batches": ", ".join(dict.fromkeys(one.batch for one, _ in missed))} if missed else {}),
