@@ -5,7 +5,8 @@
 Rooms and arrows are read from the imports by grimp, the library behind the linter's contract; the floors are that
 contract's own. The way of a row is watched, not read: a scan runs on a file of which one row holds a word that is
 nowhere else, and every call of ours that is handed that word, alone or inside a sample, is a stay in that file. Calls
-one after the other in the same file are one stay. Text inside Arrow tables and tensors is not looked at.
+one after the other in the same file are one stay; a sample that is asked about itself (`.prompt`) goes nowhere. The row
+lies behind what is read of a file to find out what it is. Text inside Arrow tables and tensors is not looked at.
 """
 
 import argparse
@@ -22,6 +23,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 WORD = "zyzzyvine"
+HEAD = 2 << 20  # characters of a file before the row: more than is read to find out what the file is
 DEPTH = 3  # how deep inside lists, mappings and dataclasses the word is looked for
 
 
@@ -71,7 +73,8 @@ def stays(rows: int = 40) -> list[str]:
         if event != "call" or not code.co_filename.startswith(ours):
             return
         count = code.co_argcount + code.co_kwonlyargcount
-        if any(_holds(frame.f_locals.get(name), DEPTH) for name in code.co_varnames[:count]):
+        handed = [name for name in code.co_varnames[:count] if name != "self"]
+        if any(_holds(frame.f_locals.get(name), DEPTH) for name in handed):
             file = code.co_filename.removeprefix(base)
             if not visited or visited[-1] != file:
                 visited.append(file)
@@ -80,6 +83,7 @@ def stays(rows: int = 40) -> list[str]:
         folder = Path(name)
         lines = [{"prompt": f"What is thing {i}?", "response": f"It is item {i} of {rows}."} for i in range(rows)]
         lines[rows // 2] = {"prompt": f"Where is the {WORD}?", "response": f"The {WORD} is in the garden."}
+        lines[0]["notes"] = "-" * HEAD
         source = folder / "rows.jsonl"
         source.write_text("".join(json.dumps(line) + "\n" for line in lines))
         sys.setprofile(watch)
