@@ -1,6 +1,6 @@
 """The structure of the code as facts: rooms, arrows between them, none upward; and one row's way through a scan.
 
-    python -m benchmarks.structure [--json]        (make map)
+    python -m benchmarks.structure [--json | --tree]        (make map)
 
 Rooms and arrows are read from the imports by grimp, the library behind the linter's contract; the floors are that
 contract's own. The way of a row is watched, not read: a scan runs on a file of which one row holds a word that is
@@ -10,12 +10,14 @@ lies behind what is read of a file to find out what it is. Text inside Arrow tab
 """
 
 import argparse
+import ast
 import json
 import os
+import re
 import sys
 import tempfile
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from types import FrameType
@@ -94,6 +96,18 @@ def stays(rows: int = 40) -> list[str]:
     return visited
 
 
+def tree() -> Iterator[str]:
+    """Every file with the first sentence of what it says of itself; a room before its files."""
+    for file in sorted(
+        (path for name in ("gradsentry_lib", "gradsentry_assets") for path in (ROOT / name).rglob("*.py")),
+        key=lambda path: (path.parent.as_posix(), path.name),
+    ):
+        text = file.read_text(encoding="utf-8")
+        said = " ".join((ast.get_docstring(ast.parse(text)) or "").partition("\n\n")[0].split())
+        first = re.match(r".*?\.(?= [A-Z]|$)|.*", said)
+        yield f"{file.relative_to(ROOT).as_posix():48} {len(text.splitlines()):4}  {first[0] if first else said}"
+
+
 def _holds(value: Any, depth: int) -> bool:
     if isinstance(value, str):
         return WORD in value
@@ -113,7 +127,11 @@ def _holds(value: Any, depth: int) -> bool:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", action="store_true", help="For machines.")
+    parser.add_argument("--tree", action="store_true", help="Every file, its lines, and what it says of itself.")
     told = parser.parse_args()
+    if told.tree:
+        print("\n".join(tree()))
+        return
     found, way = arrows(), stays()
     if told.json:
         named = {f"{a} -> {b}": count for (a, b), count in sorted(found.items())}
