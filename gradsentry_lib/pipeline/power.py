@@ -32,7 +32,7 @@ from gradsentry_lib.samples.sample import Sample
 from gradsentry_lib.samples.table import read_samples
 from gradsentry_lib.scoring.cache import ScoreCache
 from gradsentry_lib.scoring.config import ScoringConfig
-from gradsentry_lib.scoring.table import SCORE_SCHEMA
+from gradsentry_lib.scoring.score import SCORE_SCHEMA
 from gradsentry_lib.store import Decision, Run, open_ledger
 from gradsentry_lib.store.paths import DecisionFiles, Store
 
@@ -135,8 +135,8 @@ def _questions(canaries: Sequence[Canary], own: Sequence[Sample]) -> tuple[dict[
 def _scores(
     samples: Sequence[Sample], cache: ScoreCache, model: "ScoringModel", scoring: ScoringConfig
 ) -> Mapping[str, Mapping]:
+    from gradsentry_lib.scoring.score import to_table
     from gradsentry_lib.scoring.scorer import score_samples
-    from gradsentry_lib.scoring.table import to_table
 
     wanted = {sample.sample_id: sample for sample in samples}
     known = set(cache.lookup(list(wanted))["sample_id"].to_pylist())

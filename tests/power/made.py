@@ -9,8 +9,7 @@ import pyarrow as pa
 from gradsentry_lib.power.canaries import Canary
 from gradsentry_lib.power.mixtures import Rows
 from gradsentry_lib.samples.sample import Sample, Turn
-from gradsentry_lib.scoring.score import Score
-from gradsentry_lib.scoring.table import to_table
+from gradsentry_lib.scoring.score import Score, to_table
 from gradsentry_lib.windows import CODES
 from tests.detection.planted import WORDS
 from tests.detection.planted import _sketch as sketch
