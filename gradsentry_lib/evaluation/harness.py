@@ -100,7 +100,7 @@ def evaluate(
     for name, run in filters.items():
         if on_start is not None:
             on_start(name)
-        with _meter() as spent:
+        with metered() as spent:
             found = run(samples, model, seed, on_progress)
         figures = measure(labels, found.scores, found.flags, lengths).to_dict()
         f1_low, f1_high = bootstrap_interval(f1_of, labels, found.flags, seed=seed, draws=draws)
@@ -110,7 +110,7 @@ def evaluate(
 
 
 @contextmanager
-def _meter() -> Iterator[dict[str, float]]:
+def metered() -> Iterator[dict[str, float]]:
     """Wall-clock seconds and peak memory (MB, above the start) of the block: CUDA's own count, or the process's
     resident set, sampled twenty times a second."""
     import torch
