@@ -9,8 +9,7 @@ setup: $(VENV)/.installed model
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet torch==2.13.0
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev,ray,bench]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
 # The embedded model: fetched and converted once into the user's cache, shared by all checkouts.
@@ -67,6 +66,12 @@ map: setup
 # The tables of options and of errors, from the code.
 reference: $(VENV)/.installed
 	$(BIN)/python -m gradsentry_lib.cli.reference docs
+
+# Wheel and sdist, in dist/. Tested by tests/packaging; `make soak` installs them in empty environments.
+.PHONY: dist
+dist: $(VENV)/.installed
+	rm -rf dist
+	$(BIN)/python -m build --outdir dist
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .

@@ -15,7 +15,10 @@ to load in about a second. They are imported inside the step that needs them.
 
 import warnings
 
-import dagster as dg
+try:
+    import dagster as dg
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError("gradsentry_assets needs the extra: pip install 'gradsentry[dagster]'") from error
 
 # Beta features that are used on purpose: one run over many batches loads the model once; conditions may ask the ledger.
 for name in ("backfill_policy", "use_user_code_server"):

@@ -27,7 +27,7 @@ import importlib
 import os
 from typing import Any
 
-__version__ = "0.3.0"
+__version__ = "0.4.0"
 
 # Arrow's own allocator keeps most of what it once had: 100 MB over a scan of 100,000 rows, where the system's gives it
 # back. Arrow asks for this once, when it is first used.

@@ -1,7 +1,7 @@
 """`gradsentry review`: the pages of a store on this machine's loopback, and decisions recorded as they are made.
 
-Starlette on uvicorn: both are here already, since Dagster's web server stands on them, and both are well kept; the
-standard library's own server says of itself that it is not for more than tests.
+Starlette on uvicorn: Dagster's web server stands on them too, and both are well kept; the standard library's own server
+says of itself that it is not for more than tests.
 
 Who may ask: the token, made anew at each start, is in the printed link; the first page turns it into a cookie for this
 host alone, and links without it (such as those in Dagster's UI) work in that browser from then on. Every request must
