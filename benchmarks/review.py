@@ -20,7 +20,7 @@ from gradsentry_lib.pipeline.ingest import ingest
 from gradsentry_lib.pipeline.publish import write_refusal
 from gradsentry_lib.pipeline.score import Scored
 from gradsentry_lib.samples.read import open_source
-from gradsentry_lib.scoring.table import BATCH_SCORE_SCHEMA
+from gradsentry_lib.scoring.score import BATCH_SCORE_SCHEMA
 from gradsentry_lib.store import file_ref
 from gradsentry_lib.store.paths import Store
 from tests.review.attacked import RUN, score

@@ -25,9 +25,9 @@ from gradsentry_lib.evaluation.published import published_entropies
 from gradsentry_lib.samples.sample import Sample
 from gradsentry_lib.scoring.config import ScoringConfig
 from gradsentry_lib.scoring.model import ScoringModel
+from gradsentry_lib.scoring.score import to_table
 from gradsentry_lib.scoring.scorer import score_samples
 from gradsentry_lib.scoring.swapped import score_swapped
-from gradsentry_lib.scoring.table import to_table
 from gradsentry_lib.settings import POLICIES
 
 OURS = "policy-"  # prefix of this project's own policies among the filters

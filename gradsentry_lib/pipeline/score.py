@@ -29,8 +29,7 @@ from gradsentry_lib.pipeline.missing import WINDOW, missing_rows, shards
 from gradsentry_lib.scoring.cache import Book, ScoreCache
 from gradsentry_lib.scoring.config import Effort, ScoringConfig
 from gradsentry_lib.scoring.identity import ModelIdentity
-from gradsentry_lib.scoring.score import Score
-from gradsentry_lib.scoring.table import BATCH_SCORE_SCHEMA, to_table
+from gradsentry_lib.scoring.score import BATCH_SCORE_SCHEMA, Score, to_table
 from gradsentry_lib.store import FileRef, Run, Scan, ScoreFile, file_ref, open_ledger
 from gradsentry_lib.store.paths import Store, short_key
 
