@@ -54,7 +54,7 @@ def page_contents(
     listed = listing(store, batch, decided, run_id)
     with open_ledger(store.ledger, read_only=True) as ledger:
         decision = ledger.get(Decision, decided.number)
-        evidence, elsewhere = load_evidence(store, decided), released_elsewhere(store, batch.batch_key)
+        evidence, in_others = load_evidence(store, decided), released_elsewhere(store, batch.batch_key)
         scan = ledger.get(Scan, decision.scan)
         runs = ledger.find(Run, run_id=scan.run_id)
         words, head = ledger.active_overrides(batch.batch_key), ledger.head()
@@ -73,7 +73,7 @@ def page_contents(
         threshold=evidence.threshold,
         trust=evidence.trust,
         points=_points(verdicts),
-        remarks=(*_cut_short(batch), *decided.remarks, *map(str, elsewhere)),
+        remarks=(*_cut_short(batch), *decided.remarks, *map(str, in_others)),
         looked_for=looked_for(decided.policy, scored, level),
         cards=listed.cards,
         rows=tuple(for_page(listed.rows(), PAGE_ROWS if served is None else SERVED_ROWS)),

@@ -124,7 +124,7 @@ def reviewing_begins_here(page: Page, server: DagsterDev, desk: Desk, batch: str
     places = [
         f"/assets/entropy_threshold?view=partitions&partition={batch}",
         f"/assets/clean_dataset?view=partitions&partition={batch}",
-        f"/runs/{run['runId']}?logs=type%3Aasset_materialization",
+        f"/runs/{run['runId']}",
     ]
     for number, place in enumerate(places):
         page.open(place)
