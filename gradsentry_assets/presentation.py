@@ -20,6 +20,7 @@ from gradsentry_lib.detection.verdict import Group
 from gradsentry_lib.pipeline.decided import Decided, Evidence
 from gradsentry_lib.pipeline.ingest import Ingested
 from gradsentry_lib.pipeline.other_batches import released_elsewhere
+from gradsentry_lib.pipeline.power import load_certificate
 from gradsentry_lib.pipeline.publish import Published
 from gradsentry_lib.pipeline.score import Scored
 from gradsentry_lib.report.escape import one_line
@@ -104,9 +105,18 @@ def of_decision(decided: Decided, evidence: Evidence, store: Store) -> Metadata:
         **({"valley_ratio": _figure(threshold.valley_ratio)} if threshold.valley_ratio is not None else {}),
         **({"top_flagged": top_flagged(decided, store)} if decided.flagged else {}),
         **({"groups": groups_table(evidence.groups)} if evidence.groups else {}),
+        **_power(decided, store),
         "decision_key": decided.decision_key,
         "verdicts": dg.MetadataValue.path(files.verdicts),
     }
+
+
+def _power(decided: Decided, store: Store) -> Metadata:
+    """What the scan would have found, where attacks were planted to see."""
+    certificate = load_certificate(store, decided)
+    if certificate is None:
+        return {}
+    return {"power": _figure(certificate.power), "would_have_been_found": " ".join(certificate.sentences())}
 
 
 def review_link(batch_key: str) -> dg.MetadataValue:

@@ -41,6 +41,8 @@ def scan(
     warn_flagged: float | None = None,
     max_unscored: float | None = None,
     max_rejected: float | None = None,
+    min_power: float | None = None,
+    power: str | None = None,
     limits_by: str | None = None,
     limits_reason: str | None = None,
     control_tokens: str | None = None,
@@ -73,6 +75,9 @@ def scan(
         warn_flagged: Flagged fraction that warns.
         max_unscored: Gate: largest unscored fraction of the readable rows.
         max_rejected: Gate: largest fraction of all rows that can't be read.
+        min_power: Gate: least share of planted attacks of ten rows that the scan must find.
+        power: Whether attacks are planted into copies of the rows, to say what would have been found: `auto` (from
+            2,000 rows on), `on` or `off`.
         limits_by: Who answers for limits looser than the store's own.
         limits_reason: Why they are looser.
         control_tokens: Rows whose own text holds control tokens: `quarantine` or `keep`.
@@ -109,6 +114,8 @@ def scan(
         warn_flagged=warn_flagged,
         max_unscored=max_unscored,
         max_rejected=max_rejected,
+        min_power=min_power,
+        power=power,
         limits_by=limits_by,
         limits_reason=limits_reason,
         control_tokens=control_tokens,

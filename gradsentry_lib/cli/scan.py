@@ -20,6 +20,7 @@ from gradsentry_lib.cli.output_folder import Target, earlier_results
 from gradsentry_lib.detection.gate import refusals
 from gradsentry_lib.errors import GateFailed, SourceChanged
 from gradsentry_lib.pipeline.decided import load_evidence
+from gradsentry_lib.pipeline.power import load_certificate
 from gradsentry_lib.pipeline.run import ScanResult, scan
 from gradsentry_lib.report.escape import rich_markup
 from gradsentry_lib.report.progress import progress_bar
@@ -51,6 +52,8 @@ def scan_command(
     warn_flagged: Annotated[float | None, told("warn_flagged")] = None,
     max_unscored: Annotated[float | None, told("max_unscored")] = None,
     max_rejected: Annotated[float | None, told("max_rejected")] = None,
+    min_power: Annotated[float | None, told("min_power")] = None,
+    power: Annotated[str | None, told("power")] = None,
     limits_by: Annotated[str | None, told("limits_by")] = None,
     limits_reason: Annotated[str | None, told("limits_reason")] = None,
     control_tokens: Annotated[str | None, told("control_tokens")] = None,
@@ -158,6 +161,9 @@ def _tell(console: Console, result: ScanResult, store: Store, out: Path) -> None
         more = len(result.batch.unread) - SHOWN
         named += f"; and {more} more" if more > 0 else ""
         console.print(f"[yellow]not read[/] text in the columns {rich_markup(named, 2000)}")
+    if (certificate := load_certificate(store, decided)) is not None:
+        for sentence in certificate.sentences()[:1]:
+            console.print(f"[cyan]power[/] {rich_markup(sentence, 600)}")
     for remark in decided.remarks:
         console.print(f"[cyan]note[/] {rich_markup(remark, 600)}")
     for released in result.released_elsewhere:

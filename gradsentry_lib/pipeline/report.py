@@ -19,6 +19,7 @@ from gradsentry_lib.pipeline.decided import Decided, load_evidence, verdicts_of
 from gradsentry_lib.pipeline.ingest import Ingested
 from gradsentry_lib.pipeline.listing import listing
 from gradsentry_lib.pipeline.other_batches import released_elsewhere
+from gradsentry_lib.pipeline.power import load_certificate
 from gradsentry_lib.report.contents import Contents, Counts, Points, Reading, RejectedRow, Review, Row
 from gradsentry_lib.report.evidence import looked_for
 from gradsentry_lib.report.page import render_page
@@ -61,6 +62,7 @@ def page_contents(
     accepted = f"{state.acceptance.made_by}: {state.acceptance.reason}" if state.acceptance else ""
     rejects = list(read_rejects(store.rejected(batch.batch_key)))
     scored = verdicts.num_rows - decided.unscored
+    certificate = load_certificate(store, decided)
     level = (decision.settings.get("detection") or {}).get("level", DetectionConfig().level)
     return Contents(
         batch=batch.batch_key,
@@ -75,6 +77,7 @@ def page_contents(
         points=_points(verdicts),
         remarks=(*_cut_short(batch), *decided.remarks, *map(str, in_others)),
         looked_for=looked_for(decided.policy, scored, level),
+        power=() if certificate is None else certificate.sentences(),
         cards=listed.cards,
         rows=tuple(for_page(listed.rows(), PAGE_ROWS if served is None else SERVED_ROWS)),
         listed=listed.count,
