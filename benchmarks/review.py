@@ -50,7 +50,7 @@ def refused(store: Store, rows: int) -> Path:
     scored = Scored(**{**vars(scored), "scores_sha256": file_ref(scores).sha256})
     decided = decide(batch, scored, store, RUN, DecisionConfig("paper", ThresholdConfig(fixed=0.5)))
     started = time.perf_counter()
-    page = write_refusal(batch, decided, store)
+    page = write_refusal(batch, decided, store, RUN)
     print(f"{rows:,} flagged rows: page written in {time.perf_counter() - started:.1f} s")
     return page
 

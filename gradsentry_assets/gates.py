@@ -24,7 +24,7 @@ from gradsentry_lib.pipeline.ingest import load
 from gradsentry_lib.pipeline.power import load_certificate
 from gradsentry_lib.pipeline.publish import gate_of, write_refusal
 from gradsentry_lib.report.escape import one_line
-from gradsentry_lib.store import GateResult, GateState, current_run, open_ledger
+from gradsentry_lib.store import GateResult, GateState, Run, current_run, open_ledger
 from gradsentry_lib.store.paths import Store
 
 # What the UI says of each check, and which of the gate's own checks it stands for.
@@ -120,18 +120,17 @@ def _judge(context: dg.AssetCheckExecutionContext, batch: str, store: Store) -> 
         truncated=read.truncated or "",
         power=None if certificate is None else certificate.power,
     )
+    run = current_run("dagster", context.run.run_id)
     if decided.gate_passed and not gate_passed(checks):
-        _object(decided, checks, gate_settings(limits, read.truncated or ""), store, context.run.run_id)
+        _object(decided, checks, gate_settings(limits, read.truncated or ""), store, run)
     state = gate_of(decided, store)
-    return Judged(batch, checks, state, None if state.open else write_refusal(read, decided, store))
+    return Judged(batch, checks, state, None if state.open else write_refusal(read, decided, store, run))
 
 
-def _object(
-    decided: Decided, checks: Sequence[GateCheck], limits: Mapping[str, Any], store: Store, run_id: str
-) -> None:
+def _object(decided: Decided, checks: Sequence[GateCheck], limits: Mapping[str, Any], store: Store, run: Run) -> None:
     """Puts the second judge's no into the ledger, where the latest answer counts."""
     with open_ledger(store.ledger) as ledger:
-        ledger.record_run(current_run("dagster", run_id))
+        ledger.record_run(run)
         earlier = ledger.find(GateResult, decision=decided.number)
         ledger.record_gate(
             GateResult(
@@ -142,7 +141,7 @@ def _object(
                 inputs_sha256=decided.gate_inputs,
                 passed=False,
                 checks=tuple(asdict(check) for check in checks),
-                run_id=run_id,
+                run_id=run.run_id,
                 loosened=earlier[-1].loosened if earlier else None,
             )
         )

@@ -89,6 +89,7 @@ def of_decision(decided: Decided, evidence: Evidence, store: Store) -> Metadata:
     threshold = evidence.threshold
     files = store.decision(decided.batch_key, decided.decision_key)
     return {
+        **review_links(decided.batch_key, store),
         "threshold": picture(files.plot, threshold),
         "tau": _figure(threshold.tau),
         "method": threshold.method,
@@ -105,7 +106,6 @@ def of_decision(decided: Decided, evidence: Evidence, store: Store) -> Metadata:
         **({"top_flagged": top_flagged(decided, store)} if decided.flagged else {}),
         **({"groups": groups_table(evidence.groups)} if evidence.groups else {}),
         **_power(decided, store),
-        **review_links(decided.batch_key, store),
         "decision_key": decided.decision_key,
         "verdicts": dg.MetadataValue.path(files.verdicts),
     }
@@ -126,7 +126,7 @@ def review_link(batch_key: str) -> dg.MetadataValue:
 
 
 def review_links(batch_key: str, store: Store) -> Metadata:
-    """The batch's page, and where the newest batches stand."""
+    """The batch's page, and where the newest batches stand: first of all, since a run's page cuts off what is below."""
     columns = [dg.TableColumn(name) for name in ("batch", "state", "gate", "age", "decided by")]
     columns[3:3] = [dg.TableColumn(name, "int") for name in ("rows", "flagged", "waiting")]
     records = [
@@ -150,10 +150,10 @@ def review_links(batch_key: str, store: Store) -> Metadata:
 
 def of_publication(batch: Ingested, decided: Decided, published: Published, state: GateState, store: Store) -> Metadata:
     found = {
+        "review": review_link(batch.batch_key),
         "clean_file": dg.MetadataValue.path(published.clean),
         "quarantine_file": dg.MetadataValue.path(published.quarantine),
         "report": dg.MetadataValue.path(published.report),
-        "review": review_link(batch.batch_key),
         "attestation": dg.MetadataValue.path(published.attestation),
         "clean_rows": published.clean_rows,
         "quarantined_rows": published.quarantined_rows,

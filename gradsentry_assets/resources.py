@@ -158,6 +158,7 @@ class JudgingResource(dg.ConfigurableResource):
     limits_reason: str | None = told("limits_reason")
     control_tokens: str | None = told("control_tokens")
     watched: str | None = told("watched")
+    known: str | None = told("known")
 
     @property
     def decision(self) -> DecisionConfig:

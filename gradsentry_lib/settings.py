@@ -270,6 +270,13 @@ class Settings:
         "keep", "judging", "What becomes of rows that are watched, not flagged", choices=("keep", "quarantine")
     )
 
+    known: str | None = _option(
+        None,
+        "judging",
+        "Files of groups that others found (`gradsentry review export`), to look for; several with "
+        f"{os.pathsep} between them, on the command line also one by one",
+    )
+
     # How sources are read. What is said of one source alone (columns, split, ...) is an argument, not an option.
     max_bytes: str = _option(
         "64GiB",
@@ -320,6 +327,10 @@ class Settings:
         """The gate's limits as asked for; None: the store's own."""
         names = ("max_flagged", "warn_flagged", "max_unscored", "max_rejected", "min_power")
         return {name: getattr(self, name) for name in names}
+
+    @property
+    def known_files(self) -> tuple[Path, ...]:
+        return tuple(Path(path).expanduser() for path in (self.known or "").split(os.pathsep) if path)
 
 
 def _kind(hint: Any) -> type:

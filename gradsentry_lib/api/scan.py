@@ -1,10 +1,11 @@
 """`gradsentry_lib.scan`: data in; clean part, quarantine and reasons out."""
 
+import os
 import shutil
 import sys
 import tempfile
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,7 @@ def scan(
     limits_reason: str | None = None,
     control_tokens: str | None = None,
     watched: str | None = None,
+    known: "Sequence[str | Path]" = (),
     scoring: ScoringConfig | None = None,
     effort: Effort | None = None,
     progress: bool | Callable[[Progress], None] = True,
@@ -80,6 +82,7 @@ def scan(
         limits_reason: Why they are looser.
         control_tokens: Rows whose own text holds control tokens: `quarantine` or `keep`.
         watched: Rows that are watched, not flagged: `keep` or `quarantine`.
+        known: Files of groups that others found (`gradsentry review export`), to look for.
         scoring: The method's own settings (`k`, `crop`, `module`, `max_tokens`).
         effort: How the work is done: token budget, Ray cluster. No score depends on it.
         progress: A bar where somebody can see it; or a function that is told where it is; or False.
@@ -117,6 +120,7 @@ def scan(
         limits_reason=limits_reason,
         control_tokens=control_tokens,
         watched=watched,
+        known=os.pathsep.join(map(str, known)),
     )
     told = {
         "columns": dict(columns or {}),

@@ -1,8 +1,8 @@
 """`gradsentry scan`: a file in, a clean file, a quarantine and the reasons out, without Dagster."""
 
+import os
 import sys
 import warnings
-from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Annotated
@@ -19,9 +19,7 @@ from gradsentry_lib.cli.options import told
 from gradsentry_lib.cli.output_folder import Target, earlier_results
 from gradsentry_lib.detection.gate import refusals
 from gradsentry_lib.errors import GateFailed, SourceChanged
-from gradsentry_lib.pipeline.decide import DecisionConfig
 from gradsentry_lib.pipeline.decided import load_evidence
-from gradsentry_lib.pipeline.known import read_known
 from gradsentry_lib.pipeline.power import load_certificate
 from gradsentry_lib.pipeline.run import ScanResult, scan
 from gradsentry_lib.report.escape import rich_markup
@@ -60,10 +58,7 @@ def scan_command(
     limits_reason: Annotated[str | None, told("limits_reason")] = None,
     control_tokens: Annotated[str | None, told("control_tokens")] = None,
     watched: Annotated[str | None, told("watched")] = None,
-    known: Annotated[
-        list[Path] | None,
-        typer.Option(help="Groups that others found (`gradsentry review export`), to look for; repeatable."),
-    ] = None,
+    known: Annotated[list[str] | None, told("known")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Scan the first rows only.")] = None,
     column: reading.Column = None,
     role: reading.Role = None,
@@ -92,8 +87,8 @@ def scan_command(
     on bad input or where a file in the folder is in the way.
     """
     console = Console()
-    settings = read(**{name: given for name, given in context.params.items() if name in OPTIONS})
-    decision = replace(DecisionConfig.of(settings), known=read_known(known or []))
+    given = context.params | {"known": os.pathsep.join(known or ())}
+    settings = read(**{name: said for name, said in given.items() if name in OPTIONS})
     if settings.engine == "local" and Path(source).is_file():
         _without_pandas()
     options = reading.reading_options(
@@ -111,7 +106,6 @@ def scan_command(
                     store,
                     options=options | ({"limit": limit} if limit else {}),
                     settings=settings,
-                    decision=decision,
                     on_progress=show,
                 )
         except SourceChanged:

@@ -17,6 +17,7 @@ from gradsentry_lib.files import atomic_path, has_digest
 from gradsentry_lib.pipeline.decided import Decided, Evidence, evidence_files
 from gradsentry_lib.pipeline.history import earlier_batches, load_earlier, other_deliveries
 from gradsentry_lib.pipeline.ingest import Ingested, samples_of
+from gradsentry_lib.pipeline.known import read_known
 from gradsentry_lib.pipeline.limits import remark, settle_limits
 from gradsentry_lib.pipeline.power import TOO_FEW, certify, mixtures_for, write_certificate
 from gradsentry_lib.pipeline.score import Scored, read_scores, read_sketches
@@ -83,6 +84,7 @@ class DecisionConfig:
             said.limits_reason,
             said.control_tokens,
             watched=said.watched,
+            known=read_known(said.known_files),
             power=said.power,
         )
 

@@ -142,5 +142,5 @@ def scan(
             published = publish(batch, decided, store, run)
         except GateFailed:
             published = None
-            write_refusal(batch, decided, store)
+            write_refusal(batch, decided, store, run)
     return ScanResult(batch, scored, decided, published, released_elsewhere(store, batch.batch_key))

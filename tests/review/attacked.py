@@ -81,7 +81,7 @@ def judged(store: Store, batch: Ingested, scored: Scored, limits: GateLimits | N
     try:
         publish(batch, decided, store, RUN)
     except GateFailed:
-        write_refusal(batch, decided, store)
+        write_refusal(batch, decided, store, RUN)
     return Attacked(store, batch, scored, decided)
 
 
