@@ -65,7 +65,7 @@ def _judge(
     reading: ReadingResource = given("reading")
     model: ModelResource = given("model")
     judging: JudgingResource = given("judging")
-    source = bring_in(data, place, name).source
+    source, run = bring_in(data, place, name).source, current_run("dagster", context.run.run_id)
     made = scan(
         source,
         place,
@@ -74,10 +74,10 @@ def _judge(
         scoring=model.scoring,
         effort=model.effort,
         decision=judging.decision,
-        run=current_run("dagster", context.run.run_id),
+        run=run,
     )
     with place.alone(made.batch.batch_key):
-        judged = judge_one(made.decided, made.batch, place, context.run.run_id)
+        judged = judge_one(made.decided, made.batch, place, run)
     return judged, news_of(made.decided, made.batch.name, place)
 
 

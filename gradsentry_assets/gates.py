@@ -31,6 +31,11 @@ CHECKS = {
         ("whole_source",),
         "Nothing shows that the source is cut short: no row, packing, table or numbered file is without its end.",
     ),
+    "power": (
+        ("power",),
+        "What the scan would have found, where that is asked for (`min_power`): attacks planted into copies of the "
+        "batch's own rows were found often enough.",
+    ),
     "nothing_watched": (
         ("nothing_watched",),
         "No row carries what nothing explains over an answer that can't be shown to differ; only warns. Such rows are "

@@ -19,12 +19,14 @@ from gradsentry_lib.detection.gate import GateCheck, GateLimits, gate_passed, ga
 from gradsentry_lib.errors import DamagedStore, GradSentryError
 from gradsentry_lib.pipeline.decided import Decided, load_decided, load_evidence
 from gradsentry_lib.pipeline.ingest import Ingested, load
+from gradsentry_lib.pipeline.power import load_certificate
 from gradsentry_lib.pipeline.publish import gate_of, write_refusal
 from gradsentry_lib.report.escape import one_line
-from gradsentry_lib.store import GateResult, GateState, current_run, open_ledger
+from gradsentry_lib.store import GateResult, GateState, Run, current_run, open_ledger
 from gradsentry_lib.store.paths import Store
 
 NOT_ASKED = {  # what is said where the policy has nothing to do with a check
+    "power": "No power is asked for (min_power).",
     "nothing_watched": "This policy watches no rows.",
     "score_trusted": "This policy does not rest on the entropy threshold.",
 }
@@ -74,14 +76,15 @@ def _judge(
         raise DamagedStore(
             f"the verdicts of batch {batch} are gone from the store: materialize entropy_threshold again"
         )
-    return judge_one(decided, read, store, context.run.run_id)
+    return judge_one(decided, read, store, current_run("dagster", context.run.run_id))
 
 
-def judge_one(decided: Decided, read: Ingested, store: Store, run_id: str) -> Judged:
+def judge_one(decided: Decided, read: Ingested, store: Store, run: Run) -> Judged:
     """Great Expectations on one decision; its no goes into the ledger."""
     batch = decided.batch_key
     with open_ledger(store.ledger, read_only=True) as ledger:
         limits = GateLimits(**ledger.decision(batch, decided.decision_key).settings["limits"])
+    certificate = load_certificate(store, decided)
     trusting = any(check.name == "score_trusted" for check in decided.gate_checks)
     checks = expect_gate(
         pq.read_table(store.decision(batch, decided.decision_key).verdicts),
@@ -90,19 +93,18 @@ def judge_one(decided: Decided, read: Ingested, store: Store, run_id: str) -> Ju
         trust=load_evidence(store, decided).trust if trusting else None,
         limits=limits,
         truncated=read.truncated or "",
+        power=None if certificate is None else certificate.power,
     )
     if decided.gate_passed and not gate_passed(checks):
-        _object(decided, checks, gate_settings(limits, read.truncated or ""), store, run_id)
+        _object(decided, checks, gate_settings(limits, read.truncated or ""), store, run)
     state = gate_of(decided, store)
-    return Judged(batch, checks, state, None if state.open else write_refusal(read, decided, store))
+    return Judged(batch, checks, state, None if state.open else write_refusal(read, decided, store, run))
 
 
-def _object(
-    decided: Decided, checks: Sequence[GateCheck], limits: Mapping[str, Any], store: Store, run_id: str
-) -> None:
+def _object(decided: Decided, checks: Sequence[GateCheck], limits: Mapping[str, Any], store: Store, run: Run) -> None:
     """Puts the second judge's no into the ledger, where the latest answer counts."""
     with open_ledger(store.ledger) as ledger:
-        ledger.record_run(current_run("dagster", run_id))
+        ledger.record_run(run)
         earlier = ledger.find(GateResult, decision=decided.number)
         ledger.record_gate(
             GateResult(
@@ -113,7 +115,7 @@ def _object(
                 inputs_sha256=decided.gate_inputs,
                 passed=False,
                 checks=tuple(asdict(check) for check in checks),
-                run_id=run_id,
+                run_id=run.run_id,
                 loosened=earlier[-1].loosened if earlier else None,
             )
         )

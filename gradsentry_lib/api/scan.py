@@ -1,10 +1,11 @@
 """`gradsentry_lib.scan`: data in; clean part, quarantine and reasons out."""
 
+import os
 import shutil
 import sys
 import tempfile
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -40,10 +41,13 @@ def scan(
     warn_flagged: float | None = None,
     max_unscored: float | None = None,
     max_rejected: float | None = None,
+    min_power: float | None = None,
+    power: str | None = None,
     limits_by: str | None = None,
     limits_reason: str | None = None,
     control_tokens: str | None = None,
     watched: str | None = None,
+    known: "Sequence[str | Path]" = (),
     scoring: ScoringConfig | None = None,
     effort: Effort | None = None,
     progress: bool | Callable[[Progress], None] = True,
@@ -71,10 +75,14 @@ def scan(
         warn_flagged: Flagged fraction that warns.
         max_unscored: Gate: largest unscored fraction of the readable rows.
         max_rejected: Gate: largest fraction of all rows that can't be read.
+        min_power: Gate: least share of planted attacks of ten rows that the scan must find.
+        power: Whether attacks are planted into copies of the rows, to say what would have been found: `auto` (from
+            2,000 rows on), `on` or `off`.
         limits_by: Who answers for limits looser than the store's own.
         limits_reason: Why they are looser.
         control_tokens: Rows whose own text holds control tokens: `quarantine` or `keep`.
         watched: Rows that are watched, not flagged: `keep` or `quarantine`.
+        known: Files of groups that others found (`gradsentry review export`), to look for.
         scoring: The method's own settings (`k`, `crop`, `module`, `max_tokens`).
         effort: How the work is done: token budget, Ray cluster. No score depends on it.
         progress: A bar where somebody can see it; or a function that is told where it is; or False.
@@ -106,10 +114,13 @@ def scan(
         warn_flagged=warn_flagged,
         max_unscored=max_unscored,
         max_rejected=max_rejected,
+        min_power=min_power,
+        power=power,
         limits_by=limits_by,
         limits_reason=limits_reason,
         control_tokens=control_tokens,
         watched=watched,
+        known=os.pathsep.join(map(str, known)),
     )
     told = {
         "columns": dict(columns or {}),

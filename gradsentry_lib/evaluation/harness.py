@@ -25,9 +25,9 @@ from gradsentry_lib.evaluation.published import published_entropies
 from gradsentry_lib.samples.sample import Sample
 from gradsentry_lib.scoring.config import ScoringConfig
 from gradsentry_lib.scoring.model import ScoringModel
+from gradsentry_lib.scoring.score import to_table
 from gradsentry_lib.scoring.scorer import score_samples
 from gradsentry_lib.scoring.swapped import score_swapped
-from gradsentry_lib.scoring.table import to_table
 from gradsentry_lib.settings import POLICIES
 
 OURS = "policy-"  # prefix of this project's own policies among the filters
@@ -100,7 +100,7 @@ def evaluate(
     for name, run in filters.items():
         if on_start is not None:
             on_start(name)
-        with _meter() as spent:
+        with metered() as spent:
             found = run(samples, model, seed, on_progress)
         figures = measure(labels, found.scores, found.flags, lengths).to_dict()
         f1_low, f1_high = bootstrap_interval(f1_of, labels, found.flags, seed=seed, draws=draws)
@@ -110,7 +110,7 @@ def evaluate(
 
 
 @contextmanager
-def _meter() -> Iterator[dict[str, float]]:
+def metered() -> Iterator[dict[str, float]]:
     """Wall-clock seconds and peak memory (MB, above the start) of the block: CUDA's own count, or the process's
     resident set, sampled twenty times a second."""
     import torch
