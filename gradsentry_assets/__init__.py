@@ -36,6 +36,13 @@ except ModuleNotFoundError as error:
 # Beta features that are used on purpose: one run over many batches loads the model once; conditions may ask the ledger.
 for name in ("backfill_policy", "use_user_code_server"):
     warnings.filterwarnings("ignore", message=f"Parameter `{name}`", category=dg.BetaWarning)
+# Where an asset's code is, and its YAML.
+for name in ("with_source_code_references", "LocalFileCodeReference", "CodeReferencesMetadataValue"):
+    warnings.filterwarnings("ignore", message=f"(Function|Class) `{name}`", category=dg.BetaWarning)
+# And one in preview: what a check says of one partition is told of that partition alone.
+warnings.filterwarnings(
+    "ignore", message="Specifying a partitions_def on an AssetCheckSpec", category=dg.PreviewWarning
+)
 
 from gradsentry_assets.checks import gradsentry_checks  # noqa: E402  after the warnings are settled
 from gradsentry_assets.component import GradSentryComponent  # noqa: E402

@@ -9,7 +9,7 @@ from typing import Any
 import dagster as dg
 
 from gradsentry_assets.checks import NEWS
-from gradsentry_assets.partitions import refusal
+from gradsentry_assets.partitions import Said, by_partition, refusal
 from gradsentry_assets.resources import JudgingResource, ModelResource, ReadingResource
 from gradsentry_assets.second_judge import Judged, judge_one, results
 from gradsentry_assets.stage import entry_of
@@ -29,26 +29,28 @@ def check_theirs(
     data: Any,
     given: Callable[[str], Any],
     prefix: str,
-) -> Iterator[dg.AssetCheckResult]:
-    """One result a check, over the partitions of this run. `given`: the resources, by what they are.
+) -> Iterator[Said]:
+    """What each check says of each partition of this run. `given`: the resources, by what they are.
 
     Raises dg.Failure where the data can't be judged.
     """
     partitioned = context.has_partition_key or context.has_partition_key_range
     partitions: list[str | None] = list(context.partition_keys) if partitioned else [None]
-    judged: list[tuple[Judged, News]] = []
+    judged: dict[str | None, tuple[Judged, News]] = {}
     failed: dict[str | None, GradSentryError] = {}
     for partition in partitions:
         value = data[partition] if len(partitions) > 1 and isinstance(data, Mapping) else data
         try:
             found = _named(context.instance, key, partition, file) if file else value
-            judged.append(_judge(context, found, "-".join(key.path), given))
+            judged[partition] = _judge(context, found, "-".join(key.path), given)
         except GradSentryError as error:
             failed[partition] = error
     if failed:
         raise refusal(failed, of=len(partitions))
-    yield from results([one for one, _ in judged], prefix)
-    yield _what_is_new([news for _, news in judged], prefix)
+    specs = {spec.name: spec for spec in context.check_specs}
+    yield from results({at: one for at, (one, _) in judged.items()}, specs, prefix)
+    name = f"{prefix}{NEWS}"
+    yield from by_partition(specs[name], {at: _what_is_new(news, name) for at, (_, news) in judged.items()})
 
 
 def _named(instance: dg.DagsterInstance, key: dg.AssetKey, partition: str | None, entry: str) -> str:
@@ -81,21 +83,19 @@ def _judge(
     return judged, news_of(made.decided, made.batch.name, place)
 
 
-def _what_is_new(news: list[News], prefix: str) -> dg.AssetCheckResult:
-    last = news[-1]
-    triggers = [one_line(trigger, 200) for each in news for trigger in each.triggers]
-    suspect, rows = sum(each.suspect for each in news), sum(each.rows for each in news)
-    said = f"{rows:,} rows are new since {last.since}, {suspect:,} of them not clean"
+def _what_is_new(news: News, name: str) -> dg.AssetCheckResult:
+    said = f"{news.rows:,} rows are new since {news.since}, {news.suspect:,} of them not clean"
+    triggers = "; ".join(one_line(trigger, 200) for trigger in news.triggers)
     return dg.AssetCheckResult(
-        check_name=f"{prefix}{NEWS}",
-        passed=not suspect and not triggers,
+        check_name=name,
+        passed=not news.suspect and not triggers,
         severity=dg.AssetCheckSeverity.WARN,
-        description=said if last.since else "The first good data set of this asset: there is none to compare with.",
+        description=said if news.since else "The first good data set of this asset: there is none to compare with.",
         metadata={
-            "new_rows": rows,
-            "gone_rows": sum(each.gone for each in news),
-            "new_rows_not_clean": suspect,
-            **({"new_triggers": "; ".join(triggers)} if triggers else {}),
-            **({"since": last.since} if last.since else {}),
+            "new_rows": news.rows,
+            "gone_rows": news.gone,
+            "new_rows_not_clean": news.suspect,
+            **({"new_triggers": triggers} if triggers else {}),
+            **({"since": news.since} if news.since else {}),
         },
     )

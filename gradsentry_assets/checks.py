@@ -12,6 +12,7 @@ import dagster as dg
 
 from gradsentry_assets.assets import AGAIN
 from gradsentry_assets.gates import ADVICE, CHECKS
+from gradsentry_assets.partitions import Said
 from gradsentry_assets.resources import JudgingResource, ModelResource, ReadingResource, StoreResource
 from gradsentry_assets.sources import Reading
 from gradsentry_assets.stage import Names
@@ -89,7 +90,7 @@ def gradsentry_checks(
     def given(context: dg.AssetCheckExecutionContext, what: str) -> Any:
         return getattr(context.resources, names.of(what))
 
-    def results(context: dg.AssetCheckExecutionContext, data: Any = None) -> Iterator[dg.AssetCheckResult]:
+    def results(context: dg.AssetCheckExecutionContext, data: Any = None) -> Iterator[Said]:
         from gradsentry_assets.check_theirs import check_theirs
 
         yield from check_theirs(context, key, file, data, lambda what: given(context, what), f"{name}_")
@@ -105,13 +106,13 @@ def gradsentry_checks(
     if file:
 
         @dg.multi_asset_check(**common)
-        def checks(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
+        def checks(context: dg.AssetCheckExecutionContext) -> Iterator[Said]:
             yield from results(context)
 
     else:
 
         @dg.multi_asset_check(**common, ins={"data": key})
-        def checks(context: dg.AssetCheckExecutionContext, data) -> Iterator[dg.AssetCheckResult]:  # of any type
+        def checks(context: dg.AssetCheckExecutionContext, data) -> Iterator[Said]:  # of any type
             yield from results(context, data)
 
     return checks

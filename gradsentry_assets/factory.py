@@ -113,8 +113,9 @@ def _definitions(
     io_manager_key: str | None,
 ) -> dg.Definitions:
     scan_batch = runs.build_scan_job(stage)
+    assets = build_assets(stage, automation=automation, freshness=freshness, io_manager_key=io_manager_key)
     made = dg.Definitions(
-        assets=build_assets(stage, automation=automation, freshness=freshness, io_manager_key=io_manager_key),
+        assets=dg.with_source_code_references(assets),
         asset_checks=[build_gate(stage)],
         jobs=[scan_batch],
         sensors=[runs.build_open_gates(stage), runs.build_alerts(stage)],

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import dagster as dg
 
 from gradsentry_assets.assets import AGAIN
+from gradsentry_assets.partitions import Said
 from gradsentry_assets.stage import Stage
 
 # What the UI says of each check, and which of the gate's own checks it stands for.
@@ -49,7 +50,13 @@ ADVICE = ("nothing_watched", "score_trusted")  # these never block
 def build_gate(stage: Stage) -> dg.AssetChecksDefinition:
     verdicts = stage.names.key("entropy_threshold")
     specs = [
-        dg.AssetCheckSpec(name, asset=verdicts, blocking=name not in ADVICE, description=text)
+        dg.AssetCheckSpec(
+            name,
+            asset=verdicts,
+            blocking=name not in ADVICE,
+            description=text,
+            partitions_def=stage.partitions_def,
+        )
         for name, (_, text) in CHECKS.items()
     ]
 
@@ -60,7 +67,7 @@ def build_gate(stage: Stage) -> dg.AssetChecksDefinition:
         retry_policy=AGAIN,
         required_resource_keys=stage.needs("store"),
     )
-    def gate(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
+    def gate(context: dg.AssetCheckExecutionContext) -> Iterator[Said]:
         """Great Expectations on the verdicts of every batch in this run."""
         from gradsentry_assets import second_judge
 

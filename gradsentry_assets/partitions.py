@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import dagster as dg
 
 from gradsentry_assets.dagster_private import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTITION_RANGE_START_TAG
-from gradsentry_assets.stage import Stage
+from gradsentry_assets.stage import TAG, Stage
 from gradsentry_lib.errors import GradSentryError, MachineTrouble
 from gradsentry_lib.files import sha256_json
 from gradsentry_lib.report.escape import one_line
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 MAX_TOGETHER = 50  # batches in one run
 LOG_EVERY = 10.0  # seconds between two lines of progress
 
+Said = dg.AssetCheckResult | dg.AssetCheckEvaluation | dg.Output  # of a check
 Events = Iterator[dg.MaterializeResult | dg.AssetMaterialization]
 
 
@@ -68,6 +69,32 @@ def each_partition(context: dg.AssetExecutionContext, stage: Stage, step: Callab
         tags = {"dagster/data_version": outcome.version, "dagster/data_version_is_user_provided": "true"}
         yield dg.AssetMaterialization(context.asset_key, partition=partition, metadata=outcome.metadata, tags=tags)
     raise refusal(failed, of=len(partitions))
+
+
+def tag_run(context: dg.AssetExecutionContext, stage: Stage, **said: str) -> None:
+    """Which batch and which decision a run is about, to find it by; a run over many is about none alone."""
+    if len(partitions_in(context, stage)) == 1:
+        tags = {f"{TAG}{stage.names.of(name)}": value for name, value in said.items()}
+        context.instance.add_run_tags(context.run_id, tags)
+
+
+def by_partition(spec: dg.AssetCheckSpec, found: Mapping[str | None, dg.AssetCheckResult]) -> Iterator[Said]:
+    """What one check says of each partition of a run, told of that partition alone."""
+    if len(found) == 1:  # Dagster knows which
+        yield from found.values()
+        return
+    for partition, one in found.items():
+        yield dg.AssetCheckEvaluation(
+            asset_key=spec.asset_key,
+            check_name=spec.name,
+            passed=one.passed,
+            metadata=one.metadata or {},
+            severity=one.severity,
+            description=one.description,
+            blocking=spec.blocking,
+            partition=partition,
+        )
+    yield dg.Output(None, output_name=spec.get_python_identifier())
 
 
 def refusal(failed: Mapping[Any, GradSentryError], of: int) -> dg.Failure:

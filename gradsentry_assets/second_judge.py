@@ -13,7 +13,8 @@ import pyarrow.parquet as pq
 
 from gradsentry_assets.expectations import expect_gate
 from gradsentry_assets.gates import CHECKS
-from gradsentry_assets.partitions import partitions_in, refusal
+from gradsentry_assets.partitions import Said, by_partition, partitions_in, refusal
+from gradsentry_assets.presentation import review_link
 from gradsentry_assets.stage import Stage
 from gradsentry_lib.detection.gate import GateCheck, GateLimits, gate_passed, gate_settings
 from gradsentry_lib.errors import DamagedStore, GradSentryError
@@ -41,10 +42,10 @@ class Judged(NamedTuple):
     report: Path | None  # what a person looks at before accepting; only where the gate refused
 
 
-def judge_again(context: dg.AssetCheckExecutionContext, stage: Stage) -> Iterator[dg.AssetCheckResult]:
-    """One result a check, over all batches of the run. Raises dg.Failure where a batch can't be judged."""
+def judge_again(context: dg.AssetCheckExecutionContext, stage: Stage) -> Iterator[Said]:
+    """What each check says of each batch of the run. Raises dg.Failure where one can't be judged."""
     place: Store = stage.given(context.resources, "store").store
-    judged: list[Judged] = []
+    judged: dict[str | None, Judged] = {}
     failed: dict[str, GradSentryError] = {}
     partitions = partitions_in(context, stage)
     for partition in partitions:
@@ -52,19 +53,22 @@ def judge_again(context: dg.AssetCheckExecutionContext, stage: Stage) -> Iterato
         try:
             batch = stage.batch(context.instance, partition)
             with place.alone(batch):
-                judged.append(_judge(context, stage, partition, batch, place))
+                judged[partition] = _judge(context, stage, partition, batch, place)
         except GradSentryError as error:
             failed[batch] = error
     if failed:
         raise refusal(failed, of=len(partitions))
-    yield from results(judged)
+    yield from results(judged, {spec.name: spec for spec in context.check_specs})
 
 
-def results(judged: Sequence[Judged], prefix: str = "") -> Iterator[dg.AssetCheckResult]:
-    """What each check says of them. `prefix`: of the checks' names."""
-    anything_open = any(one.state.open for one in judged)
+def results(
+    judged: Mapping[str | None, Judged], specs: Mapping[str, dg.AssetCheckSpec], prefix: str = ""
+) -> Iterator[Said]:
+    """What each check says of each partition. `prefix`: of the checks' names."""
+    anything_open = any(one.state.open for one in judged.values())
     for name, (parts, _) in CHECKS.items():
-        yield _result(f"{prefix}{name}", name, parts, judged, anything_open)
+        found = {at: _result(f"{prefix}{name}", name, parts, one, anything_open) for at, one in judged.items()}
+        yield from by_partition(specs[f"{prefix}{name}"], found)
 
 
 def _judge(
@@ -121,57 +125,49 @@ def _object(decided: Decided, checks: Sequence[GateCheck], limits: Mapping[str, 
         )
 
 
-def _result(
-    told_as: str, name: str, parts: Sequence[str], judged: Sequence[Judged], anything_open: bool
-) -> dg.AssetCheckResult:
-    """One check over all batches of the run.
+def _result(told_as: str, name: str, parts: Sequence[str], one: Judged, anything_open: bool) -> dg.AssetCheckResult:
+    """One check on one batch.
 
-    It blocks only if no batch's gate is open: otherwise `clean_dataset` has work to do, and holds back, one by one,
-    the batches whose gate is closed.
+    It blocks only if no batch's gate is open in this run: otherwise `clean_dataset` has work to do, and holds back, one
+    by one, the batches whose gate is closed.
     """
-    told = [(one, check) for one in judged for check in one.checks if check.name in parts]
-    missed = [(one, check) for one, check in told if not check.passed]
-    errors = [(one, check) for one, check in missed if check.severity == "error"]
-    blocks = bool(errors) and not anything_open
-    lines = [f"{one.batch}: {one_line(check.message)}{_accepted(one)}" for one, check in errors or missed or told[:1]]
-    numbers = [float(check.observed) for _, check in told if isinstance(check.observed, int | float)]
-    limits = {check.severity: check.limit for _, check in told}
+    told = [check for check in one.checks if check.name in parts]
+    missed = [check for check in told if not check.passed]
+    errors = [check for check in missed if check.severity == "error"]
+    lines = [f"{one.batch}: {one_line(check.message)}{_accepted(one)}" for check in errors or missed or told[:1]]
+    numbers = [float(check.observed) for check in told if isinstance(check.observed, int | float)]
+    limits = {check.severity: check.limit for check in told}
     return dg.AssetCheckResult(
         check_name=told_as,
         passed=not missed,
-        severity=dg.AssetCheckSeverity.ERROR if blocks else dg.AssetCheckSeverity.WARN,
-        description="\n".join(lines[:20]) if told else NOT_ASKED.get(name, ""),
+        severity=dg.AssetCheckSeverity.ERROR if errors and not anything_open else dg.AssetCheckSeverity.WARN,
+        description="\n".join(lines) if told else NOT_ASKED.get(name, ""),
         metadata={
-            **({"observed": max(numbers)} if numbers else {"observed": "; ".join(str(c.observed) for _, c in told)}),
+            "observed": max(numbers) if numbers else "; ".join(str(check.observed) for check in told),
             **{"limit" if severity == "error" else "warning_limit": limit for severity, limit in limits.items()},
-            "batches": len(judged),
-            **({"batch": judged[0].batch} if len(judged) == 1 else {}),
-            **_loosened(judged),
-            **_reports([one for one, _ in errors]),
-            **({"failed_batches": ", ".join(dict.fromkeys(one.batch for one, _ in missed))} if missed else {}),
+            "batch": one.batch,
+            **_loosened(one),
+            **(_report(one) if errors else {}),
         },
     )
 
 
-def _loosened(judged: Sequence[Judged]) -> dict[str, str]:
+def _loosened(one: Judged) -> dict[str, str]:
     """Who judged by limits looser than the store's own."""
-    words = [
-        f"{one.batch}: {one.state.result.loosened['made_by']}: {one.state.result.loosened['reason']}"
-        for one in judged
-        if one.state.result is not None and one.state.result.loosened
-    ]
-    return {"limits_loosened_by": one_line("; ".join(words[:5]) + " ..." * (len(words) > 5))} if words else {}
+    loosened = one.state.result.loosened if one.state.result is not None else None
+    return {"limits_loosened_by": one_line(f"{loosened['made_by']}: {loosened['reason']}")} if loosened else {}
 
 
-def _reports(refused: Sequence[Judged]) -> dict[str, dg.MetadataValue]:
-    """Where to read why, and what a person can do about it; one batch's in full, of more the first five."""
-    shown: dict[str, dg.MetadataValue] = {
-        f"report of {one.batch}": dg.MetadataValue.path(one.report) for one in refused[:5] if one.report
+def _report(refused: Judged) -> dict[str, dg.MetadataValue]:
+    """Where to read why, and what a person can do about it."""
+    if refused.report is None:
+        return {}
+    command = f"gradsentry gate accept {refused.batch} --by NAME --reason REASON"
+    return {
+        "review": review_link(refused.batch),
+        "report": dg.MetadataValue.path(refused.report),
+        "to_accept": dg.MetadataValue.text(command),
     }
-    if shown:
-        command = f"gradsentry gate accept {refused[0].batch} --by NAME --reason REASON"
-        shown["to_accept"] = dg.MetadataValue.text(command)
-    return shown
 
 
 def _accepted(one: Judged) -> str:

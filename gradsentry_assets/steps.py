@@ -4,15 +4,18 @@ Imported when a step runs, not when Dagster loads the code location: it imports 
 """
 
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
 from gradsentry_assets import presentation
 from gradsentry_assets.clean_value import as_value
-from gradsentry_assets.partitions import Events, Outcome, each_partition, progress_log
+from gradsentry_assets.columns import of_table
+from gradsentry_assets.partitions import Events, Outcome, each_partition, progress_log, tag_run
 from gradsentry_assets.receiving import find_arrival
 from gradsentry_assets.resources import JudgingResource, ModelResource, ReadingResource
+from gradsentry_assets.sources import Upstream
 from gradsentry_assets.stage import Stage
 from gradsentry_assets.upstream import bring_in_source
 from gradsentry_lib.errors import DamagedStore, NotFound, NotJudgedYet, SourceChanged, UnusableInput
@@ -52,7 +55,13 @@ def read_samples(context: dg.AssetExecutionContext, stage: Stage, data: Any = No
         context.log.info(f"{read.batch_key}: {read.read} rows read, {read.readable} readable, {read.rejected} rejected")
         if read.truncated:
             context.log.warning(f"{read.batch_key} is cut short: {one_line(read.truncated, 400)}")
-        metadata = {"arrived_as": one_line(origin), **presentation.of_batch(read, place)}
+        tag_run(context, stage, batch=read.batch_key)
+        theirs = stage.source.asset if isinstance(stage.source, Upstream) else None
+        metadata = {
+            "arrived_as": one_line(origin),
+            **presentation.of_batch(read, place),
+            **of_table(Path(read.source), read.read, theirs, bool(partition)),
+        }
         return Outcome(metadata, read.samples_sha256)
 
     yield from each_partition(context, stage, step)
@@ -94,7 +103,8 @@ def score(context: dg.AssetExecutionContext, stage: Stage) -> Events:
                 progress_log(context, batch),
             )
         context.log.info(f"{batch}: {scored.rows} rows, {scored.computed} computed, {scored.unscored} without a score")
-        return Outcome(presentation.of_scores(scored, place), scored.scores_sha256)
+        table = of_table(place.scores(batch, scored.score_key), scored.rows, None, bool(partition))
+        return Outcome({**presentation.of_scores(scored, place), **table}, scored.scores_sha256)
 
     yield from each_partition(context, stage, step)
 
@@ -115,7 +125,13 @@ def judge(context: dg.AssetExecutionContext, stage: Stage) -> Events:
             ask = partial(_same_model, model, place, batch, scored.fingerprint)
             decided = decide(_read(batch, place), scored, place, run, judging.decision, load=ask, scoring=model.scoring)
         context.log.info(f"{batch}: {decided.flagged} flagged, {decided.unscored} unscored, tau {decided.tau:.3f}")
-        metadata = presentation.of_decision(decided, load_evidence(place, decided), place)
+        tag_run(context, stage, decision=decided.decision_key)
+        verdicts = place.decision(batch, decided.decision_key).verdicts
+        rows = decided.clean + decided.flagged + decided.unscored
+        metadata = {
+            **presentation.of_decision(decided, load_evidence(place, decided), place),
+            **of_table(verdicts, rows, None, bool(partition)),
+        }
         return Outcome(metadata, decided.verdicts_sha256)
 
     yield from each_partition(context, stage, step)
@@ -145,8 +161,12 @@ def publish_clean(context: dg.AssetExecutionContext, stage: Stage) -> Events:
             read, state = _read(batch, place), gate_of(decided, place)
             published = publish(read, decided, place, run)
         context.log.info(f"{batch}: {published.clean_rows} clean rows in {published.clean}")
+        rows_of = stage.names.key("raw_samples")
         return Outcome(
-            presentation.of_publication(read, decided, published, state, place),
+            {
+                **presentation.of_publication(read, decided, published, state, place),
+                **of_table(published.clean, published.clean_rows, rows_of, bool(partition)),
+            },
             sha256_json([decided.verdicts_sha256, read.source_sha256]),
             as_value(published.clean, stage.clean_as),
         )
