@@ -1,6 +1,6 @@
 """How fast, against what: the paper's algorithm, ours, the bare transformer, ours with shared prefixes. One process.
 
-    python -m benchmarks.speed [--quick] [--write] [--json FILE] [--plot FILE] [--only webqa,nq] [--data FOLDER] [--rows 64]
+    python -m benchmarks.speed [--quick] [--write] [--json FILE] [--plot FILE] [--only webqa,nq] [--rows 64]
     python -m benchmarks.speed --shape benchmarks/shapes/llama-2-7b.json --dtype bfloat16 --rows 1024 --only webqa
 
 Per data file, in interleaved rounds on the same rows, so that a machine whose speed drifts drifts for all alike:
@@ -254,8 +254,8 @@ def main() -> None:
     )
     print(table(results))
     if told.write:
-        intro = f"{model.identity.name} in {told.dtype}, {rows} rows, {rounds} interleaved rounds; automatic: {dtype}. {KEY}"
-        section("speed", "Speed, by the command", [intro, table(results)], told.quick)
+        what = f"{model.identity.name} in {told.dtype}, automatic: {dtype}; {rows} rows, {rounds} interleaved rounds."
+        section("speed", "Speed, by the command", [f"{what} {KEY}", table(results)], told.quick)
     if told.json:
         told.json.parent.mkdir(parents=True, exist_ok=True)
         told.json.write_text(json.dumps(results, indent=2) + "\n")
