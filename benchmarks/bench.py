@@ -22,8 +22,8 @@ from gradsentry_lib.samples.sample import Sample
 from gradsentry_lib.scoring.cache import ScoreCache
 from gradsentry_lib.scoring.config import ScoringConfig
 from gradsentry_lib.scoring.model import ScoringModel
+from gradsentry_lib.scoring.score import to_table
 from gradsentry_lib.scoring.scorer import score_samples
-from gradsentry_lib.scoring.table import to_table
 
 LABEL = "poisoned"  # label column of the evaluation data
 CHUNK = 256  # rows scored before they are kept: what an interrupted run can lose

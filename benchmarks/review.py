@@ -20,7 +20,7 @@ from gradsentry_lib.pipeline.ingest import ingest
 from gradsentry_lib.pipeline.publish import write_refusal
 from gradsentry_lib.pipeline.score import Scored
 from gradsentry_lib.samples.read import open_source
-from gradsentry_lib.scoring.table import BATCH_SCORE_SCHEMA
+from gradsentry_lib.scoring.score import BATCH_SCORE_SCHEMA
 from gradsentry_lib.store import file_ref
 from gradsentry_lib.store.paths import Store
 from tests.review.attacked import RUN, score
@@ -50,7 +50,7 @@ def refused(store: Store, rows: int) -> Path:
     scored = Scored(**{**vars(scored), "scores_sha256": file_ref(scores).sha256})
     decided = decide(batch, scored, store, RUN, DecisionConfig("paper", ThresholdConfig(fixed=0.5)))
     started = time.perf_counter()
-    page = write_refusal(batch, decided, store)
+    page = write_refusal(batch, decided, store, RUN)
     print(f"{rows:,} flagged rows: page written in {time.perf_counter() - started:.1f} s")
     return page
 

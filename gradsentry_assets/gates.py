@@ -21,9 +21,10 @@ from gradsentry_lib.detection.gate import GateCheck, GateLimits, gate_passed, ga
 from gradsentry_lib.errors import DamagedStore, GradSentryError
 from gradsentry_lib.pipeline.decided import Decided, load_decided, load_evidence
 from gradsentry_lib.pipeline.ingest import load
+from gradsentry_lib.pipeline.power import load_certificate
 from gradsentry_lib.pipeline.publish import gate_of, write_refusal
 from gradsentry_lib.report.escape import one_line
-from gradsentry_lib.store import GateResult, GateState, current_run, open_ledger
+from gradsentry_lib.store import GateResult, GateState, Run, current_run, open_ledger
 from gradsentry_lib.store.paths import Store
 
 # What the UI says of each check, and which of the gate's own checks it stands for.
@@ -45,6 +46,11 @@ CHECKS = {
         ("whole_source",),
         "Nothing shows that the source is cut short: no row, packing, table or numbered file is without its end.",
     ),
+    "power": (
+        ("power",),
+        "What the scan would have found, where that is asked for (`min_power`): attacks planted into copies of the "
+        "batch's own rows were found often enough.",
+    ),
     "nothing_watched": (
         ("nothing_watched",),
         "No row carries what nothing explains over an answer that can't be shown to differ; only warns. Such rows are "
@@ -60,6 +66,7 @@ SPECS = [
 
 
 NOT_ASKED = {  # what is said where the policy has nothing to do with a check
+    "power": "No power is asked for (min_power).",
     "nothing_watched": "This policy watches no rows.",
     "score_trusted": "This policy does not rest on the entropy threshold.",
 }
@@ -102,6 +109,7 @@ def _judge(context: dg.AssetCheckExecutionContext, batch: str, store: Store) -> 
         )
     with open_ledger(store.ledger, read_only=True) as ledger:
         limits = GateLimits(**ledger.decision(batch, decided.decision_key).settings["limits"])
+    certificate = load_certificate(store, decided)
     trusting = any(check.name == "score_trusted" for check in decided.gate_checks)
     checks = expect_gate(
         pq.read_table(store.decision(batch, decided.decision_key).verdicts),
@@ -110,19 +118,19 @@ def _judge(context: dg.AssetCheckExecutionContext, batch: str, store: Store) -> 
         trust=load_evidence(store, decided).trust if trusting else None,
         limits=limits,
         truncated=read.truncated or "",
+        power=None if certificate is None else certificate.power,
     )
+    run = current_run("dagster", context.run.run_id)
     if decided.gate_passed and not gate_passed(checks):
-        _object(decided, checks, gate_settings(limits, read.truncated or ""), store, context.run.run_id)
+        _object(decided, checks, gate_settings(limits, read.truncated or ""), store, run)
     state = gate_of(decided, store)
-    return Judged(batch, checks, state, None if state.open else write_refusal(read, decided, store))
+    return Judged(batch, checks, state, None if state.open else write_refusal(read, decided, store, run))
 
 
-def _object(
-    decided: Decided, checks: Sequence[GateCheck], limits: Mapping[str, Any], store: Store, run_id: str
-) -> None:
+def _object(decided: Decided, checks: Sequence[GateCheck], limits: Mapping[str, Any], store: Store, run: Run) -> None:
     """Puts the second judge's no into the ledger, where the latest answer counts."""
     with open_ledger(store.ledger) as ledger:
-        ledger.record_run(current_run("dagster", run_id))
+        ledger.record_run(run)
         earlier = ledger.find(GateResult, decision=decided.number)
         ledger.record_gate(
             GateResult(
@@ -133,7 +141,7 @@ def _object(
                 inputs_sha256=decided.gate_inputs,
                 passed=False,
                 checks=tuple(asdict(check) for check in checks),
-                run_id=run_id,
+                run_id=run.run_id,
                 loosened=earlier[-1].loosened if earlier else None,
             )
         )

@@ -152,10 +152,13 @@ class JudgingResource(dg.ConfigurableResource):
     warn_flagged: float | None = told("warn_flagged")
     max_unscored: float | None = told("max_unscored")
     max_rejected: float | None = told("max_rejected")
+    min_power: float | None = told("min_power")
+    power: str | None = told("power")
     limits_by: str | None = told("limits_by")
     limits_reason: str | None = told("limits_reason")
     control_tokens: str | None = told("control_tokens")
     watched: str | None = told("watched")
+    known: str | None = told("known")
 
     @property
     def decision(self) -> DecisionConfig:

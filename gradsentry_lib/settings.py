@@ -241,6 +241,23 @@ class Settings:
         otherwise="the store's own (0.05)",
         **_LIMIT,
     )
+    min_power: float | None = _option(
+        None,
+        "judging",
+        "Gate: least share of planted attacks of ten rows that the scan must find",
+        usual=0.0,
+        otherwise="the store's own (0: not asked)",
+        unit="share of planted attacks",
+        low=0.0,
+        high=1.0,
+    )
+    power: str = _option(
+        "auto",
+        "judging",
+        "A certificate of what the scan would have found, by attacks planted into copies of its rows; auto: from 2,000 "
+        "rows on, or where min_power asks",
+        choices=("auto", "on", "off"),
+    )
     limits_by: str = _option("", "judging", "Who answers for limits looser than the store's own; recorded", flag="--by")
     limits_reason: str = _option("", "judging", "Why they are looser; recorded and shown", flag="--reason")
     control_tokens: str = _option(
@@ -251,6 +268,13 @@ class Settings:
     )
     watched: str = _option(
         "keep", "judging", "What becomes of rows that are watched, not flagged", choices=("keep", "quarantine")
+    )
+
+    known: str | None = _option(
+        None,
+        "judging",
+        "Files of groups that others found (`gradsentry review export`), to look for; several with "
+        f"{os.pathsep} between them, on the command line also one by one",
     )
 
     # How sources are read. What is said of one source alone (columns, split, ...) is an argument, not an option.
@@ -301,7 +325,12 @@ class Settings:
     @property
     def limits(self) -> Mapping[str, float | None]:
         """The gate's limits as asked for; None: the store's own."""
-        return {name: getattr(self, name) for name in ("max_flagged", "warn_flagged", "max_unscored", "max_rejected")}
+        names = ("max_flagged", "warn_flagged", "max_unscored", "max_rejected", "min_power")
+        return {name: getattr(self, name) for name in names}
+
+    @property
+    def known_files(self) -> tuple[Path, ...]:
+        return tuple(Path(path).expanduser() for path in (self.known or "").split(os.pathsep) if path)
 
 
 def _kind(hint: Any) -> type:

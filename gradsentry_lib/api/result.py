@@ -17,7 +17,9 @@ from gradsentry_lib.detection.verdict import Group, not_clean
 from gradsentry_lib.errors import GateFailed
 from gradsentry_lib.files import atomic_path
 from gradsentry_lib.pipeline.decided import Evidence, load_evidence
+from gradsentry_lib.pipeline.power import load_certificate
 from gradsentry_lib.pipeline.run import ScanResult
+from gradsentry_lib.power.certificate import Certificate
 from gradsentry_lib.samples.sample import Reject
 from gradsentry_lib.samples.table import read_rejects
 from gradsentry_lib.store.paths import DecisionFiles, Store
@@ -148,6 +150,12 @@ class Result:
     def remarks(self) -> tuple[str, ...]:
         """What is to be known of the batch as a whole, in sentences."""
         return (*self.made.batch.notes, *self.made.decided.remarks)
+
+    @cached_property
+    def power(self) -> Certificate | None:
+        """What this scan would have found: attacks planted into copies of the rows, and how many were found. None where
+        none were planted (`power="on"` asks for it; from 2,000 rows on it is there)."""
+        return load_certificate(self.store, self.made.decided)
 
     def report(self, path: str | Path | None = None) -> Path:
         """The HTML page on this batch, which needs no network; copied to `path` where one is given."""

@@ -1,12 +1,12 @@
 """`gradsentry_lib.scan`: data in; clean part, quarantine and reasons out."""
 
+import os
 import shutil
 import sys
 import tempfile
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,9 @@ from gradsentry_lib.api.result import Result
 from gradsentry_lib.api.scorer import Scorer
 from gradsentry_lib.errors import UnusableStore
 from gradsentry_lib.pipeline import run
-from gradsentry_lib.pipeline.decide import DecisionConfig
-from gradsentry_lib.pipeline.known import read_known
 from gradsentry_lib.pipeline.score import Progress
 from gradsentry_lib.samples.mapping import reading_options
-from gradsentry_lib.settings import Settings, parse_bytes, read
+from gradsentry_lib.settings import parse_bytes, read
 from gradsentry_lib.store import current_run
 from gradsentry_lib.store.paths import Store
 
@@ -45,6 +43,8 @@ def scan(
     warn_flagged: float | None = None,
     max_unscored: float | None = None,
     max_rejected: float | None = None,
+    min_power: float | None = None,
+    power: str | None = None,
     limits_by: str | None = None,
     limits_reason: str | None = None,
     control_tokens: str | None = None,
@@ -85,6 +85,9 @@ def scan(
         warn_flagged: Flagged fraction that warns.
         max_unscored: Gate: largest unscored fraction of the readable rows.
         max_rejected: Gate: largest fraction of all rows that can't be read.
+        min_power: Gate: least share of planted attacks of ten rows that the scan must find.
+        power: Whether attacks are planted into copies of the rows, to say what would have been found: `auto` (from
+            2,000 rows on), `on` or `off`.
         limits_by: Who answers for limits looser than the store's own.
         limits_reason: Why they are looser.
         control_tokens: Rows whose own text holds control tokens: `quarantine` or `keep`.
@@ -127,10 +130,13 @@ def scan(
         warn_flagged=warn_flagged,
         max_unscored=max_unscored,
         max_rejected=max_rejected,
+        min_power=min_power,
+        power=power,
         limits_by=limits_by,
         limits_reason=limits_reason,
         control_tokens=control_tokens,
         watched=watched,
+        known=os.pathsep.join(map(str, known)),
         max_tokens=max_tokens,
         module=module,
         k=k,
@@ -152,7 +158,6 @@ def scan(
                 options=options | ({"limit": limit} if limit else {}),
                 settings=said,
                 model=run.ModelChoice(model) if isinstance(model, str) else model,
-                known=read_known([Path(path) for path in known]),
                 run=current_run("python"),
                 on_progress=tell,
             )
@@ -165,13 +170,9 @@ def scan(
     return result
 
 
-def scan_incoming(
-    incoming: Incoming, store: Store, *, settings: Settings, known: tuple[dict[str, Any], ...] = (), **more: Any
-) -> Result:
-    """What `scan` and the command share. `more`: as `pipeline.run.scan` takes it."""
-    decision = replace(DecisionConfig.of(settings), known=known)
-    made = run.scan(incoming.source, store, settings=settings, decision=decision, **more)
-    return Result(made, store, incoming.take, incoming.origin)
+def scan_incoming(incoming: Incoming, store: Store, **told: Any) -> Result:
+    """What `scan` and the command share. `told`: as `pipeline.run.scan` takes it."""
+    return Result(run.scan(incoming.source, store, **told), store, incoming.take, incoming.origin)
 
 
 def _open_store(store: "str | Path | Store | None") -> tuple[Store, Path | None]:

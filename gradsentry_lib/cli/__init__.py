@@ -35,6 +35,10 @@ COMMANDS = {
         "evaluate",
         "Measures filters: poisons clean data with an attack, or takes data with labels, and compares.",
     ),
+    "bench": (
+        "bench",
+        "Compares filters on a folder of labelled sets: recall, false positives, F1, AUC, cost, with intervals.",
+    ),
     "release": (
         "override",
         "Put samples back: clean, whatever the policy says. Counts from the next scan or materialization on.",
@@ -58,7 +62,7 @@ COMMANDS = {
     "attest": ("attest", "Sign attestations, and make keys for that."),
 }
 
-SCORING = ("scan", "eval")  # commands that need a model
+SCORING = ("scan", "eval", "bench")  # commands that need a model
 
 
 INTERRUPTED = 130  # exit code of what Ctrl-C stopped, as shells have it

@@ -1,5 +1,6 @@
 """`gradsentry scan`: a file in, a clean file, a quarantine and the reasons out, without Dagster."""
 
+import os
 import sys
 import warnings
 from dataclasses import replace
@@ -21,7 +22,7 @@ from gradsentry_lib.cli.options import told
 from gradsentry_lib.errors import GateFailed, SourceChanged
 from gradsentry_lib.pipeline.deliver import earlier_results, outputs_at
 from gradsentry_lib.pipeline.fetch import is_url
-from gradsentry_lib.pipeline.known import read_known
+from gradsentry_lib.pipeline.power import load_certificate
 from gradsentry_lib.report.escape import rich_markup
 from gradsentry_lib.report.progress import progress_bar
 from gradsentry_lib.samples.read import open_as_told
@@ -52,14 +53,13 @@ def scan_command(
     warn_flagged: Annotated[float | None, told("warn_flagged")] = None,
     max_unscored: Annotated[float | None, told("max_unscored")] = None,
     max_rejected: Annotated[float | None, told("max_rejected")] = None,
+    min_power: Annotated[float | None, told("min_power")] = None,
+    power: Annotated[str | None, told("power")] = None,
     limits_by: Annotated[str | None, told("limits_by")] = None,
     limits_reason: Annotated[str | None, told("limits_reason")] = None,
     control_tokens: Annotated[str | None, told("control_tokens")] = None,
     watched: Annotated[str | None, told("watched")] = None,
-    known: Annotated[
-        list[Path] | None,
-        typer.Option(help="Groups that others found (`gradsentry review export`), to look for; repeatable."),
-    ] = None,
+    known: Annotated[list[str] | None, told("known")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Scan the first rows only.")] = None,
     column: reading.Column = None,
     role: reading.Role = None,
@@ -88,8 +88,8 @@ def scan_command(
     on bad input or where a file in the folder is in the way.
     """
     console = Console()
-    settings = read(**{name: given for name, given in context.params.items() if name in OPTIONS})
-    groups = read_known(known or [])
+    given = context.params | {"known": os.pathsep.join(known or ())}
+    settings = read(**{name: said for name, said in given.items() if name in OPTIONS})
     if settings.engine == "local" and not is_url(source) and Path(source).is_file():
         _without_pandas()
     options = reading.reading_options(
@@ -108,7 +108,6 @@ def scan_command(
                     store,
                     options=options | ({"limit": limit} if limit else {}),
                     settings=settings,
-                    known=groups,
                     on_progress=show,
                 )
         except SourceChanged:
@@ -164,6 +163,9 @@ def _tell(console: Console, result: Result, out: str) -> None:
         more = len(made.batch.unread) - SHOWN
         named += f"; and {more} more" if more > 0 else ""
         console.print(f"[yellow]not read[/] text in the columns {rich_markup(named, 2000)}")
+    if (certificate := load_certificate(result.store, decided)) is not None:
+        for sentence in certificate.sentences()[:1]:
+            console.print(f"[cyan]power[/] {rich_markup(sentence, 600)}")
     for remark in decided.remarks:
         console.print(f"[cyan]note[/] {rich_markup(remark, 600)}")
     for released in made.released_elsewhere:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow.parquet as pq
@@ -16,7 +17,9 @@ from gradsentry_lib.files import atomic_path, has_digest
 from gradsentry_lib.pipeline.decided import Decided, Evidence, evidence_files
 from gradsentry_lib.pipeline.history import earlier_batches, load_earlier, other_deliveries
 from gradsentry_lib.pipeline.ingest import Ingested, samples_of
+from gradsentry_lib.pipeline.known import read_known
 from gradsentry_lib.pipeline.limits import remark, settle_limits
+from gradsentry_lib.pipeline.power import TOO_FEW, certify, mixtures_for, write_certificate
 from gradsentry_lib.pipeline.score import Scored, read_scores, read_sketches
 from gradsentry_lib.pipeline.swapped import Asked
 from gradsentry_lib.samples.table import read_samples
@@ -38,6 +41,7 @@ from gradsentry_lib.store import (
     overrides_digest,
 )
 from gradsentry_lib.store.paths import DecisionFiles, Store, short_key
+from gradsentry_lib.store.records import OutputKind
 
 if TYPE_CHECKING:
     from gradsentry_lib.scoring.model import ScoringModel
@@ -63,10 +67,11 @@ class DecisionConfig:
     control_tokens: str = Settings.control_tokens  # what becomes of rows whose text holds some: detection/control.py
     detection: DetectionConfig = field(default_factory=DetectionConfig)  # of the policy `auto`
     watched: str = Settings.watched  # what becomes of watched rows
+    power: str = Settings.power  # whether attacks are planted to see what would be found
     known: tuple[Mapping[str, Any], ...] = ()  # groups that others found, as they exported them: detection/known.py
 
     def __post_init__(self) -> None:
-        for name in ("control_tokens", "policy", "watched"):
+        for name in ("control_tokens", "policy", "watched", "power"):
             OPTIONS[name].check(getattr(self, name))
 
     @classmethod
@@ -79,6 +84,8 @@ class DecisionConfig:
             said.limits_reason,
             said.control_tokens,
             watched=said.watched,
+            known=read_known(said.known_files),
+            power=said.power,
         )
 
     @property
@@ -96,6 +103,7 @@ class DecisionConfig:
         told = {**asdict(self), "policy": self.judged_by, "rules": RULES}
         if self.judged_by == "paper":
             del told["detection"], told["watched"]  # decide nothing there
+        del told["power"]  # decides no verdict; what is planted has a line of its own
         if not self.known:
             del told["known"]
         return told
@@ -132,6 +140,8 @@ def decide(
     if load is not None and config.judged_by == "auto":
         asked = Asked(samples_of(batch, store), load, scoring or ScoringConfig())
     told = config.to_dict() | ({} if asked is None else {"reason": True})
+    mixtures = 0 if asked is None else mixtures_for(config.power, limits.min_power, batch.readable)
+    told |= {"mixtures": mixtures} if mixtures else {}
     key = short_key(scored.scores_sha256, told, overrides_key, [batch.read, batch.rejected, batch.truncated])
     files = store.decision(batch.batch_key, key)
     known = _find(store, batch.batch_key, key)
@@ -164,6 +174,20 @@ def decide(
         pq.write_table(judgement.verdicts, temporary, compression="zstd")
     evidence = Evidence(judgement.threshold, judgement.trust, tuple(judgement.groups))
     evidence.write(files, config.judged_by, judgement.verdicts["entropy"].to_numpy())
+    certificate = None
+    if mixtures and load is not None:
+        certificate = certify(
+            batch,
+            scored,
+            judgement.verdicts,
+            store,
+            run,
+            load,
+            scoring or ScoringConfig(),
+            config.detection,
+            mixtures,
+        )
+        told |= {"certificate": write_certificate(certificate, files)} if certificate is not None else {}
     counts = count_verdicts(judgement.verdicts)
     trust = judgement.trust if config.judged_by == "paper" else None
     checks = check_gate(
@@ -173,6 +197,7 @@ def decide(
         trust=trust,
         limits=limits,
         truncated=batch.truncated or "",
+        power=None if certificate is None else certificate.power,
     )
     gate_told = gate_settings(limits, batch.truncated or "")
     verdicts = file_ref(files.verdicts)
@@ -181,6 +206,7 @@ def decide(
         *_named_for_rescan(judgement),
         *([remark(limits, loosened)] if loosened else []),
         *(each for each in (note, config.note) if each),
+        *([TOO_FEW] if mixtures and certificate is None else []),
     )
     with open_ledger(store.ledger) as ledger:
         ledger.record_run(run)
@@ -239,10 +265,12 @@ def _find(store: Store, batch_key: str, key: str) -> Decision | None:
 
 
 def _is_whole(decision: Decision) -> bool:
-    """Whether what the verdicts are, and what they rest on beside the scores, is what the ledger has of it."""
+    """Whether what the verdicts are, and what it took the model to make, is what the ledger has of it."""
     files = DecisionFiles(decision.verdicts.file.parent)
-    swapped = decision.settings.get("swapped")
-    return has_digest(files.verdicts, decision.verdicts.sha256) and (not swapped or has_digest(files.swapped, swapped))
+    kept = {files.swapped: "swapped", files.power: "certificate"}
+    recorded = {path: sha256 for path, name in kept.items() if (sha256 := decision.settings.get(name))}
+    recorded[files.verdicts] = decision.verdicts.sha256
+    return all(has_digest(path, sha256) for path, sha256 in recorded.items())
 
 
 def _asked_again(decision: Decision, store: Store, run: Run) -> Decided:
@@ -285,7 +313,9 @@ def _record(ledger: Ledger, decision: Decision, gate: GateResult, findings: Find
 
 
 def _record_files(ledger: Ledger, decision: Decision, run_id: str) -> None:
-    for kind, path in evidence_files(DecisionFiles(decision.verdicts.file.parent)).items():
+    files = DecisionFiles(decision.verdicts.file.parent)
+    made: dict[OutputKind, Path] = {"power": files.power} if decision.settings.get("certificate") else {}
+    for kind, path in (evidence_files(files) | made).items():
         output = Output(
             batch_key=decision.batch_key, decision=decision.seq, kind=kind, file=file_ref(path), run_id=run_id
         )

@@ -102,7 +102,7 @@ def publish(batch: Ingested, decided: Decided, store: Store, run: Run) -> Publis
         for made in (clean, quarantine):
             shutil.rmtree(made) if made.is_dir() else made.unlink()
         raise
-    report = write_report(batch, decided, store, state, files.report)
+    report = write_report(batch, decided, store, state, files.report, run.run_id)
     written: tuple[tuple[OutputKind, Path, int | None], ...] = (
         ("clean", clean, clean_rows),
         ("quarantine", quarantine, quarantined_rows),
@@ -129,10 +129,17 @@ def publish(batch: Ingested, decided: Decided, store: Store, run: Run) -> Publis
     return Published(files.folder, clean, quarantine, attestation, report, clean_rows, quarantined_rows, state.status)
 
 
-def write_refusal(batch: Ingested, decided: Decided, store: Store) -> Path:
+def write_refusal(batch: Ingested, decided: Decided, store: Store, run: Run) -> Path:
     """The report of a batch that the gate refused: what a person looks at before accepting or rejecting it."""
     path = store.decision(batch.batch_key, decided.decision_key).report
-    return write_report(batch, decided, store, gate_of(decided, store), path)
+    write_report(batch, decided, store, gate_of(decided, store), path, run.run_id)
+    report = Output(
+        batch_key=batch.batch_key, decision=decided.number, kind="report", file=file_ref(path), run_id=run.run_id
+    )
+    with open_ledger(store.ledger) as ledger:
+        ledger.record_run(run)
+        ledger.record_output(report)
+    return path
 
 
 def _check_conservation(batch: Ingested, kept: int, clean_rows: int, quarantined_rows: int) -> None:

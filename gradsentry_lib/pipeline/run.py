@@ -75,7 +75,7 @@ class ScanResult:
     def files(self, store: Store) -> dict[str, Path]:
         """What there is to hand out, by name; `clean...` and `quarantine.jsonl` only where the gate is open."""
         made = store.decision(self.batch.batch_key, self.decided.decision_key)
-        found = (made.verdicts, made.threshold, made.plot, made.groups, made.report)
+        found = (made.verdicts, made.threshold, made.plot, made.groups, made.power, made.report)
         files = {path.name: path for path in (*found, store.rejected(self.batch.batch_key))}
         if self.published is not None:
             # Hidden ones are what another scan of the same batch is writing at this moment.
@@ -142,5 +142,5 @@ def scan(
             published = publish(batch, decided, store, run)
         except GateFailed:
             published = None
-            write_refusal(batch, decided, store)
+            write_refusal(batch, decided, store, run)
     return ScanResult(batch, scored, decided, published, released_elsewhere(store, batch.batch_key))

@@ -29,8 +29,7 @@ from gradsentry_lib.pipeline.missing import WINDOW, missing_rows, shards
 from gradsentry_lib.scoring.cache import Book, ScoreCache
 from gradsentry_lib.scoring.config import Effort, ScoringConfig
 from gradsentry_lib.scoring.identity import ModelIdentity
-from gradsentry_lib.scoring.score import Score
-from gradsentry_lib.scoring.table import BATCH_SCORE_SCHEMA, to_table
+from gradsentry_lib.scoring.score import BATCH_SCORE_SCHEMA, Score, to_table
 from gradsentry_lib.store import FileRef, Run, Scan, ScoreFile, file_ref, open_ledger
 from gradsentry_lib.store.paths import Store, short_key
 
@@ -116,7 +115,7 @@ def score_batch(
             f"{batch.batch_key} was read by an earlier version: scan its file, or materialize raw_samples"
         )
     started = datetime.now(UTC)
-    cache = _open_cache(store, store.score_cache(identity.fingerprint, config.key), run)
+    cache = open_cache(store, store.score_cache(identity.fingerprint, config.key), run)
     samples = samples_of(batch, store)
     wanted = missing_rows(samples, cache)
     meter = _Meter(batch.readable, batch.readable - len(wanted), on_progress)
@@ -182,7 +181,7 @@ def read_sketches(path: Path) -> Iterator[bytes | None]:
             yield from part["sketch"].to_pylist()
 
 
-def _open_cache(store: Store, folder: Path, run: Run) -> ScoreCache:
+def open_cache(store: Store, folder: Path, run: Run) -> ScoreCache:
     """A cache whose book is the ledger, which is held for the moment that an entry takes."""
 
     def known() -> set[str]:

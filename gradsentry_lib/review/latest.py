@@ -11,7 +11,7 @@ def latest(store: Store, key: str) -> tuple[Ingested, Decided]:
     """`key`: of a batch in the ledger, so no path. Raises NotJudgedYet where it has no verdicts."""
     with open_ledger(store.ledger, read_only=True) as ledger:
         decision = ledger.decision(ledger.batch(key).batch_key)
-    batch, decided = load(store, key), load_decided(store, key, decision.decision_key)
+        batch, decided = load(store, key), load_decided(store, key, decision.decision_key)
     if batch is None or decided is None:
         raise NotJudgedYet(f"the verdicts of {key} are gone from the store: scan the batch again")
     return batch, decided

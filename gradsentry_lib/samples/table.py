@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 
 from gradsentry_lib.errors import UnusableInput
 from gradsentry_lib.files import atomic_path
-from gradsentry_lib.samples.advice import advice
 from gradsentry_lib.samples.observed import Observed, UnreadColumn
+from gradsentry_lib.samples.reasons import advice
 from gradsentry_lib.samples.sample import Reject, Sample, Turn
 from gradsentry_lib.samples.source import Source
 

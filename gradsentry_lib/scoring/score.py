@@ -1,6 +1,9 @@
-"""What the scorer says of one sample."""
+"""What the scorer says of one sample; and scores as tables: a shard of the cache, a batch's scores.parquet."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+
+import pyarrow as pa
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,3 +27,24 @@ class Score:
     sketch: bytes = b""
     failure: str = ""
     control_tokens: str = ""
+
+
+SCORE_FIELDS = [
+    ("sample_id", pa.string()),
+    ("entropy", pa.float64()),
+    ("turn_entropies", pa.list_(pa.float64())),
+    ("supervised_tokens", pa.int32()),
+    ("nll", pa.float64()),
+    ("truncated", pa.bool_()),
+    ("sketch", pa.binary()),
+    ("failure", pa.string()),
+    ("control_tokens", pa.string()),
+]
+SCORE_SCHEMA = pa.schema(SCORE_FIELDS)
+BATCH_SCORE_SCHEMA = pa.schema([("row", pa.int64()), *SCORE_FIELDS])
+
+
+def to_table(scores: Sequence[Score]) -> pa.Table:
+    """Scores as a table of SCORE_SCHEMA, in order."""
+    columns = {name: [getattr(score, name) for score in scores] for name, _ in SCORE_FIELDS}
+    return pa.table(columns, schema=SCORE_SCHEMA)
