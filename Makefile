@@ -98,3 +98,13 @@ bench-detection: setup
 .PHONY: bench-startup
 bench-startup: setup
 	$(BIN)/python -m benchmarks.startup --write $(ARGS)
+
+# Milliseconds a sample beside the paper's algorithm and the bare transformer; what each step costs from 1,000 to a million
+# rows; how fast a page opens. Each writes its section of benchmarks/RESULTS.md.
+.PHONY: bench bench-scale bench-review
+bench: setup
+	$(BIN)/python -m benchmarks.speed --write $(ARGS)
+bench-scale: setup
+	$(BIN)/python -m benchmarks.scale --write $(ARGS)
+bench-review: setup
+	$(BIN)/python -m benchmarks.review --write

@@ -26,7 +26,7 @@ from gradsentry_lib.store import current_run
 from gradsentry_lib.store.paths import Store
 
 if TYPE_CHECKING:
-    from gradsentry_lib.scoring.model import ScoringModel
+    from gradsentry_lib.scoring.resident import AnyModel
 
 GROUP = "gradsentry"
 OWNERS = ["team:data-quality"]
@@ -156,7 +156,7 @@ def entropy_threshold(
     yield from each_batch(context, place, step)
 
 
-def _same_model(model: ModelResource, place: Store, batch: str, fingerprint: str) -> "ScoringModel":
+def _same_model(model: ModelResource, place: Store, batch: str, fingerprint: str) -> "AnyModel":
     """The model that scored the batch: the policy `auto` asks it about a few rows, `paper` does not."""
     identity = model.identify()
     if identity.fingerprint != fingerprint:

@@ -19,11 +19,12 @@ from gradsentry_lib.pipeline.decide import DecisionConfig
 from gradsentry_lib.pipeline.run import ModelChoice
 from gradsentry_lib.scoring.config import Effort, ScoringConfig
 from gradsentry_lib.scoring.identity import ModelIdentity
+from gradsentry_lib.scoring.resident import free, open_model
 from gradsentry_lib.settings import OPTIONS, Settings
 from gradsentry_lib.store.paths import Store
 
 if TYPE_CHECKING:
-    from gradsentry_lib.scoring.model import ScoringModel
+    from gradsentry_lib.scoring.resident import AnyModel
 
 
 def told(name: str) -> Any:
@@ -104,8 +105,9 @@ class ModelResource(dg.ConfigurableResource):
     engine: str | None = told("engine")
     ray_address: str | None = told("ray_address")
     workers: int | None = told("workers")
+    resident: str | None = told("resident")
 
-    _loaded: "ScoringModel | None" = PrivateAttr(default=None)
+    _loaded: "AnyModel | None" = PrivateAttr(default=None)
 
     @property
     def said(self) -> Settings:
@@ -116,11 +118,9 @@ class ModelResource(dg.ConfigurableResource):
         """Which weights and tokenizer these are, by their bytes; loads nothing."""
         return ModelChoice.of(self.said).identify()
 
-    def load(self, identity: ModelIdentity) -> "ScoringModel":
-        from gradsentry_lib.scoring.model import load_model
-
+    def load(self, identity: ModelIdentity) -> "AnyModel":
         if self._loaded is None:
-            self._loaded = load_model(identity, whole=self.scoring.module is not None)
+            self._loaded = open_model(identity, self.scoring.module is not None, self.said.resident == "auto")
         return self._loaded
 
     @property
@@ -136,11 +136,9 @@ class ModelResource(dg.ConfigurableResource):
         try:
             yield self
         finally:
-            if self._loaded is not None:
-                from gradsentry_lib.scoring.model import release
-
-                self._loaded = None
-                release()
+            held = [] if self._loaded is None else [self._loaded]
+            self._loaded = None
+            free(held)
 
 
 class JudgingResource(dg.ConfigurableResource):

@@ -77,6 +77,7 @@ def scan_command(
     engine: Annotated[str | None, told("engine")] = None,
     ray_address: Annotated[str | None, told("ray_address")] = None,
     workers: Annotated[int | None, told("workers")] = None,
+    resident: Annotated[str | None, told("resident")] = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace files in the way that no scan of this store wrote.")
     ] = False,
