@@ -34,7 +34,7 @@ coverage: setup
 # The long ones, with a table of what was tried and what held. SOAK_MINUTES: how long eight writers go on (10).
 soak: setup
 	-$(BIN)/pip install --quiet --constraint constraints.txt pip-audit
-	$(BIN)/python -m pytest -m soak tests/soak $(ARGS)
+	$(BIN)/python -m pytest -m soak tests/soak tests/packaging $(ARGS)
 
 # The UI, on the demo's store and history unless the environment names others.
 dev: export DAGSTER_HOME ?= $(CURDIR)/.dagster_home
@@ -67,6 +67,11 @@ map: setup
 # The tables of options and of errors, from the code.
 reference: $(VENV)/.installed
 	$(BIN)/python -m gradsentry_lib.cli.reference docs
+
+# The examples, each in a folder of its own below .examples, with the embedded model.
+.PHONY: examples
+examples: setup
+	$(BIN)/python -m examples.run $(ARGS)
 
 # Wheel and sdist, in dist/. Tested by tests/packaging; `make soak` installs them in empty environments.
 .PHONY: dist
