@@ -179,8 +179,8 @@ def _differences() -> str:
     rows = [{"peer": name, "as theirs": same, "not as theirs": other} for name, (same, other) in DIFFERENCES.items()]
     return (
         f"{_table(rows)}\n\nThe filter of Yuan et al. (2025) on activation gradients is not among them: no code "
-        "or text of it was at hand. Agreement with the authors' own outputs was not measured: the repositories of GraCeFul and "
-        "RFTC hold poisoned data (used here), and no verdicts on it to compare with."
+        "or text of it was at hand. Agreement with the authors' own outputs was not measured: the repositories of "
+        "GraCeFul and RFTC hold poisoned data (used here), and no verdicts on it to compare with."
     )
 
 
