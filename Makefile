@@ -34,7 +34,7 @@ coverage: setup
 # The long ones, with a table of what was tried and what held. SOAK_MINUTES: how long eight writers go on (10).
 soak: setup
 	-$(BIN)/pip install --quiet --constraint constraints.txt pip-audit
-	$(BIN)/python -m pytest -m soak tests/soak $(ARGS)
+	$(BIN)/python -m pytest -m soak tests/soak tests/packaging $(ARGS)
 
 # The UI, on the demo's store and history unless the environment names others.
 dev: export DAGSTER_HOME ?= $(CURDIR)/.dagster_home
@@ -46,6 +46,7 @@ dev: setup
 # Every table and figure of docs/evaluation.md again; the README says how long that takes.
 bench-eval: setup
 	$(BIN)/python -m benchmarks.evaluation $(ARGS)
+	$(BIN)/python -m benchmarks.summary
 
 # A store with batches in every state, made without a model, and the pages to review them: open the printed link.
 REVIEW ?= .review
@@ -66,6 +67,11 @@ map: setup
 # The tables of options and of errors, from the code.
 reference: $(VENV)/.installed
 	$(BIN)/python -m gradsentry_lib.cli.reference docs
+
+# The examples, each in a folder of its own below .examples, with the embedded model.
+.PHONY: examples
+examples: setup
+	$(BIN)/python -m examples.run $(ARGS)
 
 # Wheel and sdist, in dist/. Tested by tests/packaging; `make soak` installs them in empty environments.
 .PHONY: dist
@@ -93,3 +99,13 @@ bench-detection: setup
 .PHONY: bench-startup
 bench-startup: setup
 	$(BIN)/python -m benchmarks.startup --write $(ARGS)
+
+# Milliseconds a sample beside the paper's algorithm and the bare transformer; what each step costs from 1,000 to a million
+# rows; how fast a page opens. Each writes its section of benchmarks/RESULTS.md.
+.PHONY: bench bench-scale bench-review
+bench: setup
+	$(BIN)/python -m benchmarks.speed --write $(ARGS)
+bench-scale: setup
+	$(BIN)/python -m benchmarks.scale --write $(ARGS)
+bench-review: setup
+	$(BIN)/python -m benchmarks.review --write

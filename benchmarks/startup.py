@@ -160,7 +160,7 @@ def main() -> None:
     print(table(lines), table(where), sep="\n\n")
     if options.write:
         intro = f"Embedded model in {dtype}, {options.rows} rows, medians of {options.rounds} interleaved rounds."
-        section("startup", "Start", [intro, table(lines), table(where)])
+        section("startup", "Start", [intro, table(lines), table(where)], options.quick)
 
 
 def _line(name: str, rounds: list[dict[str, Any]]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from gradsentry_assets.partitions import Said, by_partition, refusal
 from gradsentry_assets.resources import JudgingResource, ModelResource, ReadingResource
 from gradsentry_assets.second_judge import Judged, judge_one, results
 from gradsentry_assets.stage import entry_of
-from gradsentry_lib.api.incoming import bring_in
+from gradsentry_assets.upstream import as_file
 from gradsentry_lib.errors import GradSentryError, NotFound
 from gradsentry_lib.pipeline.news import News, news_of
 from gradsentry_lib.pipeline.run import ModelChoice, scan
@@ -67,7 +67,7 @@ def _judge(
     reading: ReadingResource = given("reading")
     model: ModelResource = given("model")
     judging: JudgingResource = given("judging")
-    source, run = bring_in(data, place, name).source, current_run("dagster", context.run.run_id)
+    source, run = as_file(data, place, name), current_run("dagster", context.run.run_id)
     made = scan(
         source,
         place,

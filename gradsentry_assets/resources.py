@@ -22,7 +22,7 @@ if TYPE_CHECKING:  # they load what reads and scores: too much for who only load
     from gradsentry_lib.pipeline.decide import DecisionConfig
     from gradsentry_lib.scoring.config import Effort, ScoringConfig
     from gradsentry_lib.scoring.identity import ModelIdentity
-    from gradsentry_lib.scoring.model import ScoringModel
+    from gradsentry_lib.scoring.resident import AnyModel
     from gradsentry_lib.store.paths import Store
 
 
@@ -113,8 +113,9 @@ class ModelResource(dg.ConfigurableResource):
     engine: str | None = told("engine")
     ray_address: str | None = told("ray_address")
     workers: int | None = told("workers")
+    resident: str | None = told("resident")
 
-    _loaded: "ScoringModel | None" = PrivateAttr(default=None)
+    _loaded: "AnyModel | None" = PrivateAttr(default=None)
 
     @property
     def said(self) -> Settings:
@@ -127,11 +128,11 @@ class ModelResource(dg.ConfigurableResource):
 
         return ModelChoice.of(self.said).identify()
 
-    def load(self, identity: "ModelIdentity") -> "ScoringModel":
-        from gradsentry_lib.scoring.model import load_model
+    def load(self, identity: "ModelIdentity") -> "AnyModel":
+        from gradsentry_lib.scoring.resident import open_model
 
         if self._loaded is None:
-            self._loaded = load_model(identity, whole=self.scoring.module is not None)
+            self._loaded = open_model(identity, self.scoring.module is not None, self.said.resident == "auto")
         return self._loaded
 
     @property
@@ -152,10 +153,10 @@ class ModelResource(dg.ConfigurableResource):
             yield self
         finally:
             if self._loaded is not None:
-                from gradsentry_lib.scoring.model import release
+                from gradsentry_lib.scoring.resident import free
 
-                self._loaded = None
-                release()
+                held, self._loaded = [self._loaded], None
+                free(held)
 
 
 class JudgingResource(dg.ConfigurableResource):

@@ -32,7 +32,7 @@ from gradsentry_lib.store import Run, current_run
 from gradsentry_lib.store.paths import Store
 
 if TYPE_CHECKING:
-    from gradsentry_lib.scoring.model import ScoringModel
+    from gradsentry_lib.scoring.resident import AnyModel
 
 
 def read_samples(context: dg.AssetExecutionContext, stage: Stage, data: Any = None) -> Events:
@@ -137,7 +137,7 @@ def judge(context: dg.AssetExecutionContext, stage: Stage) -> Events:
     yield from each_partition(context, stage, step)
 
 
-def _same_model(model: ModelResource, place: Store, batch: str, fingerprint: str) -> "ScoringModel":
+def _same_model(model: ModelResource, place: Store, batch: str, fingerprint: str) -> "AnyModel":
     """The model that scored the batch: the policy `auto` asks it about a few rows, `paper` does not."""
     identity = model.identify()
     if identity.fingerprint != fingerprint:

@@ -22,7 +22,7 @@ def bring_in_source(
     source = stage.source
     if isinstance(source, File):
         url = _placed(source.url, partition)
-        return bring_in(url, store).source, url
+        return as_file(url, store), url
     assert isinstance(source, Upstream)
     origin = source.asset.to_user_string()
     if not source.file:
@@ -35,7 +35,13 @@ def bring_in_source(
             f"the last materialization of {origin} has no entry {source.file!r} that names its file: "
             "materialize it first, or have it add one with dg.MaterializeResult(metadata=...)"
         )
-    return bring_in(str(named), store).source, f"{origin}: {named}"
+    return as_file(str(named), store), f"{origin}: {named}"
+
+
+def as_file(data: Any, store: Store, name: str = "data") -> str:
+    """Data of any kind that a scan takes, as the name of a file. Raises UnusableInput."""
+    source = bring_in(data, store, name).source
+    return source if isinstance(source, str) else str(source.path)
 
 
 def _placed(url: str, partition: str | None) -> str:

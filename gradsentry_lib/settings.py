@@ -209,6 +209,9 @@ class Settings:
     ray_address: str | None = _option(
         None, "model", "Ray cluster to join", otherwise="RAY_ADDRESS, or one of this machine's own"
     )
+    resident: str = _option(
+        "auto", "model", "Whether to score with the model that `gradsentry serve` keeps loaded", choices=("auto", "off")
+    )
     workers: int | None = _option(
         None, "model", "With Ray: models loaded at once", unit="models", low=1, otherwise="one a GPU"
     )

@@ -57,6 +57,7 @@ COMMANDS = {
     ),
     "gate": ("gate", "See how a batch's gate stands; accept a failed one by name; set the store's own limits."),
     "doctor": ("doctor", "Show versions, devices, caches, and what the scorer's self-tests found on this machine."),
+    "serve": ("serve", "Keep a model loaded and score with it for every scan of this user here, until Ctrl-C."),
     "review": ("review", "Review flagged rows: a local page of all batches, decisions by name, and what came of them."),
     "store": ("store", "Bring the store of an earlier version up to this one."),
     "attest": ("attest", "Sign attestations, and make keys for that."),

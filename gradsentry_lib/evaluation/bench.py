@@ -25,9 +25,10 @@ import numpy as np
 
 from gradsentry_lib.errors import GradSentryError, UnusableFile, UnusableInput, UnusableOption
 from gradsentry_lib.evaluation.data import read_rows, split_labels
+from gradsentry_lib.evaluation.filtered import Filtered
 from gradsentry_lib.evaluation.harness import FILTERS, metered
 from gradsentry_lib.evaluation.measures import auc_of, bootstrap_interval, f1_of, none_if_nan
-from gradsentry_lib.evaluation.peers import Filtered
+from gradsentry_lib.evaluation.peers import FORMER
 from gradsentry_lib.evaluation.rows import Row
 from gradsentry_lib.evaluation.samples import to_samples
 from gradsentry_lib.power.certificate import wilson
@@ -114,8 +115,8 @@ def filters_of(told: Sequence[str]) -> dict[str, str | Command]:
             found[name] = Command(name, command)
         elif sign:
             raise UnusableOption(f"{one!r}: a command has to name {{rows}} and {{verdicts}}")
-        elif name in FILTERS:
-            found[name] = name
+        elif (known := FORMER.get(name, name)) in FILTERS:
+            found[known] = known
         else:
             raise UnusableOption(f"There is no filter {name!r}. Known: {', '.join(FILTERS)}; or NAME=COMMAND.")
     if not found:

@@ -19,8 +19,9 @@ from gradsentry_lib.detection.policies import judge
 from gradsentry_lib.detection.reason import Swapped
 from gradsentry_lib.detection.verdict import not_clean
 from gradsentry_lib.errors import UnusableOption
+from gradsentry_lib.evaluation.filtered import Filter, Filtered, Progress
 from gradsentry_lib.evaluation.measures import auc_of, bootstrap_interval, f1_of, measure, none_if_nan
-from gradsentry_lib.evaluation.peers import PEERS, Filter, Filtered, Progress, supervised_tokens
+from gradsentry_lib.evaluation.peers import FORMER, PEERS, supervised_tokens
 from gradsentry_lib.evaluation.published import published_entropies
 from gradsentry_lib.samples.sample import Sample
 from gradsentry_lib.scoring.config import ScoringConfig
@@ -74,7 +75,9 @@ FILTERS: dict[str, Filter] = {"paper": paper, **PEERS, **{OURS + policy: own(pol
 
 
 def filters_named(names: Sequence[str]) -> dict[str, Filter]:
-    """The filters of those names, in that order. Raises BadInput with the list of names for one that is not there."""
+    """The filters of those names, in that order; a peer's name without its "after" means it too. Raises BadInput with
+    the list of names for one that is not there."""
+    names = [FORMER.get(name, name) for name in names]
     for name in names:
         if name not in FILTERS:
             raise UnusableOption(f"There is no filter {name!r}. Known: {', '.join(FILTERS)}.")

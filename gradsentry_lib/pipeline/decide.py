@@ -39,12 +39,13 @@ from gradsentry_lib.store import (
     gate_inputs_sha256,
     open_ledger,
     overrides_digest,
+    reading,
 )
 from gradsentry_lib.store.paths import DecisionFiles, Store, short_key
 from gradsentry_lib.store.records import OutputKind
 
 if TYPE_CHECKING:
-    from gradsentry_lib.scoring.model import ScoringModel
+    from gradsentry_lib.scoring.resident import AnyModel
 
 NAMED = 20  # rows of an earlier batch that a remark names
 
@@ -123,7 +124,7 @@ def decide(
     run: Run,
     config: DecisionConfig | None = None,
     *,
-    load: "Callable[[], ScoringModel] | None" = None,
+    load: "Callable[[], AnyModel] | None" = None,
     scoring: ScoringConfig | None = None,
 ) -> Decided:
     """Judges a scored batch and runs the gate; the same inputs and settings give the same decision, found again.
@@ -131,16 +132,14 @@ def decide(
     The decision asked for last is the batch's latest in the ledger, also where an earlier one is returned to. `load`:
     the model that scored the batch, with `scoring`, for the policy that asks it; without, that policy only watches.
     """
-    config, loosened = settle(config or DecisionConfig(), store)
-    limits = GateLimits(**asdict(config)["limits"])
-    with open_ledger(store.ledger) as ledger:
+    with reading(store.ledger) as ledger:
+        config, loosened = settle(config or DecisionConfig(), store)
         words = ledger.active_overrides(batch.batch_key)
+    limits = GateLimits(**asdict(config)["limits"])
     overrides_key = overrides_digest(words)
-    asked = None
-    if load is not None and config.judged_by == "auto":
-        asked = Asked(samples_of(batch, store), load, scoring or ScoringConfig())
-    told = config.to_dict() | ({} if asked is None else {"reason": True})
-    mixtures = 0 if asked is None else mixtures_for(config.power, limits.min_power, batch.readable)
+    asks = load is not None and config.judged_by == "auto"
+    told = config.to_dict() | ({"reason": True} if asks else {})
+    mixtures = 0 if not asks else mixtures_for(config.power, limits.min_power, batch.readable)
     told |= {"mixtures": mixtures} if mixtures else {}
     key = short_key(scored.scores_sha256, told, overrides_key, [batch.read, batch.rejected, batch.truncated])
     files = store.decision(batch.batch_key, key)
@@ -148,7 +147,8 @@ def decide(
     if known is not None and _is_whole(known):
         return _asked_again(known, store, run)
 
-    with open_ledger(store.ledger) as ledger:
+    asked = Asked(samples_of(batch, store), load, scoring or ScoringConfig()) if asks and load else None
+    with open_ledger(store.ledger, read_only=True) as ledger:
         past = earlier_batches(ledger, batch, scored.score_key) if config.judged_by == "auto" else []
         note = settings_note(ledger.get(Scan, scored.scan).scoring, config.judged_by)
     past = other_deliveries(store, batch, past)

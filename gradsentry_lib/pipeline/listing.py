@@ -37,7 +37,7 @@ from gradsentry_lib.report.marks import find_marks
 from gradsentry_lib.report.rows import Row, turns_json
 from gradsentry_lib.samples.sample import Sample
 from gradsentry_lib.samples.table import read_samples
-from gradsentry_lib.store import Batch, Decision, Output, Override, file_ref, open_ledger
+from gradsentry_lib.store import Batch, Decision, Output, Override, file_ref, open_ledger, reading
 from gradsentry_lib.store import sample_index as index
 from gradsentry_lib.store.paths import Store
 
@@ -119,12 +119,12 @@ def _card(told: Mapping[str, Any]) -> Card:
 
 
 def _make(path: Path, store: Store, batch: Ingested, decided: Decided) -> Listing:
-    verdicts = pq.read_table(verdicts_of(store, decided))
-    groups = load_evidence(store, decided).groups
-    samples = samples_of(batch, store)
+    verdicts, samples = pq.read_table(verdicts_of(store, decided)), samples_of(batch, store)
+    with reading(store.ledger):
+        groups, reason_from = load_evidence(store, decided).groups, _reason_from(store, decided)
+        at = _listed(verdicts, groups)
+        new = _new(store, batch, verdicts["sample_id"].to_pylist(), at)
     views = [_View(group) for group in groups]
-    at = _listed(verdicts, groups)
-    new = _new(store, batch, verdicts["sample_id"].to_pylist(), at)
     group_of = {row: number for number, group in reversed(list(enumerate(groups))) for row in group.rows}
     rows = verdicts["row"].to_numpy()
     entropy = np.nan_to_num(verdicts["entropy"].to_numpy(), nan=-1.0)
@@ -147,7 +147,6 @@ def _make(path: Path, store: Store, batch: Ingested, decided: Decided) -> Listin
     others = [kept[row] for row in sorted(beside)]
     compared = [kept[int(rows[i])].prompt for i in order[:COMPARED]]
     near = nearest(compared, [other.prompt for other in others])
-    reason_from = _reason_from(store, decided)
     cards = [view.card(kept, reason_from) for view in views]
     columns = {name: verdicts[name] for name in verdicts.column_names}
     with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", errors="surrogatepass") as file:

@@ -37,7 +37,7 @@ from gradsentry_lib.store import Decision, Run, open_ledger
 from gradsentry_lib.store.paths import DecisionFiles, Store
 
 if TYPE_CHECKING:
-    from gradsentry_lib.scoring.model import ScoringModel
+    from gradsentry_lib.scoring.resident import AnyModel
 
 LARGE = 2_000  # rows from which on a certificate is made without being asked for
 LEAST = 60  # clean rows, fewer are no batch to hide in
@@ -63,7 +63,7 @@ def certify(
     verdicts: pa.Table,
     store: Store,
     run: Run,
-    load: "Callable[[], ScoringModel]",
+    load: "Callable[[], AnyModel]",
     scoring: ScoringConfig,
     detection: DetectionConfig,
     mixtures: int,
@@ -133,16 +133,16 @@ def _questions(canaries: Sequence[Canary], own: Sequence[Sample]) -> tuple[dict[
 
 
 def _scores(
-    samples: Sequence[Sample], cache: ScoreCache, model: "ScoringModel", scoring: ScoringConfig
+    samples: Sequence[Sample], cache: ScoreCache, model: "AnyModel", scoring: ScoringConfig
 ) -> Mapping[str, Mapping]:
+    from gradsentry_lib.scoring.resident import score_with
     from gradsentry_lib.scoring.score import to_table
-    from gradsentry_lib.scoring.scorer import score_samples
 
     wanted = {sample.sample_id: sample for sample in samples}
     known = set(cache.lookup(list(wanted))["sample_id"].to_pylist())
     missing = [sample for name, sample in wanted.items() if name not in known]
     if missing:
-        cache.add(to_table(score_samples(missing, model, scoring)))
+        cache.add(to_table(score_with(model, missing, scoring)))
     return {line["sample_id"]: line for line in cache.lookup(list(wanted)).to_pylist()}
 
 

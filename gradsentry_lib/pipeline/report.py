@@ -27,7 +27,7 @@ from gradsentry_lib.report.rows import PAGE_ROWS, SERVED_ROWS, for_page
 from gradsentry_lib.samples.preview import SHOWN as FIRST
 from gradsentry_lib.samples.preview import standing
 from gradsentry_lib.samples.table import read_rejects, read_samples
-from gradsentry_lib.store import Decision, GateState, Run, Scan, open_ledger, overrides_digest
+from gradsentry_lib.store import Decision, GateState, Run, Scan, overrides_digest, reading
 from gradsentry_lib.store.paths import Store
 
 SHOWN = 200  # rejected rows on the page
@@ -53,8 +53,9 @@ def page_contents(
     they are not yet."""
     verdicts = pq.read_table(verdicts_of(store, decided))
     listed = listing(store, batch, decided, run_id)
-    with open_ledger(store.ledger, read_only=True) as ledger:
+    with reading(store.ledger) as ledger:
         decision = ledger.get(Decision, decided.number)
+        certificate = load_certificate(store, decided)
         evidence, in_others = load_evidence(store, decided), released_elsewhere(store, batch.batch_key)
         scan = ledger.get(Scan, decision.scan)
         runs = ledger.find(Run, run_id=scan.run_id)
@@ -62,7 +63,6 @@ def page_contents(
     accepted = f"{state.acceptance.made_by}: {state.acceptance.reason}" if state.acceptance else ""
     rejects = list(read_rejects(store.rejected(batch.batch_key)))
     scored = verdicts.num_rows - decided.unscored
-    certificate = load_certificate(store, decided)
     level = (decision.settings.get("detection") or {}).get("level", DetectionConfig().level)
     return Contents(
         batch=batch.batch_key,

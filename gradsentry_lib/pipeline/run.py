@@ -20,12 +20,13 @@ from gradsentry_lib.samples.read import open_as_told
 from gradsentry_lib.samples.source import Source
 from gradsentry_lib.scoring.config import Effort, ScoringConfig
 from gradsentry_lib.scoring.identity import ModelIdentity, identify
+from gradsentry_lib.scoring.resident import free, open_model
 from gradsentry_lib.settings import Settings, read
 from gradsentry_lib.store import Run, current_run
 from gradsentry_lib.store.paths import Store
 
 if TYPE_CHECKING:
-    from gradsentry_lib.scoring.model import ScoringModel
+    from gradsentry_lib.scoring.resident import AnyModel
 
 
 @dataclass(frozen=True)
@@ -37,19 +38,18 @@ class ModelChoice:
     device: str = field(default_factory=settings.device)
     dtype: str = field(default_factory=partial(settings.value, "dtype"))
     base: str | None = None
+    resident: str = field(default_factory=partial(settings.value, "resident"))
 
     @classmethod
     def of(cls, said: Settings) -> "ModelChoice":
-        return cls(said.model, said.revision, said.device, said.dtype, said.base_model)
+        return cls(said.model, said.revision, said.device, said.dtype, said.base_model, said.resident)
 
     def identify(self) -> ModelIdentity:
         return identify(self.name, self.revision, self.device, self.dtype, settings.model_digests(), self.base)
 
-    def lease(
-        self, identity: ModelIdentity, whole: bool = False
-    ) -> AbstractContextManager[Callable[[], "ScoringModel"]]:
+    def lease(self, identity: ModelIdentity, whole: bool = False) -> AbstractContextManager[Callable[[], "AnyModel"]]:
         """What gives the model to one scan: loaded when it is needed, freed afterwards. `whole`: see `load_model`."""
-        return lazy_model(identity, whole)
+        return lazy_model(identity, whole, self.resident == "auto")
 
 
 class ModelSource(Protocol):
@@ -59,7 +59,7 @@ class ModelSource(Protocol):
 
     def lease(
         self, identity: ModelIdentity, whole: bool = False
-    ) -> AbstractContextManager[Callable[[], "ScoringModel"]]: ...
+    ) -> AbstractContextManager[Callable[[], "AnyModel"]]: ...
 
 
 @dataclass(frozen=True)
@@ -85,25 +85,22 @@ class ScanResult:
 
 
 @contextmanager
-def lazy_model(identity: ModelIdentity, whole: bool = False) -> Iterator[Callable[[], "ScoringModel"]]:
-    """Gives a function that loads the model on its first call; frees it at the end. `whole`: see `load_model`."""
-    loaded: list[ScoringModel] = []
+def lazy_model(
+    identity: ModelIdentity, whole: bool = False, resident: bool = True
+) -> Iterator[Callable[[], "AnyModel"]]:
+    """Gives a function that loads the model on its first call; frees it at the end. `whole`, `resident`: see
+    `open_model`."""
+    loaded: list[AnyModel] = []
 
-    def load() -> "ScoringModel":
+    def load() -> "AnyModel":
         if not loaded:
-            from gradsentry_lib.scoring.model import load_model
-
-            loaded.append(load_model(identity, whole=whole))
+            loaded.append(open_model(identity, whole, resident))
         return loaded[0]
 
     try:
         yield load
     finally:
-        if loaded:
-            from gradsentry_lib.scoring.model import release
-
-            loaded.clear()
-            release()
+        free(loaded)
 
 
 def scan(

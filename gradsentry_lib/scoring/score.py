@@ -44,6 +44,14 @@ SCORE_SCHEMA = pa.schema(SCORE_FIELDS)
 BATCH_SCORE_SCHEMA = pa.schema([("row", pa.int64()), *SCORE_FIELDS])
 
 
+def from_table(table: pa.Table) -> list[Score]:
+    """Raises ValueError for a table of another schema."""
+    if not table.schema.equals(SCORE_SCHEMA):
+        raise ValueError("no table of scores")
+    lines = table.to_pylist()
+    return [Score(**{**line, "turn_entropies": tuple(line["turn_entropies"])}) for line in lines]
+
+
 def to_table(scores: Sequence[Score]) -> pa.Table:
     """Scores as a table of SCORE_SCHEMA, in order."""
     columns = {name: [getattr(score, name) for score in scores] for name, _ in SCORE_FIELDS}

@@ -3,12 +3,15 @@ declared test needs it for a few rows of a few candidates (detection/reason.py).
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from gradsentry_lib.detection.reason import Question, surprises
 from gradsentry_lib.samples.sample import Sample
 from gradsentry_lib.scoring.config import ScoringConfig
-from gradsentry_lib.scoring.model import ScoringModel
-from gradsentry_lib.scoring.scorer import score_samples
+from gradsentry_lib.scoring.resident import score_with
+
+if TYPE_CHECKING:
+    from gradsentry_lib.scoring.resident import AnyModel
 
 
 def swapped(sample: Sample, other: Sample, shown: Sequence[Sample] = ()) -> Sample:
@@ -25,7 +28,7 @@ def swapped(sample: Sample, other: Sample, shown: Sequence[Sample] = ()) -> Samp
 
 
 def score_swapped(
-    questions: Sequence[Question], samples: Mapping[str, Sample], model: ScoringModel, config: ScoringConfig
+    questions: Sequence[Question], samples: Mapping[str, Sample], model: "AnyModel", config: ScoringConfig
 ) -> list[dict[int, float]]:
     """For each question the surprise of the answer's windows, by first token; empty where the model could not score it.
     samples: by sample id."""
@@ -33,4 +36,4 @@ def score_swapped(
         swapped(samples[answer], samples[prompt], [samples[name] for name in shown])
         for answer, prompt, shown in questions
     ]
-    return [surprises(score.sketch) if score.sketch else {} for score in score_samples(put, model, config)]
+    return [surprises(score.sketch) if score.sketch else {} for score in score_with(model, put, config)]

@@ -12,7 +12,7 @@ from gradsentry_lib.cli import app
 from gradsentry_lib.errors import BadInput
 from gradsentry_lib.evaluation import suite
 from gradsentry_lib.evaluation.bench import Command, bench, figures, filters_of, markdown, overall, read_sets
-from gradsentry_lib.evaluation.peers import Filtered
+from gradsentry_lib.evaluation.filtered import Filtered
 
 LONG = """
 import json, sys
