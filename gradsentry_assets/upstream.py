@@ -26,9 +26,8 @@ def bring_in_source(
     assert isinstance(source, Upstream)
     origin = source.asset.to_user_string()
     if not source.file:
-        return bring_in(
-            data, store, "-".join([source.asset.path[-1], *([partition] if partition else [])])
-        ).source, origin
+        name = f"{source.asset.path[-1]}-{partition}" if partition else source.asset.path[-1]
+        return as_file(data, store, name), origin
     named = entry_of(instance, source.asset, partition, source.file)
     if named is None:
         raise NotFound(
