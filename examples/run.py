@@ -62,8 +62,20 @@ def ci(folder: Path) -> None:
     assert not list((folder / "results" / "data" / ROWS.name).glob("clean*"))
 
 
+def dagster(folder: Path) -> None:
+    """Somebody's project of `create-dagster`, with the stage between two assets of theirs; run as they would."""
+    shutil.copytree(HERE / "dagster", folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
+    _run(folder, "dg", "launch", "--assets", "*")
+
+
 CI_REFUSED = 123  # how xargs ends when what it called did not end with 0
-EXAMPLES: dict[str, Callable[[Path], None]] = {"notebook": notebook, "trl": trl, "ray": ray, "ci": ci}
+EXAMPLES: dict[str, Callable[[Path], None]] = {
+    "dagster": dagster,
+    "notebook": notebook,
+    "trl": trl,
+    "ray": ray,
+    "ci": ci,
+}
 
 
 def run(name: str, folder: Path) -> None:
@@ -76,6 +88,7 @@ def run(name: str, folder: Path) -> None:
 def _run(folder: Path, *command: str | Path, wanted: int = 0) -> None:
     paths = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     told = {"PATH": paths, "GITHUB_BASE_REF": "main", "GRADSENTRY_HOME": str(folder / ".gradsentry")}
+    told |= {"VIRTUAL_ENV": sys.prefix, "PYTHONPATH": os.pathsep.join([str(folder / "src"), *sys.path])}  # for `dg`
     done = subprocess.run(
         [*map(str, command)],
         cwd=folder,

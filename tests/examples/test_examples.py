@@ -22,6 +22,9 @@ def folder(tiny_model: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_it_runs(name: str, folder: Path) -> None:
     run(name, folder)
+    if name == "dagster":
+        kept = (folder / "trained_on.csv").read_text().splitlines()
+        assert kept[0] == "question,answer" and len(list(folder.glob(".gradsentry/batches/collected-*/clean/*"))) == 1
     if name == "notebook":
         told = json.loads((folder / "scan.ipynb").read_text())
         shown = [out for cell in told["cells"] for out in cell.get("outputs", []) if "text/html" in out.get("data", {})]
