@@ -1,9 +1,12 @@
 """Takes the pictures of README and docs from a real deployment that scans the demo batch.
 
-python -m tests.assets.screenshots
+python -m tests.assets.screenshots [component]
 """
 
+import os
 import shutil
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -13,6 +16,12 @@ from tests.assets.dagster_dev import ROOT, dagster_dev
 from tests.assets.test_dagster_dev import batch_of
 
 IMAGES = ROOT / "docs" / "images"
+EXAMPLE, QUESTIONS = ROOT / "examples" / "dagster", ROOT / "examples" / "data" / "questions.jsonl"
+COMPONENT_PAGES = (  # picture, page, what is to be seen on it
+    ("clean", "/assets/answers/clean_dataset?view=overview", ["clean_file", "question", "answer"]),
+    ("gate", "/assets/answers/entropy_threshold?view=checks&checkDetail=flagged_fraction", ["flagged_fraction"]),
+    ("runs", "/runs", ["gradsentry/answers_batch"]),
+)
 DEMO = ROOT / "gradsentry_assets" / "demo_data" / "demo_questions.jsonl"
 
 
@@ -52,5 +61,29 @@ def refused_gate() -> None:
             page.save(IMAGES / "gate.png")
 
 
+def component() -> None:
+    """Somebody's project with the component between two assets of theirs: examples/dagster."""
+    with tempfile.TemporaryDirectory() as folder:
+        shop = Path(folder) / "shop"
+        shutil.copytree(EXAMPLE, shop)
+        shutil.copy(QUESTIONS, shop)
+        settings = {"PYTHONPATH": os.pathsep.join([str(shop / "src"), *sys.path])}
+        with dagster_dev(Path(folder), settings, project=shop) as server:
+            launched = os.environ | settings | {"DAGSTER_HOME": f"{folder}/dagster_home", "VIRTUAL_ENV": sys.prefix}
+            launched |= {"GRADSENTRY_HOME": str(server.home), "PATH": f"{sys.prefix}/bin:{os.environ['PATH']}"}
+            subprocess.run([f"{sys.prefix}/bin/dg", "launch", "--assets", "*"], cwd=shop, env=launched, check=True)
+            with browser_page(server.url, 1500, 760) as page:
+                page.open("/asset-groups")
+                page.sees("trained")
+                page.page.wait_for_timeout(4000)
+                page.save(IMAGES / "component-graph.png")
+            with browser_page(server.url, 1400, 1000) as page:
+                for name, path, seen in COMPONENT_PAGES:
+                    page.open(path)
+                    page.sees(*seen)
+                    page.page.wait_for_timeout(3000)
+                    page.save(IMAGES / f"component-{name}.png")
+
+
 if __name__ == "__main__":
-    main()
+    component() if "component" in sys.argv else main()
