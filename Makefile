@@ -46,6 +46,7 @@ dev: setup
 # Every table and figure of docs/evaluation.md again; the README says how long that takes.
 bench-eval: setup
 	$(BIN)/python -m benchmarks.evaluation $(ARGS)
+	$(BIN)/python -m benchmarks.summary
 
 # A store with batches in every state, made without a model, and the pages to review them: open the printed link.
 REVIEW ?= .review
