@@ -167,15 +167,19 @@ def test_what_can_not_be_reached_says_so_in_a_line(s3: str, tmp_path: Path) -> N
 def test_a_scan_from_s3_to_s3(s3: str, tiny_model: Any, tmp_path: Path) -> None:
     """The command and Python come to the same objects; the source stays what it was."""
     source = write(tmp_path / "rows.jsonl", lines(range(20)))
-    (UPath(s3) / "in" / "rows.jsonl").write_bytes(source.read_bytes())
-    model, there = str(tiny_model()), f"{s3}/in/rows.jsonl"
-    done = CliRunner().invoke(load_command("scan"), [there, "--out", f"{s3}/out", "--model", model, "--device", "cpu"])
+    (UPath(s3) / "scan" / "in" / "rows.jsonl").write_bytes(source.read_bytes())
+    model, there = str(tiny_model()), f"{s3}/scan/in/rows.jsonl"
+    done = CliRunner().invoke(
+        load_command("scan"), [there, "--out", f"{s3}/scan/out", "--model", model, "--device", "cpu"]
+    )
     assert done.exit_code == 0, done.output
-    assert (UPath(s3) / "out" / "clean.jsonl").read_bytes() == source.read_bytes()
+    assert (UPath(s3) / "scan" / "out" / "clean.jsonl").read_bytes() == source.read_bytes()
     mine = gs.scan(there, model=model, store=tmp_path / "store", progress=False)
     assert mine.made.scored.computed == 0
-    mine.save(f"{s3}/out")  # the same store's
-    mine.save(f"{s3}/python")
+    mine.save(f"{s3}/scan/out")  # the same store's
+    mine.save(f"{s3}/scan/python")
     with pytest.raises(InTheWay):
-        outputs_at(f"{s3}/out", tmp_path, None).check(".jsonl")  # another one's
-    assert names(f"{s3}/out") == names(f"{s3}/python") > {"clean.jsonl", "verdicts.parquet", "report.html", LIST}
+        outputs_at(f"{s3}/scan/out", tmp_path, None).check(".jsonl")  # another one's
+    assert (
+        names(f"{s3}/scan/out") == names(f"{s3}/scan/python") > {"clean.jsonl", "verdicts.parquet", "report.html", LIST}
+    )
