@@ -19,7 +19,7 @@ model: $(VENV)/.installed
 demo: setup
 	$(BIN)/python -m gradsentry_assets.demo
 
-test: setup lint
+test: setup lint docs
 	$(BIN)/python -m pytest -n 2 --durations=20
 
 # What to run while one works: no embedded model, no whole graphs, no browser. All of it is `make test`.
@@ -72,6 +72,11 @@ reference: $(VENV)/.installed
 .PHONY: examples
 examples: setup
 	$(BIN)/python -m examples.run $(ARGS)
+
+# The docs as a site, in site/. Links between pages, to headings and to files that lead nowhere are errors.
+.PHONY: docs
+docs: $(VENV)/.installed
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 # Wheel and sdist, in dist/. Tested by tests/packaging; `make soak` installs them in empty environments.
 .PHONY: dist

@@ -1,7 +1,6 @@
 """Results at a URL: against an S3 server on this machine's loopback, and against fsspec's file systems in memory."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,25 +15,6 @@ from gradsentry_lib.errors import BadInput, InTheWay
 from gradsentry_lib.pipeline.deliver import outputs_at
 from gradsentry_lib.pipeline.output_folder import LIST
 from tests.pipeline.builder import lines, write
-
-
-@pytest.fixture(scope="module")
-def s3() -> Iterator[str]:
-    """A bucket of a real server, reached by s3fs over HTTP, which asks for it in the environment."""
-    from moto.server import ThreadedMotoServer
-
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
-        patch.setenv("AWS_ACCESS_KEY_ID", "key")
-        patch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
-        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-        fsspec.filesystem("s3").mkdir("bucket")
-        yield "s3://bucket"
-    fsspec.filesystem("s3").clear_instance_cache()
-    server.stop()
 
 
 @pytest.fixture
@@ -187,15 +167,19 @@ def test_what_can_not_be_reached_says_so_in_a_line(s3: str, tmp_path: Path) -> N
 def test_a_scan_from_s3_to_s3(s3: str, tiny_model: Any, tmp_path: Path) -> None:
     """The command and Python come to the same objects; the source stays what it was."""
     source = write(tmp_path / "rows.jsonl", lines(range(20)))
-    (UPath(s3) / "in" / "rows.jsonl").write_bytes(source.read_bytes())
-    model, there = str(tiny_model()), f"{s3}/in/rows.jsonl"
-    done = CliRunner().invoke(load_command("scan"), [there, "--out", f"{s3}/out", "--model", model, "--device", "cpu"])
+    (UPath(s3) / "scan" / "in" / "rows.jsonl").write_bytes(source.read_bytes())
+    model, there = str(tiny_model()), f"{s3}/scan/in/rows.jsonl"
+    done = CliRunner().invoke(
+        load_command("scan"), [there, "--out", f"{s3}/scan/out", "--model", model, "--device", "cpu"]
+    )
     assert done.exit_code == 0, done.output
-    assert (UPath(s3) / "out" / "clean.jsonl").read_bytes() == source.read_bytes()
+    assert (UPath(s3) / "scan" / "out" / "clean.jsonl").read_bytes() == source.read_bytes()
     mine = gs.scan(there, model=model, store=tmp_path / "store", progress=False)
     assert mine.made.scored.computed == 0
-    mine.save(f"{s3}/out")  # the same store's
-    mine.save(f"{s3}/python")
+    mine.save(f"{s3}/scan/out")  # the same store's
+    mine.save(f"{s3}/scan/python")
     with pytest.raises(InTheWay):
-        outputs_at(f"{s3}/out", tmp_path, None).check(".jsonl")  # another one's
-    assert names(f"{s3}/out") == names(f"{s3}/python") > {"clean.jsonl", "verdicts.parquet", "report.html", LIST}
+        outputs_at(f"{s3}/scan/out", tmp_path, None).check(".jsonl")  # another one's
+    assert (
+        names(f"{s3}/scan/out") == names(f"{s3}/scan/python") > {"clean.jsonl", "verdicts.parquet", "report.html", LIST}
+    )
