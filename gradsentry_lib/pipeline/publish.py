@@ -92,7 +92,7 @@ def publish(batch: Ingested, decided: Decided, store: Store, run: Run) -> Publis
     quarantine, attestation = files.quarantine, files.attestation
     with batch.held(store) as source:
         total = batch.read if not batch.options.get("limit") else sum(1 for _ in source.rows())
-        removed = np.setdiff1d(np.arange(total), kept)
+        removed = np.flatnonzero(~_mask(kept, total))
         clean = files.clean(source.suffix)
         clean_rows = write_clean(source, removed, clean)
         quarantined_rows = write_quarantine(source, rest, quarantine)
@@ -127,6 +127,13 @@ def publish(batch: Ingested, decided: Decided, store: Store, run: Run) -> Publis
         repair(ledger, batch.batch_key)
         publish_attestation(ledger, decided.number, outputs[0].file, attestation, run.run_id)
     return Published(files.folder, clean, quarantine, attestation, report, clean_rows, quarantined_rows, state.status)
+
+
+def _mask(rows: np.ndarray, total: int) -> np.ndarray:
+    """(total,) bool, true at those rows. (numpy's set functions import its masked arrays.)"""
+    mask = np.zeros(total, bool)
+    mask[rows[rows < total]] = True
+    return mask
 
 
 def write_refusal(batch: Ingested, decided: Decided, store: Store, run: Run) -> Path:
