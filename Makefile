@@ -19,7 +19,7 @@ model: $(VENV)/.installed
 demo: setup
 	$(BIN)/python -m gradsentry_assets.demo
 
-test: setup lint
+test: setup lint docs
 	$(BIN)/python -m pytest -n 2 --durations=20
 
 # What to run while one works: no embedded model, no whole graphs, no browser. All of it is `make test`.
@@ -34,7 +34,7 @@ coverage: setup
 # The long ones, with a table of what was tried and what held. SOAK_MINUTES: how long eight writers go on (10).
 soak: setup
 	-$(BIN)/pip install --quiet --constraint constraints.txt pip-audit
-	$(BIN)/python -m pytest -m soak tests/soak $(ARGS)
+	$(BIN)/python -m pytest -m soak tests/soak tests/packaging $(ARGS)
 
 # The UI, on the demo's store and history unless the environment names others.
 dev: export DAGSTER_HOME ?= $(CURDIR)/.dagster_home
@@ -46,6 +46,7 @@ dev: setup
 # Every table and figure of docs/evaluation.md again; the README says how long that takes.
 bench-eval: setup
 	$(BIN)/python -m benchmarks.evaluation $(ARGS)
+	$(BIN)/python -m benchmarks.summary
 
 # A store with batches in every state, made without a model, and the pages to review them: open the printed link.
 REVIEW ?= .review
@@ -66,6 +67,16 @@ map: setup
 # The tables of options and of errors, from the code.
 reference: $(VENV)/.installed
 	$(BIN)/python -m gradsentry_lib.cli.reference docs
+
+# The examples, each in a folder of its own below .examples, with the embedded model.
+.PHONY: examples
+examples: setup
+	$(BIN)/python -m examples.run $(ARGS)
+
+# The docs as a site, in site/. Links between pages, to headings and to files that lead nowhere are errors.
+.PHONY: docs
+docs: $(VENV)/.installed
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 # Wheel and sdist, in dist/. Tested by tests/packaging; `make soak` installs them in empty environments.
 .PHONY: dist

@@ -152,7 +152,7 @@ def sound_store(home: Path, batches: int, rows: int) -> None:
     """Every step a real one, but for the scores."""
     store, draw = Store(home), np.random.default_rng(1)
     for number in range(batches):
-        path = home / "landing" / f"batch{number:04d}.jsonl"
+        path = store.landing / f"batch{number:04d}.jsonl"
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("w", encoding="utf-8") as file:
             for row in range(rows):

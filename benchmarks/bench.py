@@ -12,6 +12,7 @@ import pyarrow as pa
 from rich.progress import Progress, TaskID
 
 from gradsentry_assets.demo_data.make import fact_rows
+from gradsentry_lib.detection.config import RULES
 from gradsentry_lib.detection.policies import Judgement, judge
 from gradsentry_lib.detection.verdict import not_clean
 from gradsentry_lib.evaluation.data import read_rows, split_labels, take
@@ -160,6 +161,7 @@ def timed(study: Study, bench: Bench) -> dict[str, Any]:
         "model": model.name,
         "dtype": model.dtype,
         "device": model.device,
+        "rules": RULES,
     }
 
 

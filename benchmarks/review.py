@@ -40,7 +40,7 @@ def refused(store: Store, rows: int) -> Path:
     """A batch of which so many rows are flagged, and its page."""
     draw = np.random.default_rng(0)
     words = np.array([f"word{i}" for i in range(3000)])
-    path = store.home / "landing" / f"rows{rows}.jsonl"
+    path = store.landing / f"rows{rows}.jsonl"
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", encoding="utf-8") as file:
         for _ in range(rows + rows // 10):

@@ -38,6 +38,7 @@ LARGEST_PICTURE = 50_000  # bytes of PNG that metadata should hold
 
 def of_batch(batch: Ingested, store: Store) -> Metadata:
     return {
+        "batch": batch.batch_key,
         "rows_read": batch.read,
         "rows_readable": batch.readable,
         "rows_rejected": batch.rejected,

@@ -370,11 +370,6 @@ def home() -> Path:
     return Path(value("home")).absolute()
 
 
-def landing() -> str:
-    """Where batches arrive: a path or an fsspec URL."""
-    return value("landing") or str(home() / "landing")
-
-
 def model() -> str:
     """The scoring model: a folder, a hub name, or `embedded`."""
     return value("model")

@@ -3,6 +3,9 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
+RULES = 4  # raised whenever the same scores under the same settings would get another verdict
+DECLARED = 4  # the rules from which on "auto" is the declared test; before, it was a search that is gone
+
 
 @dataclass(frozen=True)
 class DetectionConfig:

@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from gradsentry_lib.detection.config import DetectionConfig
+from gradsentry_lib.detection.config import DECLARED, DetectionConfig
 from gradsentry_lib.detection.control import KEEP, QUARANTINE, control_notes
 from gradsentry_lib.detection.earlier import Earlier, Sketches
 from gradsentry_lib.detection.entropy_threshold import Threshold, ThresholdConfig, find_threshold
@@ -31,8 +31,6 @@ from gradsentry_lib.errors import NotJudgedYet, UnusableInput
 from gradsentry_lib.samples.sample import Sample
 from gradsentry_lib.settings import FORMER_POLICIES, OPTIONS
 
-RULES = 4  # raised whenever the same scores under the same settings would get another verdict
-DECLARED = 4  # the rules from which on "auto" is the declared test; before, it was a search that is gone
 NO_SKETCHES = "these scores have no span sketches: score the batch again, or use the policy 'paper'"
 
 

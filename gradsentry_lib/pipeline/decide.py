@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow.parquet as pq
 
-from gradsentry_lib.detection.config import DetectionConfig
+from gradsentry_lib.detection.config import RULES, DetectionConfig
 from gradsentry_lib.detection.entropy_threshold import ThresholdConfig
 from gradsentry_lib.detection.gate import GateLimits, check_gate, gate_passed, gate_settings
 from gradsentry_lib.detection.known import known_groups
-from gradsentry_lib.detection.policies import RULES, Judgement, current_name, judge
+from gradsentry_lib.detection.policies import Judgement, current_name, judge
 from gradsentry_lib.detection.verdict import Override, count_verdicts
 from gradsentry_lib.files import atomic_path, has_digest
 from gradsentry_lib.pipeline.decided import Decided, Evidence, evidence_files
@@ -105,6 +105,8 @@ class DecisionConfig:
         if self.judged_by == "paper":
             del told["detection"], told["watched"]  # decide nothing there
         del told["power"]  # decides no verdict; what is planted has a line of its own
+        limits = told["limits"]
+        told["limits"] = {name: limits[name] for name in limits if name != "min_power" or limits[name]}  # 0: not asked
         if not self.known:
             del told["known"]
         return told

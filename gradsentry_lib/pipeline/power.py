@@ -69,7 +69,7 @@ def certify(
     mixtures: int,
 ) -> Certificate | None:
     """None where too few rows are clean, or too few of them have a question and an answer."""
-    from gradsentry_lib.power.mixtures import Answers, Rows, search_mixtures, search_shuffled
+    from gradsentry_lib.power.mixtures import AMONG, Answers, Rows, search_mixtures, search_shuffled
 
     pool = _pool(batch, scored, verdicts, store)
     canaries = plant(pool.samples) if len(pool.samples) >= LEAST else []
@@ -89,7 +89,7 @@ def certify(
     trials = search_mixtures(own, canaries, planted, detection, Answers(said), mixtures, seed)
     shuffled = max(2, mixtures // 4)
     alarms = search_shuffled(own, detection, shuffled, seed)
-    return Certificate.of(trials, batch.readable, min(len(own.samples), 300), len(canaries), shuffled, alarms)
+    return Certificate.of(trials, batch.readable, min(len(own.samples), AMONG), len(canaries), shuffled, alarms)
 
 
 def _pool(batch: Ingested, scored: Scored, verdicts: pa.Table, store: Store) -> "Rows":

@@ -140,6 +140,11 @@ class Store:
         """Data that came from memory or a URL, as files named by their digest."""
         return self.home / "given"
 
+    @property
+    def landing(self) -> Path:
+        """Where batches arrive, unless another place is named."""
+        return self.home / "landing"
+
     def rescan_plan(self, run_id: str) -> Path:
         """The batches that a run found stale."""
         return self.home / "rescans" / f"{run_id}.json"

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from gradsentry_lib.cli.output_folder import LIST, Target
 from gradsentry_lib.errors import BadInput
+from gradsentry_lib.pipeline.output_folder import LIST, OutputFolder
 
 ROWS = b'{"prompt": "a", "response": "b"}\n'
 Place = Callable[[Path, Path], object]
@@ -51,8 +51,8 @@ def everything(folder: Path) -> dict[str, object]:
     }
 
 
-def target(tmp_path: Path, source: Path, overwrite: bool = False, store: str = "store") -> Target:
-    return Target(tmp_path / "out", tmp_path / store, source, overwrite)
+def target(tmp_path: Path, source: Path, overwrite: bool = False, store: str = "store") -> OutputFolder:
+    return OutputFolder(tmp_path / "out", tmp_path / store, source, overwrite)
 
 
 def test_its_own_are_replaced_and_removed(tmp_path: Path, source: Path, out: Path) -> None:
@@ -175,7 +175,7 @@ def test_the_source_itself_or_a_folder_around_it(overwrite: bool, tmp_path: Path
     with pytest.raises(BadInput, match="holds it"):
         target(tmp_path, inside.parent, overwrite).check("")
     with pytest.raises(BadInput, match="outside it"):
-        Target(inside.parent / "results", tmp_path / "store", out / "clean", overwrite).check("")
+        OutputFolder(inside.parent / "results", tmp_path / "store", out / "clean", overwrite).check("")
     assert inside.read_bytes() == itself.read_bytes() == ROWS
 
 

@@ -1,0 +1,34 @@
+"""Each example from beginning to end, with a tiny random model where it takes the embedded one."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from examples.run import EXAMPLES, run
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def folder(tiny_model: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("GRADSENTRY_MODEL", str(tiny_model()))
+    monkeypatch.setenv("GRADSENTRY_DEVICE", "cpu")
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    return tmp_path / "example"
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_it_runs(name: str, folder: Path) -> None:
+    run(name, folder)
+    if name == "notebook":
+        told = json.loads((folder / "scan.ipynb").read_text())
+        shown = [out for cell in told["cells"] for out in cell.get("outputs", []) if "text/html" in out.get("data", {})]
+        assert any("GradSentry" in "".join(out["data"]["text/html"]) for out in shown)
+        assert (folder / "report.html").exists()
+    if name == "trl":
+        assert (folder / "adapter" / "adapter_model.safetensors").exists()
+        assert (folder / "adapter" / "gradsentry.html").exists()
+    if name == "ray":
+        assert len(list(folder.glob("results/questions-*/clean.jsonl"))) == 1
