@@ -17,10 +17,12 @@ from tests.assets.test_dagster_dev import batch_of
 
 IMAGES = ROOT / "docs" / "images"
 EXAMPLE, QUESTIONS = ROOT / "examples" / "dagster", ROOT / "examples" / "data" / "questions.jsonl"
-COMPONENT_PAGES = (  # picture, page, what is to be seen on it
-    ("clean", "/assets/answers/clean_dataset?view=overview", ["clean_file", "question", "answer"]),
-    ("gate", "/assets/answers/entropy_threshold?view=checks&checkDetail=flagged_fraction", ["flagged_fraction"]),
-    ("runs", "/runs", ["gradsentry/answers_batch"]),
+CHECK = "view=checks&checkDetail=flagged_fraction"
+COMPONENT_PAGES = (  # picture, page, what is to be seen on it, its size
+    ("graph", "/assets/answers/clean_dataset?view=lineage&lineageDepth=5", ["collected", "trained"], (1700, 700)),
+    ("clean", "/assets/answers/clean_dataset?view=overview", ["question", "Open defs.yaml in editor"], (1400, 760)),
+    ("gate", f"/assets/answers/entropy_threshold?{CHECK}", ["This is a", "observed"], (1400, 720)),
+    ("runs", "/runs", ["gradsentry/answers_batch"], (1400, 420)),
 )
 DEMO = ROOT / "gradsentry_assets" / "demo_data" / "demo_questions.jsonl"
 
@@ -72,16 +74,11 @@ def component() -> None:
             launched = os.environ | settings | {"DAGSTER_HOME": f"{folder}/dagster_home", "VIRTUAL_ENV": sys.prefix}
             launched |= {"GRADSENTRY_HOME": str(server.home), "PATH": f"{sys.prefix}/bin:{os.environ['PATH']}"}
             subprocess.run([f"{sys.prefix}/bin/dg", "launch", "--assets", "*"], cwd=shop, env=launched, check=True)
-            with browser_page(server.url, 1500, 760) as page:
-                page.open("/asset-groups")
-                page.sees("trained")
-                page.page.wait_for_timeout(4000)
-                page.save(IMAGES / "component-graph.png")
-            with browser_page(server.url, 1400, 1000) as page:
-                for name, path, seen in COMPONENT_PAGES:
+            for name, path, seen, (width, height) in COMPONENT_PAGES:
+                with browser_page(server.url, width, height) as page:
                     page.open(path)
                     page.sees(*seen)
-                    page.page.wait_for_timeout(3000)
+                    page.page.wait_for_timeout(4000)
                     page.save(IMAGES / f"component-{name}.png")
 
 
