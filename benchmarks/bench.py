@@ -12,7 +12,8 @@ import pyarrow as pa
 from rich.progress import Progress, TaskID
 
 from gradsentry_assets.demo_data.make import fact_rows
-from gradsentry_lib.detection.policies import RULES, Judgement, judge
+from gradsentry_lib.detection.config import RULES
+from gradsentry_lib.detection.policies import Judgement, judge
 from gradsentry_lib.detection.verdict import not_clean
 from gradsentry_lib.evaluation.data import read_rows, split_labels, take
 from gradsentry_lib.evaluation.measures import Measures, measure

@@ -24,7 +24,8 @@ from rich.console import Console
 
 import gradsentry_lib as gs
 from gradsentry_assets.demo_data.make import fact_rows
-from gradsentry_lib.detection.policies import RULES, judge
+from gradsentry_lib.detection.config import RULES
+from gradsentry_lib.detection.policies import judge
 from gradsentry_lib.detection.verdict import not_clean
 from gradsentry_lib.errors import GradSentryError
 from gradsentry_lib.evaluation.data import read_rows, split_labels, take

@@ -105,6 +105,8 @@ class DecisionConfig:
         if self.judged_by == "paper":
             del told["detection"], told["watched"]  # decide nothing there
         del told["power"]  # decides no verdict; what is planted has a line of its own
+        limits = told["limits"]
+        told["limits"] = {name: limits[name] for name in limits if name != "min_power" or limits[name]}  # 0: not asked
         if not self.known:
             del told["known"]
         return told

@@ -27,7 +27,7 @@ from gradsentry_lib.pipeline.ingest import Ingested, samples_of
 from gradsentry_lib.pipeline.score import Scored, open_cache, read_scores, read_sketches
 from gradsentry_lib.power.canaries import COUNT, KINDS, Canary, plant
 from gradsentry_lib.power.certificate import SIZES, Certificate
-from gradsentry_lib.power.mixtures import Answers, Rows, search_mixtures, search_shuffled
+from gradsentry_lib.power.mixtures import AMONG, Answers, Rows, search_mixtures, search_shuffled
 from gradsentry_lib.samples.sample import Sample
 from gradsentry_lib.samples.table import read_samples
 from gradsentry_lib.scoring.cache import ScoreCache
@@ -87,7 +87,7 @@ def certify(
     trials = search_mixtures(own, canaries, planted, detection, Answers(said), mixtures, seed)
     shuffled = max(2, mixtures // 4)
     alarms = search_shuffled(own, detection, shuffled, seed)
-    return Certificate.of(trials, batch.readable, min(len(own.samples), 300), len(canaries), shuffled, alarms)
+    return Certificate.of(trials, batch.readable, min(len(own.samples), AMONG), len(canaries), shuffled, alarms)
 
 
 def _pool(batch: Ingested, scored: Scored, verdicts: pa.Table, store: Store) -> Rows:
