@@ -15,20 +15,7 @@ from pathlib import Path
 from gradsentry_lib.pipeline.run import ModelChoice
 
 HERE = Path(__file__).parent
-BIN = Path(sys.executable).parent
 ROWS = HERE / "data" / "questions.jsonl"
-
-
-def dagster_project(folder: Path) -> None:
-    """The project as `dg` launches it, as a whole."""
-    shutil.copytree(HERE / "dagster_project", folder, dirs_exist_ok=True)
-    (folder / "data").mkdir()
-    shutil.copy(ROWS, folder / "data")
-    (folder / ".dagster").mkdir()
-    # As `pip install --editable .` would do it: the project's package is found, here and in the processes of its runs.
-    paths = os.pathsep.join([str(folder / "src"), str(HERE.parent), *filter(None, [os.environ.get("PYTHONPATH")])])
-    told = {"DAGSTER_HOME": str(folder / ".dagster"), "PYTHONPATH": paths, "VIRTUAL_ENV": str(BIN.parent)}
-    _run(folder, BIN / "dg", "launch", "--assets", "*", **told)
 
 
 def notebook(folder: Path) -> None:
@@ -76,9 +63,7 @@ def ci(folder: Path) -> None:
 
 
 CI_REFUSED = 123  # how xargs ends when what it called did not end with 0
-EXAMPLES: dict[str, Callable[[Path], None]] = {
-    made.__name__: made for made in (dagster_project, notebook, trl, ray, ci)
-}
+EXAMPLES: dict[str, Callable[[Path], None]] = {"notebook": notebook, "trl": trl, "ray": ray, "ci": ci}
 
 
 def run(name: str, folder: Path) -> None:
@@ -88,9 +73,9 @@ def run(name: str, folder: Path) -> None:
     EXAMPLES[name](folder)
 
 
-def _run(folder: Path, *command: str | Path, wanted: int = 0, **more: str) -> None:
-    paths = os.pathsep.join([str(BIN), os.environ["PATH"]])
-    told = {"PATH": paths, "GITHUB_BASE_REF": "main", "GRADSENTRY_HOME": str(folder / ".gradsentry"), **more}
+def _run(folder: Path, *command: str | Path, wanted: int = 0) -> None:
+    paths = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    told = {"PATH": paths, "GITHUB_BASE_REF": "main", "GRADSENTRY_HOME": str(folder / ".gradsentry")}
     done = subprocess.run(
         [*map(str, command)],
         cwd=folder,
