@@ -423,6 +423,12 @@ def tested() -> Path:
     return Path(told).absolute() if told else cache() / "tested"
 
 
+def signing_key() -> Path | None:
+    """The private key that attestations are signed with by themselves."""
+    path = value("signing_key")
+    return Path(path) if path else None
+
+
 def max_bytes() -> int:
     """The largest source that is read, in bytes of text once unpacked."""
     return parse_bytes(value("max_bytes"), OPTIONS["max_bytes"].variable)

@@ -75,6 +75,7 @@ def scorer(
     base_model: str | None = None,
     device: str | None = None,
     dtype: str | None = None,
+    resident: str | None = None,
 ) -> Scorer:
     """A model that stays loaded across calls, for a notebook or a loop over many files.
 
@@ -84,6 +85,7 @@ def scorer(
         base_model: An adapter's base, if not where the adapter says.
         device: `auto`, `cpu`, `cuda`, `cuda:N` or `spread`; `GRADSENTRY_DEVICE` if left out.
         dtype: `auto`, `float32`, `bfloat16` or `float16`; `GRADSENTRY_DTYPE` if left out.
+        resident: `auto` to score with the model that `gradsentry serve` keeps loaded, where one is; `off` not to.
 
     Examples:
         >>> import gradsentry_lib as gs
@@ -94,5 +96,5 @@ def scorer(
         3 True
         3 True
     """
-    said = read(model=model, revision=revision, base_model=base_model, device=device, dtype=dtype)
+    said = read(model=model, revision=revision, base_model=base_model, device=device, dtype=dtype, resident=resident)
     return Scorer(ModelChoice.of(said))

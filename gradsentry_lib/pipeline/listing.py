@@ -119,7 +119,7 @@ def _card(told: Mapping[str, Any]) -> Card:
 
 
 def _make(path: Path, store: Store, batch: Ingested, decided: Decided) -> Listing:
-    verdicts, samples = pq.read_table(verdicts_of(store, decided)), samples_of(batch, store)
+    verdicts, samples = pq.ParquetFile(verdicts_of(store, decided)).read(), samples_of(batch, store)
     with reading(store.ledger):
         groups, reason_from = load_evidence(store, decided).groups, _reason_from(store, decided)
         at = _listed(verdicts, groups)

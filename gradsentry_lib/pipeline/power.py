@@ -27,7 +27,6 @@ from gradsentry_lib.pipeline.ingest import Ingested, samples_of
 from gradsentry_lib.pipeline.score import Scored, open_cache, read_scores, read_sketches
 from gradsentry_lib.power.canaries import COUNT, KINDS, Canary, plant
 from gradsentry_lib.power.certificate import SIZES, Certificate
-from gradsentry_lib.power.mixtures import AMONG, Answers, Rows, search_mixtures, search_shuffled
 from gradsentry_lib.samples.sample import Sample
 from gradsentry_lib.samples.table import read_samples
 from gradsentry_lib.scoring.cache import ScoreCache
@@ -37,6 +36,7 @@ from gradsentry_lib.store import Decision, Run, open_ledger
 from gradsentry_lib.store.paths import DecisionFiles, Store
 
 if TYPE_CHECKING:
+    from gradsentry_lib.power.mixtures import Rows
     from gradsentry_lib.scoring.resident import AnyModel
 
 LARGE = 2_000  # rows from which on a certificate is made without being asked for
@@ -69,6 +69,8 @@ def certify(
     mixtures: int,
 ) -> Certificate | None:
     """None where too few rows are clean, or too few of them have a question and an answer."""
+    from gradsentry_lib.power.mixtures import AMONG, Answers, Rows, search_mixtures, search_shuffled
+
     pool = _pool(batch, scored, verdicts, store)
     canaries = plant(pool.samples) if len(pool.samples) >= LEAST else []
     if not canaries:
@@ -90,7 +92,7 @@ def certify(
     return Certificate.of(trials, batch.readable, min(len(own.samples), AMONG), len(canaries), shuffled, alarms)
 
 
-def _pool(batch: Ingested, scored: Scored, verdicts: pa.Table, store: Store) -> Rows:
+def _pool(batch: Ingested, scored: Scored, verdicts: pa.Table, store: Store) -> "Rows":
     """The clean rows of least sample id, a fair draw, one of each content, in the order of their ids."""
     clean = ~not_clean(verdicts)
     if WATCHED in verdicts.column_names:
@@ -110,6 +112,8 @@ def _pool(batch: Ingested, scored: Scored, verdicts: pa.Table, store: Store) -> 
     sketches = {place[i]: sketch for i, sketch in enumerate(read_sketches(path)) if i in place}
     scores = read_scores(path).take(pa.array(where, pa.int64()))
     column = pa.array([sketches[rank] for rank in range(len(where))], pa.binary())
+    from gradsentry_lib.power.mixtures import Rows
+
     return Rows([sample for sample in samples if sample is not None], scores.append_column("sketch", column))
 
 
