@@ -48,8 +48,8 @@ class Terminal:
         return said
 
     def transcript(self) -> str:
-        """Without what differs from run to run and says nothing: paths, times, debugging, advice to upgrade, Dagster's own
-        warnings, and what DuckDB's bindings list as an interpreter ends."""
+        """Without what differs from run to run and says nothing: paths, times, debugging, advice to upgrade, Dagster's
+        own warnings, and what DuckDB's bindings list as an interpreter ends."""
         kept = [line for line in "\n".join(self.lines).splitlines() if not NOISE.search(line)]
         text = "\n".join(kept).replace(str(self.home), "~")
         text = re.sub(r"There is a new version.*?configuration\.\n\n?", "", text, flags=re.S)
