@@ -24,7 +24,8 @@ def notebook(folder: Path) -> None:
     from nbclient import NotebookClient
 
     made = nbformat.read(HERE / "notebook" / "scan.ipynb", as_version=4)
-    NotebookClient(made, timeout=600, kernel_name="python3", resources={"metadata": {"path": str(folder)}}).execute()
+    where = {"metadata": {"path": str(folder)}}
+    NotebookClient(made, timeout=600, kernel_name="python3", resources=where).execute()
     nbformat.write(made, folder / "scan.ipynb")
 
 
@@ -104,11 +105,13 @@ def _run(folder: Path, *command: str | Path, wanted: int = 0) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser()
-    parser.add_argument("names", nargs="*", default=list(EXAMPLES), choices=[*EXAMPLES, []])
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(EXAMPLES)}; all if left out")
     parser.add_argument("--folder", type=Path, default=Path(".examples"))
     told = parser.parse_args()
+    if unknown := sorted(set(told.names) - set(EXAMPLES)):
+        parser.error(f"there is no example {unknown[0]}; there are {', '.join(EXAMPLES)}")
     failed = 0
-    for name in told.names:
+    for name in told.names or EXAMPLES:
         folder = (told.folder / name).absolute()
         shutil.rmtree(folder, ignore_errors=True)
         started = time.perf_counter()

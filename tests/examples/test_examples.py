@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from examples.run import EXAMPLES, run
+from examples.run import EXAMPLES, main, run
 
 pytestmark = pytest.mark.slow
 
@@ -35,3 +35,16 @@ def test_it_runs(name: str, folder: Path) -> None:
         assert (folder / "adapter" / "gradsentry.html").exists()
     if name == "ray":
         assert len(list(folder.glob("results/questions-*/clean.jsonl"))) == 1
+
+
+def test_all_run_unless_some_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ran: list[str] = []
+    for name in EXAMPLES:
+        monkeypatch.setitem(EXAMPLES, name, lambda folder: ran.append(folder.name))
+    for named in ([], ["ray"]):
+        monkeypatch.setattr("sys.argv", ["run", *named, "--folder", str(tmp_path)])
+        assert main() == 0
+    assert ran == [*EXAMPLES, "ray"]
+    monkeypatch.setattr("sys.argv", ["run", "nothing"])
+    with pytest.raises(SystemExit):
+        main()
