@@ -110,6 +110,7 @@ bench-startup: setup
 .PHONY: bench bench-scale bench-review
 bench: setup
 	$(BIN)/python -m benchmarks.speed --write $(ARGS)
+	$(BIN)/python -m benchmarks.loading --write
 bench-scale: setup
 	$(BIN)/python -m benchmarks.scale --write $(ARGS)
 bench-review: setup

@@ -38,9 +38,7 @@ NAMES = [study.name for study in STUDIES]
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder of evaluation data")
-    parser.add_argument(
-        "--out", type=Path, default=Path("docs"), help="where evaluation.md, its appendix and results go"
-    )
+    parser.add_argument("--out", type=Path, help="where pages and results go (docs; with --quick .bench_eval)")
     parser.add_argument("--only", default="", help=f"studies, comma separated: {', '.join(NAMES)}")
     parser.add_argument("--rows", type=int, default=0, help="at most so many rows of a data set (600; quick: 60)")
     parser.add_argument("--seeds", default="", help="seeds, comma separated (0,1,2; quick: 0)")
@@ -49,7 +47,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--quick", action="store_true", help="small sizes: shows that everything runs")
     parser.add_argument("--report-only", action="store_true", help="only the report, from results that are there")
-    return parser.parse_args()
+    options = parser.parse_args()
+    options.out = options.out or Path(".bench_eval" if options.quick else "docs")  # small sizes replace no results
+    return options
 
 
 def main() -> int:

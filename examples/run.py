@@ -24,7 +24,8 @@ def notebook(folder: Path) -> None:
     from nbclient import NotebookClient
 
     made = nbformat.read(HERE / "notebook" / "scan.ipynb", as_version=4)
-    NotebookClient(made, timeout=600, kernel_name="python3", resources={"metadata": {"path": str(folder)}}).execute()
+    where = {"metadata": {"path": str(folder)}}
+    NotebookClient(made, timeout=600, kernel_name="python3", resources=where).execute()
     nbformat.write(made, folder / "scan.ipynb")
 
 
@@ -62,8 +63,20 @@ def ci(folder: Path) -> None:
     assert not list((folder / "results" / "data" / ROWS.name).glob("clean*"))
 
 
+def dagster(folder: Path) -> None:
+    """Somebody's project of `create-dagster`, with the stage between two assets of theirs; run as they would."""
+    shutil.copytree(HERE / "dagster", folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
+    _run(folder, "dg", "launch", "--assets", "*")
+
+
 CI_REFUSED = 123  # how xargs ends when what it called did not end with 0
-EXAMPLES: dict[str, Callable[[Path], None]] = {"notebook": notebook, "trl": trl, "ray": ray, "ci": ci}
+EXAMPLES: dict[str, Callable[[Path], None]] = {
+    "dagster": dagster,
+    "notebook": notebook,
+    "trl": trl,
+    "ray": ray,
+    "ci": ci,
+}
 
 
 def run(name: str, folder: Path) -> None:
@@ -76,6 +89,7 @@ def run(name: str, folder: Path) -> None:
 def _run(folder: Path, *command: str | Path, wanted: int = 0) -> None:
     paths = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     told = {"PATH": paths, "GITHUB_BASE_REF": "main", "GRADSENTRY_HOME": str(folder / ".gradsentry")}
+    told |= {"VIRTUAL_ENV": sys.prefix, "PYTHONPATH": os.pathsep.join([str(folder / "src"), *sys.path])}  # for `dg`
     done = subprocess.run(
         [*map(str, command)],
         cwd=folder,
@@ -91,11 +105,13 @@ def _run(folder: Path, *command: str | Path, wanted: int = 0) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser()
-    parser.add_argument("names", nargs="*", default=list(EXAMPLES), choices=[*EXAMPLES, []])
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(EXAMPLES)}; all if left out")
     parser.add_argument("--folder", type=Path, default=Path(".examples"))
     told = parser.parse_args()
+    if unknown := sorted(set(told.names) - set(EXAMPLES)):
+        parser.error(f"there is no example {unknown[0]}; there are {', '.join(EXAMPLES)}")
     failed = 0
-    for name in told.names:
+    for name in told.names or EXAMPLES:
         folder = (told.folder / name).absolute()
         shutil.rmtree(folder, ignore_errors=True)
         started = time.perf_counter()

@@ -32,15 +32,20 @@ def told(name: str) -> Any:
 
 
 class StoreResource(dg.ConfigurableResource):
-    """The folder that holds the ledger, the batches and the score cache."""
+    """The folder that holds the ledger, the batches and the score cache; and where results go besides."""
 
     home: str | None = told("home")
+    outputs: str | None = told("outputs")
 
     @property
     def store(self) -> "Store":
         from gradsentry_lib.store.paths import Store
 
         return Store(Path(settings.value("home", self.home)).absolute())
+
+    @property
+    def delivered_to(self) -> str | None:
+        return settings.value("outputs", self.outputs)
 
 
 class ReadingResource(dg.ConfigurableResource):

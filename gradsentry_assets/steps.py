@@ -15,16 +15,18 @@ from gradsentry_assets.columns import of_table
 from gradsentry_assets.partitions import Events, Outcome, each_partition, progress_log, tag_run
 from gradsentry_assets.receiving import find_arrival
 from gradsentry_assets.resources import JudgingResource, ModelResource, ReadingResource
-from gradsentry_assets.sources import Upstream
+from gradsentry_assets.sources import Folder, Upstream
 from gradsentry_assets.stage import Stage
 from gradsentry_assets.upstream import bring_in_source
+from gradsentry_lib import settings
 from gradsentry_lib.errors import DamagedStore, NotFound, NotJudgedYet, SourceChanged, UnusableInput
 from gradsentry_lib.files import sha256_json
 from gradsentry_lib.pipeline.decide import decide, settle
 from gradsentry_lib.pipeline.decided import load_decided, load_evidence
+from gradsentry_lib.pipeline.deliver import deliver_batch
 from gradsentry_lib.pipeline.ingest import Ingested, ingest, load
 from gradsentry_lib.pipeline.naming import batch_key
-from gradsentry_lib.pipeline.publish import gate_of, publish
+from gradsentry_lib.pipeline.publish import gate_of, handed_out, publish
 from gradsentry_lib.pipeline.score import load_scored, score_batch
 from gradsentry_lib.report.escape import one_line
 from gradsentry_lib.samples.read import open_as_told
@@ -160,12 +162,20 @@ def publish_clean(context: dg.AssetExecutionContext, stage: Stage) -> Events:
                 )
             read, state = _read(batch, place), gate_of(decided, place)
             published = publish(read, decided, place, run)
+        delivered: dict[str, Any] = {}
+        if outputs := stage.given(context.resources, "store").delivered_to:
+            arrive = None
+            if isinstance(stage.source, Folder):
+                arrive = stage.source.url or settings.value("landing") or str(place.landing)
+            files = handed_out(place, decided, published)
+            delivered["delivered_to"] = deliver_batch(files, outputs, batch, place.home, arrive)
         context.log.info(f"{batch}: {published.clean_rows} clean rows in {published.clean}")
         rows_of = stage.names.key("raw_samples")
         return Outcome(
             {
                 **presentation.of_publication(read, decided, published, state, place),
                 **of_table(published.clean, published.clean_rows, rows_of, bool(partition)),
+                **delivered,
             },
             sha256_json([decided.verdicts_sha256, read.source_sha256]),
             as_value(published.clean, stage.clean_as),

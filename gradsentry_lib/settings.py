@@ -134,6 +134,14 @@ class Settings:
         otherwise="`.gradsentry` in the working directory",
         only="dagster: every command has to mean the same store, so the command reads the variable",
     )
+    outputs: str | None = _option(
+        None,
+        "store",
+        "Where the results of every published batch go besides, each in a folder of the batch's name: a folder or an "
+        "fsspec URL (s3://...)",
+        otherwise="nowhere else than in the store",
+        only="dagster: the command has --out, and Python `result.save(...)`",
+    )
     cache: str | None = _option(
         None, "store", "Where the embedded model is kept", otherwise="`gradsentry` in the user's cache", only=_PLACE
     )

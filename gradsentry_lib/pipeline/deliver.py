@@ -4,10 +4,11 @@ Either way a scan replaces and removes what a scan of the same store wrote there
 stays on this machine (docs/decisions/0012-outputs-by-url-ledger-local.md).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from gradsentry_lib.errors import UnusableOption
 from gradsentry_lib.pipeline.fetch import located
 from gradsentry_lib.pipeline.output_folder import OutputFolder
 from gradsentry_lib.pipeline.output_url import OutputUrl
@@ -22,6 +23,26 @@ def outputs_at(place: str, home: Path, source: str | Path | None, overwrite: boo
     if isinstance(where, str):
         return OutputUrl(where, home, source if isinstance(source, str) else None, overwrite)
     return OutputFolder(where, home, source if isinstance(source, Path) and source.exists() else None, overwrite)
+
+
+def deliver_batch(files: Mapping[str, Path], outputs: str, batch: str, home: Path, landing: str | None = None) -> str:
+    """Copies a published batch's files into a folder of its name below `outputs`; gives that place.
+
+    `landing`: where batches arrive. Raises UnusableOption where the results would arrive there as batches, InTheWay
+    where what no scan of this store wrote lies in that folder.
+    """
+    below, arrive = located(outputs), located(landing) if landing else None
+    if arrive is not None and f"{_whole(below)}/".startswith(f"{_whole(arrive)}/"):
+        raise UnusableOption(
+            f"outputs {outputs} lies in {landing}, where batches arrive: results would be taken for them"
+        )
+    place = f"{below}/{batch}"
+    outputs_at(place, home, None).write(files)
+    return place
+
+
+def _whole(place: str | Path) -> str:
+    return str(place.absolute()) if isinstance(place, Path) else place
 
 
 @contextmanager

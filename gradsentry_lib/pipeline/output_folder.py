@@ -20,7 +20,7 @@ from gradsentry_lib.errors import InTheWay, UnusableFile
 from gradsentry_lib.files import atomic_path, read_json, sha256_file, sha256_json, workshop, write_json
 
 LIST = ".gradsentry-outputs.json"
-EVIDENCE = ("verdicts.parquet", "threshold.json", "threshold.png", "groups.json", "report.html")
+EVIDENCE = ("verdicts.parquet", "threshold.json", "threshold.png", "groups.json", "power.json", "report.html")
 OTHERS = ("rejected.jsonl", "quarantine.jsonl", "attestation.json")
 NAMED = 5  # names in a message
 

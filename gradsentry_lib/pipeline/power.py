@@ -4,7 +4,7 @@ The copies are scored with the model that scored the batch and kept by content i
 the ledger and no other batch knows of them. What comes out is power.json in the decision's folder, its SHA-256 in the
 decision's recorded settings.
 
-Cost, of a batch of 2,000 rows: 60 copies and 40 answers under a common prefix to score, then `mixtures` searches of 300
+Cost, of a batch of 2,000 rows: 60 copies and 40 answers under a common prefix to score, then `mixtures` searches of 100
 rows and a quarter as many with prompts dealt anew. From a pool of at most 1,200 clean rows, so memory does not grow
 with the batch.
 """
@@ -42,8 +42,8 @@ if TYPE_CHECKING:
 LARGE = 2_000  # rows from which on a certificate is made without being asked for
 LEAST = 60  # clean rows, fewer are no batch to hide in
 POOL = 1_200  # clean rows that copies are made of and mixed with
-FEWEST, ASKED_FOR, MOST = 8, 40, 80  # mixtures: of a large batch, where somebody asked, of any batch
-ROWS_A_MIXTURE = 250  # of a large batch
+FEWEST, ASKED_FOR, MOST = 6, 40, 80  # mixtures: of a large batch, where somebody asked, of any batch
+ROWS_A_MIXTURE = 330  # of a large batch
 ASKED = 4  # canaries of a kind that the model is asked about under another prompt
 SHOWN, SHORT = 4, 500  # rows shown before, characters of each
 TOO_FEW = f"no certificate of power: fewer than {LEAST} clean rows that ask and answer"

@@ -137,6 +137,18 @@ def publish(batch: Ingested, decided: Decided, store: Store, run: Run) -> Publis
     return Published(files.folder, clean, quarantine, attestation, report, clean_rows, quarantined_rows, state.status)
 
 
+def handed_out(store: Store, decided: Decided, published: Published | None) -> dict[str, Path]:
+    """What there is to hand out, by name; `clean...` and `quarantine.jsonl` only where the gate is open."""
+    made = store.decision(decided.batch_key, decided.decision_key)
+    found = (made.verdicts, made.threshold, made.plot, made.groups, made.power, made.report)
+    files = {path.name: path for path in (*found, store.rejected(decided.batch_key))}
+    if published is not None:
+        # Hidden ones are what another scan of the same batch is writing at this moment.
+        files |= {path.name: path for path in published.folder.iterdir() if not path.name.startswith(".")}
+    # The report of a batch that was published lies with the clean file.
+    return {name: path for name, path in files.items() if path.exists()}
+
+
 def _published_before(batch: Ingested, decided: Decided, store: Store, state: GateState) -> Published | None:
     """What was handed out for this very decision, if all of it is a file that is whole and nobody spoke since."""
     if settings.signing_key() is not None:  # another key may be asked for by now

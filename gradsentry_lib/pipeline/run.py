@@ -14,7 +14,7 @@ from gradsentry_lib.pipeline.decided import Decided
 from gradsentry_lib.pipeline.ingest import Ingested, ingest
 from gradsentry_lib.pipeline.naming import batch_key
 from gradsentry_lib.pipeline.other_batches import ReleasedElsewhere, released_elsewhere
-from gradsentry_lib.pipeline.publish import Published, publish, write_refusal
+from gradsentry_lib.pipeline.publish import Published, handed_out, publish, write_refusal
 from gradsentry_lib.pipeline.score import Progress, Scored, score_batch
 from gradsentry_lib.samples.read import open_as_told
 from gradsentry_lib.samples.source import Source
@@ -74,14 +74,7 @@ class ScanResult:
 
     def files(self, store: Store) -> dict[str, Path]:
         """What there is to hand out, by name; `clean...` and `quarantine.jsonl` only where the gate is open."""
-        made = store.decision(self.batch.batch_key, self.decided.decision_key)
-        found = (made.verdicts, made.threshold, made.plot, made.groups, made.power, made.report)
-        files = {path.name: path for path in (*found, store.rejected(self.batch.batch_key))}
-        if self.published is not None:
-            # Hidden ones are what another scan of the same batch is writing at this moment.
-            files |= {path.name: path for path in self.published.folder.iterdir() if not path.name.startswith(".")}
-        # The report of a batch that was published lies with the clean file.
-        return {name: path for name, path in files.items() if path.exists()}
+        return handed_out(store, self.decided, self.published)
 
 
 @contextmanager

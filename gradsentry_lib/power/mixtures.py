@@ -4,7 +4,7 @@ Every mixture holds some of the rows and one attack of each kind, with 3, 5 or 1
 kind meets every size equally often, and nothing is scored again. What the policy asks the model is answered from what
 was asked of some canaries beforehand (`Answers`): their cost under their own prompt and under another one.
 
-Cost: one search of `AMONG` rows and a few more for each mixture.
+Cost: one search of `AMONG` rows and some thirty more for each mixture, about a second.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -22,7 +22,8 @@ from gradsentry_lib.power.canaries import COUNT, KINDS, Canary
 from gradsentry_lib.power.certificate import SIZES, Trial
 from gradsentry_lib.samples.sample import Sample
 
-AMONG = 300  # rows of the batch in a mixture
+AMONG = 100  # rows of the batch in a mixture
+TRIED = 8  # candidates of each statistic that a mixture's search looks at again, fewer than a scan's: found is found
 FOUND = 0.5  # share of an attack's rows that must be flagged for it to be found
 
 
@@ -111,7 +112,7 @@ def _flagged(rows: Rows, config: DetectionConfig, answers: Callable) -> np.ndarr
         rows.scores,
         "auto",
         samples=lambda: iter([samples]),
-        detection=config,
+        detection=replace(config, tried=min(config.tried, TRIED)),
         swapped=answers,
         control_tokens=KEEP,
     )

@@ -14,6 +14,8 @@ import yaml
 from dagster.components.testing import create_defs_folder_sandbox
 from dagster.components.testing.utils import DefsFolderSandbox
 
+from benchmarks.loading import load
+from benchmarks.loading import project as project_with
 from gradsentry_assets import GradSentryComponent
 from gradsentry_assets.resources import JudgingResource, LandingResource, ModelResource
 from gradsentry_lib.errors import UnusableOption
@@ -118,6 +120,12 @@ def test_the_schema_says_what_the_settings_say() -> None:
         assert {name: told["description"] for name, told in schema["$defs"][fields]["properties"].items()} == wanted
     lacking = [name for name, told in schema["properties"].items() if name != "source" and not told.get("description")]
     assert lacking == []
+
+
+def test_a_project_with_it_loads_nothing_heavy(tmp_path: Path) -> None:
+    """How long it takes: benchmarks/loading.py."""
+    loaded = load(project_with(tmp_path / "shop", 1))
+    assert (loaded["assets"], loaded["heavy"]) == (6, [])
 
 
 def test_dg_finds_the_package() -> None:

@@ -4,11 +4,14 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from gradsentry_lib.errors import BadInput
-from gradsentry_lib.pipeline.output_folder import LIST, OutputFolder
+from gradsentry_lib.pipeline.output_folder import LIST, OutputFolder, expected
+from gradsentry_lib.pipeline.publish import handed_out
+from gradsentry_lib.store.paths import Store
 
 ROWS = b'{"prompt": "a", "response": "b"}\n'
 Place = Callable[[Path, Path], object]
@@ -63,6 +66,22 @@ def test_its_own_are_replaced_and_removed(tmp_path: Path, source: Path, out: Pat
     mine.check(".jsonl")
     mine.write(results(tmp_path / "b", rejected="3"))
     assert {path.name for path in out.iterdir()} == {"rejected.jsonl", "cleaning-notes.txt", LIST}
+
+
+def test_all_that_is_handed_out_is_known_as_output(tmp_path: Path) -> None:
+    """Else the list of a scan that wrote it would not be believed by the next."""
+    store = Store(tmp_path / "store")
+    decision, published = store.decision("batch-1", "key"), store.published("batch-1", "key")
+    for path in (
+        *(decision.verdicts, decision.threshold, decision.plot, decision.groups, decision.power, decision.report),
+        *(published.clean(".jsonl"), published.quarantine, published.attestation, published.report),
+        store.rejected("batch-1"),
+    ):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    decided = SimpleNamespace(batch_key="batch-1", decision_key="key")
+    made = handed_out(store, decided, SimpleNamespace(folder=published.folder))  # type: ignore[arg-type]  # what it asks
+    assert set(made) == expected(".jsonl")
 
 
 FOREIGN: dict[str, Place] = {

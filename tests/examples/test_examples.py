@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from examples.run import EXAMPLES, run
+from examples.run import EXAMPLES, main, run
 
 pytestmark = pytest.mark.slow
 
@@ -22,6 +22,9 @@ def folder(tiny_model: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_it_runs(name: str, folder: Path) -> None:
     run(name, folder)
+    if name == "dagster":
+        kept = (folder / "trained_on.csv").read_text().splitlines()
+        assert kept[0] == "question,answer" and len(list(folder.glob(".gradsentry/batches/collected-*/clean/*"))) == 1
     if name == "notebook":
         told = json.loads((folder / "scan.ipynb").read_text())
         shown = [out for cell in told["cells"] for out in cell.get("outputs", []) if "text/html" in out.get("data", {})]
@@ -32,3 +35,16 @@ def test_it_runs(name: str, folder: Path) -> None:
         assert (folder / "adapter" / "gradsentry.html").exists()
     if name == "ray":
         assert len(list(folder.glob("results/questions-*/clean.jsonl"))) == 1
+
+
+def test_all_run_unless_some_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ran: list[str] = []
+    for name in EXAMPLES:
+        monkeypatch.setitem(EXAMPLES, name, lambda folder: ran.append(folder.name))
+    for named in ([], ["ray"]):
+        monkeypatch.setattr("sys.argv", ["run", *named, "--folder", str(tmp_path)])
+        assert main() == 0
+    assert ran == [*EXAMPLES, "ray"]
+    monkeypatch.setattr("sys.argv", ["run", "nothing"])
+    with pytest.raises(SystemExit):
+        main()

@@ -46,8 +46,8 @@ def metadata(wheel: Path) -> Distribution:
     return PathDistribution(next(item for item in ZipPath(wheel).iterdir() if item.name.endswith(".dist-info")))
 
 
-def required(wheel: Path, *extras: str) -> dict[str, Distribution]:
-    """Every distribution that the wheel asks for, by name, from those that are installed here."""
+def required(what: Path | Distribution, *extras: str) -> dict[str, Distribution]:
+    """Every distribution that a wheel, or one that is installed, asks for, by name, from those installed here."""
     found: dict[str, Distribution] = {}
     seen: set[tuple[str, str]] = set()
 
@@ -67,7 +67,7 @@ def required(wheel: Path, *extras: str) -> dict[str, Distribution]:
                     continue
                 walk(found[name], tuple(wanted.extras))
 
-    walk(metadata(wheel), extras)
+    walk(metadata(what) if isinstance(what, Path) else what, extras)
     return found
 
 

@@ -116,7 +116,7 @@ def test_figures_and_sentences():
 
 @pytest.mark.parametrize(
     ("power", "limit", "rows", "mixtures"),
-    [("auto", 0, 1999, 0), ("auto", 0, 2000, 8), ("auto", 0, 10_000, 40), ("auto", 0, 10**6, 80), ("off", 0.9, 5000, 0),
+    [("auto", 0, 1999, 0), ("auto", 0, 2000, 6), ("auto", 0, 10_000, 30), ("auto", 0, 10**6, 80), ("off", 0.9, 5000, 0),
      ("on", 0, 100, 40), ("auto", 0.9, 100, 40)],
 )  # fmt: skip
 def test_when_there_is_one(power, limit, rows, mixtures):
