@@ -11,7 +11,7 @@ COPY pyproject.toml constraints.txt README.md LICENSE ./
 RUN pip install --no-cache-dir --index-url https://download.pytorch.org/whl/cpu torch==2.13.0
 COPY gradsentry_lib gradsentry_lib
 COPY gradsentry_assets gradsentry_assets
-RUN pip install --no-cache-dir --constraint constraints.txt .
+RUN pip install --no-cache-dir --constraint constraints.txt '.[dagster,report]'
 
 COPY workspace.yaml ./
 COPY --chown=gradsentry dagster.yaml /data/dagster/

@@ -9,8 +9,7 @@ setup: $(VENV)/.installed model
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet torch==2.13.0
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev,ray,bench]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
 # The embedded model: fetched and converted once into the user's cache, shared by all checkouts.
@@ -20,7 +19,7 @@ model: $(VENV)/.installed
 demo: setup
 	$(BIN)/python -m gradsentry_assets.demo
 
-test: setup lint
+test: setup lint docs
 	$(BIN)/python -m pytest -n 2 --durations=20
 
 # What to run while one works: no embedded model, no whole graphs, no browser. All of it is `make test`.
@@ -35,7 +34,7 @@ coverage: setup
 # The long ones, with a table of what was tried and what held. SOAK_MINUTES: how long eight writers go on (10).
 soak: setup
 	-$(BIN)/pip install --quiet --constraint constraints.txt pip-audit
-	$(BIN)/python -m pytest -m soak tests/soak $(ARGS)
+	$(BIN)/python -m pytest -m soak tests/soak tests/packaging $(ARGS)
 
 # The UI, on the demo's store and history unless the environment names others.
 dev: export DAGSTER_HOME ?= $(CURDIR)/.dagster_home
@@ -47,6 +46,7 @@ dev: setup
 # Every table and figure of docs/evaluation.md again; the README says how long that takes.
 bench-eval: setup
 	$(BIN)/python -m benchmarks.evaluation $(ARGS)
+	$(BIN)/python -m benchmarks.summary
 
 # A store with batches in every state, made without a model, and the pages to review them: open the printed link.
 REVIEW ?= .review
@@ -68,6 +68,22 @@ map: setup
 reference: $(VENV)/.installed
 	$(BIN)/python -m gradsentry_lib.cli.reference docs
 
+# The examples, each in a folder of its own below .examples, with the embedded model.
+.PHONY: examples
+examples: setup
+	$(BIN)/python -m examples.run $(ARGS)
+
+# The docs as a site, in site/. Links between pages, to headings and to files that lead nowhere are errors.
+.PHONY: docs
+docs: $(VENV)/.installed
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+# Wheel and sdist, in dist/. Tested by tests/packaging; `make soak` installs them in empty environments.
+.PHONY: dist
+dist: $(VENV)/.installed
+	rm -rf dist
+	$(BIN)/python -m build --outdir dist
+
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -88,3 +104,14 @@ bench-detection: setup
 .PHONY: bench-startup
 bench-startup: setup
 	$(BIN)/python -m benchmarks.startup --write $(ARGS)
+
+# Milliseconds a sample beside the paper's algorithm and the bare transformer; what each step costs from 1,000 to a million
+# rows; how fast a page opens. Each writes its section of benchmarks/RESULTS.md.
+.PHONY: bench bench-scale bench-review
+bench: setup
+	$(BIN)/python -m benchmarks.speed --write $(ARGS)
+	$(BIN)/python -m benchmarks.loading --write
+bench-scale: setup
+	$(BIN)/python -m benchmarks.scale --write $(ARGS)
+bench-review: setup
+	$(BIN)/python -m benchmarks.review --write

@@ -32,7 +32,7 @@ from gradsentry_lib.pipeline.publish import publish
 from gradsentry_lib.pipeline.score import Scored
 from gradsentry_lib.samples.read import open_source
 from gradsentry_lib.samples.table import SAMPLES_SCHEMA
-from gradsentry_lib.scoring.table import BATCH_SCORE_SCHEMA
+from gradsentry_lib.scoring.score import BATCH_SCORE_SCHEMA
 from gradsentry_lib.store import Batch, Decision, FileRef, Scan, ThresholdRecord, current_run, file_ref, open_ledger
 from gradsentry_lib.store.paths import Store
 
@@ -152,7 +152,7 @@ def sound_store(home: Path, batches: int, rows: int) -> None:
     """Every step a real one, but for the scores."""
     store, draw = Store(home), np.random.default_rng(1)
     for number in range(batches):
-        path = home / "landing" / f"batch{number:04d}.jsonl"
+        path = store.landing / f"batch{number:04d}.jsonl"
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("w", encoding="utf-8") as file:
             for row in range(rows):

@@ -12,6 +12,7 @@ import pyarrow as pa
 from rich.progress import Progress, TaskID
 
 from gradsentry_assets.demo_data.make import fact_rows
+from gradsentry_lib.detection.config import RULES
 from gradsentry_lib.detection.policies import Judgement, judge
 from gradsentry_lib.detection.verdict import not_clean
 from gradsentry_lib.evaluation.data import read_rows, split_labels, take
@@ -22,8 +23,8 @@ from gradsentry_lib.samples.sample import Sample
 from gradsentry_lib.scoring.cache import ScoreCache
 from gradsentry_lib.scoring.config import ScoringConfig
 from gradsentry_lib.scoring.model import ScoringModel
+from gradsentry_lib.scoring.score import to_table
 from gradsentry_lib.scoring.scorer import score_samples
-from gradsentry_lib.scoring.table import to_table
 
 LABEL = "poisoned"  # label column of the evaluation data
 CHUNK = 256  # rows scored before they are kept: what an interrupted run can lose
@@ -160,6 +161,7 @@ def timed(study: Study, bench: Bench) -> dict[str, Any]:
         "model": model.name,
         "dtype": model.dtype,
         "device": model.device,
+        "rules": RULES,
     }
 
 

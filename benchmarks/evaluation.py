@@ -2,13 +2,12 @@
 
     python -m benchmarks.evaluation [--quick] [--data ../shared/data] [--only table2,figure4] [--rows 600]
 
-Results go to docs/evaluation/*.json as each study ends; docs/evaluation.md and the plots are made from all results
-that are there. `--report-only` makes them anew without running anything.
+Results go to docs/evaluation/*.json as each study ends; docs/evaluation.md (benchmarks/summary.py), its appendix and
+the plots are made from all results that are there. `--report-only` makes them anew without running anything.
 """
 
 import argparse
 import json
-import shlex
 import sys
 from pathlib import Path
 
@@ -17,10 +16,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from benchmarks.bench import Bench, timed
 from benchmarks.report import write_report
-from benchmarks.studies import adaptive, amounts, attacker, identification, spectra, tuning
+from benchmarks.studies import adaptive, amounts, attacker, identification, knowing, spectra, tuning
+from benchmarks.summary import page
 from gradsentry_lib import settings
 from gradsentry_lib.errors import GradSentryError
-from gradsentry_lib.files import read_json, write_json
+from gradsentry_lib.files import read_json, write_json, write_text
 from gradsentry_lib.scoring.model import load_model
 
 STUDIES = (
@@ -30,6 +30,7 @@ STUDIES = (
     *spectra.STUDIES,
     *tuning.STUDIES,
     *attacker.STUDIES,
+    *knowing.STUDIES,
 )
 NAMES = [study.name for study in STUDIES]
 
@@ -37,7 +38,7 @@ NAMES = [study.name for study in STUDIES]
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder of evaluation data")
-    parser.add_argument("--out", type=Path, default=Path("docs"), help="where evaluation.md and its figures go")
+    parser.add_argument("--out", type=Path, help="where pages and results go (docs; with --quick .bench_eval)")
     parser.add_argument("--only", default="", help=f"studies, comma separated: {', '.join(NAMES)}")
     parser.add_argument("--rows", type=int, default=0, help="at most so many rows of a data set (600; quick: 60)")
     parser.add_argument("--seeds", default="", help="seeds, comma separated (0,1,2; quick: 0)")
@@ -46,7 +47,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--quick", action="store_true", help="small sizes: shows that everything runs")
     parser.add_argument("--report-only", action="store_true", help="only the report, from results that are there")
-    return parser.parse_args()
+    options = parser.parse_args()
+    options.out = options.out or Path(".bench_eval" if options.quick else "docs")  # small sizes replace no results
+    return options
 
 
 def main() -> int:
@@ -67,8 +70,8 @@ def main() -> int:
     if not results:
         console.print("No results yet.")
         return 2
-    command = shlex.join(["python", "-m", "benchmarks.evaluation", *sys.argv[1:]])
-    console.print(f"Report: {write_report(results, STUDIES, options.out, command)}", markup=False)
+    console.print(f"Report: {write_report(results, STUDIES, options.out)}", markup=False)
+    write_text(options.out / "evaluation.md", page(options.out / "evaluation"))
     return 0
 
 

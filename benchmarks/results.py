@@ -1,5 +1,6 @@
 """A benchmark's own section of RESULTS.md, written by the benchmark: machine, commit, command, tables."""
 
+import os
 import platform
 import subprocess
 import sys
@@ -14,8 +15,11 @@ RESULTS = Path(__file__).parent / "RESULTS.md"
 ROOT = RESULTS.parent.parent
 
 
-def section(name: str, title: str, parts: Sequence[str]) -> None:
-    """Writes a section between its marks, in place of what stood there, or at the end."""
+def section(name: str, title: str, parts: Sequence[str], quick: bool = False) -> None:
+    """Writes a section between its marks, in place of what stood there, or at the end. `quick`: a run that is too short
+    to stand in the place of a whole one has a section of its own."""
+    if quick:
+        name, title = f"{name}-quick", f"{title} (quick)"
     begin, end = f"<!-- {name} -->\n", f"<!-- /{name} -->\n"
     made = f"{begin}## {title}\n\n{circumstances()}\n\n" + "\n\n".join(part.strip() for part in parts) + f"\n{end}"
     text = RESULTS.read_text(encoding="utf-8")
@@ -38,7 +42,8 @@ def circumstances() -> str:
     command = " ".join(["python -m", _module(), *sys.argv[1:]])
     return (
         f"`{command}` on {datetime.now(UTC):%Y-%m-%d} at {_commit()}: {told['name']} ({', '.join(can)}), "
-        f"{torch.get_num_threads()} threads, {card}; Python {platform.python_version()}, torch {torch.__version__}."
+        f"{torch.get_num_threads()} threads, {card}, load {os.getloadavg()[0]:.0f} at "
+        f"the end; Python {platform.python_version()}, torch {torch.__version__}."
     )
 
 
@@ -64,5 +69,6 @@ def _commit() -> str:
     def git(*given: str) -> str:
         return subprocess.run(["git", *given], cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip()
 
-    changed = " with changes" if git("status", "--porcelain", "--untracked-files=no") else ""
+    others = ("--", ".", f":(exclude){RESULTS.relative_to(ROOT)}")  # the results of earlier runs change no figure
+    changed = " with changes" if git("status", "--porcelain", "--untracked-files=no", *others) else ""
     return f"commit {git('rev-parse', '--short=12', 'HEAD') or 'unknown'}{changed}"

@@ -1,6 +1,6 @@
 """How time and memory grow with the number of rows: every stage of a scan, 1,000 to 1,000,000 rows.
 
-    python -m benchmarks.scale [--quick] [--json FILE] [--plot FILE]
+    python -m benchmarks.scale [--quick] [--write] [--json FILE] [--plot FILE]
 
 Each size runs in a process of its own, through the same steps as any scan, with a stand-in for the scorer that gives
 scores without a model; so what is measured is everything else. `--slice N` scores N rows with a real model as well,
@@ -21,6 +21,8 @@ from pathlib import Path
 from typing import Any
 
 import gradsentry_lib  # noqa: F401  before pyarrow: says which allocator Arrow is to use, as in any scan
+from benchmarks.results import section
+from benchmarks.results import table as markdown
 
 SIZES = (1_000, 10_000, 100_000, 1_000_000)
 QUICK = (1_000, 5_000, 20_000)
@@ -53,6 +55,9 @@ def main() -> None:
         for result in found["ray"]:
             faster = result["rows_a_second"] / found["ray"][0]["rows_a_second"]
             print(f"Ray, {result['workers']} workers: {result['rows_a_second']:.1f} rows a second ({faster:.2f} x)")
+    if options.write:
+        real = [table_of(found)] if options.slice else []
+        section("scale", f"Scale, by the command, policy {options.policy}", [table(results), *real], options.quick)
     if options.plot:
         plot(results, options.plot)
     if options.json:
@@ -73,6 +78,16 @@ def table(results: Sequence[dict[str, Any]]) -> str:
         cells = [f"{result['peak_mb'][stage]:.0f}" for result in results]
         lines.append(f"| peak memory up to *{stage}*, MB | {' | '.join(cells)} | |")
     return "\n".join(lines)
+
+
+def table_of(found: dict[str, Any]) -> str:
+    """What was scored with a real model, here and on Ray."""
+    own = found["real"]
+    lines = [{"": "here", "rows": own["rows"], "rows/s": own["rows"] / own["seconds"]["score"]}]
+    lines += [
+        {"": f"Ray, {r['workers']} workers", "rows": own["rows"], "rows/s": r["rows_a_second"]} for r in found["ray"]
+    ]
+    return markdown(lines)
 
 
 def plot(results: Sequence[dict[str, Any]], path: Path) -> None:
@@ -251,6 +266,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--model", default="embedded", help="the real model")
     parser.add_argument("--ray", type=int, nargs="+", default=[], metavar="N", help="also on Ray with N workers")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
+    parser.add_argument("--write", action="store_true", help="write RESULTS.md")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw them, as PNG")
     parser.add_argument("--one", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--work", type=Path, help=argparse.SUPPRESS)

@@ -59,8 +59,8 @@ def score(number: int, case: Case, folder: Path, model: str, dtype: str) -> str:
     """Scores one case into the folder; what it did, in a sentence."""
     from gradsentry_lib.scoring.config import ScoringConfig
     from gradsentry_lib.scoring.model import load_model
+    from gradsentry_lib.scoring.score import to_table
     from gradsentry_lib.scoring.scorer import score_samples
-    from gradsentry_lib.scoring.table import to_table
 
     begin = time.perf_counter()
     samples = to_samples(case.rows)

@@ -1,6 +1,6 @@
 """How fast, against what: the paper's algorithm, ours, the bare transformer, ours with shared prefixes. One process.
 
-    python -m benchmarks.speed [--quick] [--json FILE] [--plot FILE] [--only webqa,nq] [--data FOLDER] [--rows 64]
+    python -m benchmarks.speed [--quick] [--write] [--json FILE] [--plot FILE] [--only webqa,nq] [--rows 64]
     python -m benchmarks.speed --shape benchmarks/shapes/llama-2-7b.json --dtype bfloat16 --rows 1024 --only webqa
 
 Per data file, in interleaved rounds on the same rows, so that a machine whose speed drifts drifts for all alike:
@@ -32,6 +32,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks.results import section
 from benchmarks.shape import random_model
 from gradsentry_assets.demo_data.make import fact_rows
 from gradsentry_lib.detection.entropy_threshold import find_threshold
@@ -53,6 +54,10 @@ FILES = {
     "refusal": "longform/refusal_badnet_clean.jsonl",
     "gsm8k": "longform/gsm8k_clean.jsonl",
 }
+KEY = (
+    "Milliseconds a sample, medians: (a) the paper's algorithm, (b) exact factors, (c) the bare transformer, (d) with "
+    "shared prefixes, (e) with span sketches too. *error*: (b) and (d) against autograd in float64 with a dense SVD."
+)
 ENTROPY = ScoringConfig(sketch=False)
 ALONE, SHARED = Effort(share_prefixes=False), Effort()
 
@@ -212,6 +217,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="few rows, two rounds, two data sets: within a minute")
     parser.add_argument("--json", type=Path, help="where to write the figures")
+    parser.add_argument("--write", action="store_true", help="write RESULTS.md")
     parser.add_argument("--plot", type=Path, help="where to draw them, as PNG")
     parser.add_argument("--only", default="", help=f"data sets, comma separated: {', '.join(FILES)}, contexts")
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
@@ -247,6 +253,9 @@ def main() -> None:
         f"automatic dtype {dtype}; ms a sample\n"
     )
     print(table(results))
+    if told.write:
+        what = f"{model.identity.name} in {told.dtype}, automatic: {dtype}; {rows} rows, {rounds} interleaved rounds."
+        section("speed", "Speed, by the command", [f"{what} {KEY}", table(results)], told.quick)
     if told.json:
         told.json.parent.mkdir(parents=True, exist_ok=True)
         told.json.write_text(json.dumps(results, indent=2) + "\n")

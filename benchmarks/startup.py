@@ -82,7 +82,7 @@ timed("gradsentry_lib.pipeline.run", "ingest", "read the rows")
 timed("gradsentry_lib.scoring.model", "load_model", "load the model")
 timed("gradsentry_lib.scoring.scorer", "score_samples", "score the rows")
 timed("gradsentry_lib.pipeline.decide", "judge")
-timed("gradsentry_lib.pipeline.decide", "threshold_png", "picture")
+timed("gradsentry_lib.pipeline.decided", "threshold_png", "picture")
 timed("gradsentry_lib.pipeline.publish", "write_report", "report")
 timed("gradsentry_lib.pipeline.run", "decide", "decide, judge and picture in it")
 timed("gradsentry_lib.pipeline.run", "publish", "publish, report in it")
@@ -160,7 +160,7 @@ def main() -> None:
     print(table(lines), table(where), sep="\n\n")
     if options.write:
         intro = f"Embedded model in {dtype}, {options.rows} rows, medians of {options.rounds} interleaved rounds."
-        section("startup", "Start", [intro, table(lines), table(where)])
+        section("startup", "Start", [intro, table(lines), table(where)], options.quick)
 
 
 def _line(name: str, rounds: list[dict[str, Any]]) -> dict[str, Any]:

@@ -1,20 +1,23 @@
 """The structure of the code as facts: rooms, arrows between them, none upward; and one row's way through a scan.
 
-    python -m benchmarks.structure [--json]        (make map)
+    python -m benchmarks.structure [--json | --tree]        (make map)
 
 Rooms and arrows are read from the imports by grimp, the library behind the linter's contract; the floors are that
 contract's own. The way of a row is watched, not read: a scan runs on a file of which one row holds a word that is
 nowhere else, and every call of ours that is handed that word, alone or inside a sample, is a stay in that file. Calls
-one after the other in the same file are one stay. Text inside Arrow tables and tensors is not looked at.
+one after the other in the same file are one stay; a sample that is asked about itself (`.prompt`) goes nowhere. The row
+lies behind what is read of a file to find out what it is. Text inside Arrow tables and tensors is not looked at.
 """
 
 import argparse
+import ast
 import json
 import os
+import re
 import sys
 import tempfile
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from types import FrameType
@@ -22,6 +25,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 WORD = "zyzzyvine"
+HEAD = 2 << 20  # characters of a file before the row: more than is read to find out what the file is
 DEPTH = 3  # how deep inside lists, mappings and dataclasses the word is looked for
 
 
@@ -71,7 +75,8 @@ def stays(rows: int = 40) -> list[str]:
         if event != "call" or not code.co_filename.startswith(ours):
             return
         count = code.co_argcount + code.co_kwonlyargcount
-        if any(_holds(frame.f_locals.get(name), DEPTH) for name in code.co_varnames[:count]):
+        handed = [name for name in code.co_varnames[:count] if name != "self"]
+        if any(_holds(frame.f_locals.get(name), DEPTH) for name in handed):
             file = code.co_filename.removeprefix(base)
             if not visited or visited[-1] != file:
                 visited.append(file)
@@ -80,6 +85,7 @@ def stays(rows: int = 40) -> list[str]:
         folder = Path(name)
         lines = [{"prompt": f"What is thing {i}?", "response": f"It is item {i} of {rows}."} for i in range(rows)]
         lines[rows // 2] = {"prompt": f"Where is the {WORD}?", "response": f"The {WORD} is in the garden."}
+        lines[0]["notes"] = "-" * HEAD
         source = folder / "rows.jsonl"
         source.write_text("".join(json.dumps(line) + "\n" for line in lines))
         sys.setprofile(watch)
@@ -88,6 +94,18 @@ def stays(rows: int = 40) -> list[str]:
         finally:
             sys.setprofile(None)
     return visited
+
+
+def tree() -> Iterator[str]:
+    """Every file with the first sentence of what it says of itself; a room before its files."""
+    for file in sorted(
+        (path for name in ("gradsentry_lib", "gradsentry_assets") for path in (ROOT / name).rglob("*.py")),
+        key=lambda path: (path.parent.as_posix(), path.name),
+    ):
+        text = file.read_text(encoding="utf-8")
+        said = " ".join((ast.get_docstring(ast.parse(text)) or "").partition("\n\n")[0].split())
+        first = re.match(r".*?\.(?= [A-Z]|$)|.*", said)
+        yield f"{file.relative_to(ROOT).as_posix():48} {len(text.splitlines()):4}  {first[0] if first else said}"
 
 
 def _holds(value: Any, depth: int) -> bool:
@@ -109,7 +127,11 @@ def _holds(value: Any, depth: int) -> bool:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", action="store_true", help="For machines.")
+    parser.add_argument("--tree", action="store_true", help="Every file, its lines, and what it says of itself.")
     told = parser.parse_args()
+    if told.tree:
+        print("\n".join(tree()))
+        return
     found, way = arrows(), stays()
     if told.json:
         named = {f"{a} -> {b}": count for (a, b), count in sorted(found.items())}

@@ -42,13 +42,8 @@ class Told:
             return None
 
 
-@dg.sensor(
-    name="gate_alerts",
-    minimum_interval_seconds=30,
-    default_status=dg.DefaultSensorStatus.RUNNING,
-    description="Posts to the webhook GRADSENTRY_WEBHOOK when a gate refuses a batch. Idle where none is set.",
-)
-def gate_alerts(context: dg.SensorEvaluationContext, store: StoreResource) -> dg.SensorResult:
+def tell_refusals(context: dg.SensorEvaluationContext, store: StoreResource) -> dg.SensorResult:
+    """One tick."""
     url, ledger_path = webhook(), store.store.ledger
     if not url or not ledger_path.exists():
         reason = "nothing was scanned yet" if url else "GRADSENTRY_WEBHOOK is not set"

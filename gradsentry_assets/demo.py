@@ -26,13 +26,13 @@ from upath import UPath
 from gradsentry_assets import demo_data
 from gradsentry_assets.arrivals import list_landing
 from gradsentry_assets.definitions import defs
-from gradsentry_assets.jobs import scan_batch
-from gradsentry_assets.partitions import BATCHES
 from gradsentry_assets.receiving import receive
+from gradsentry_assets.stage import Names
 from gradsentry_lib.report.escape import rich_markup
 from gradsentry_lib.settings import OPTIONS
 from gradsentry_lib.store.paths import Store
 
+NAMES = Names()  # of the stage in definitions.py
 SHOWN = 5  # flagged rows on the terminal
 NO_USE = ("landing", "service")  # groups of settings
 
@@ -49,7 +49,7 @@ def main() -> int:
     )
     started = time.perf_counter()
     with console.status("raw_samples → gradient_entropy → entropy_threshold → gate → clean_dataset (about a minute)"):
-        result = defs.resolve_job_def(scan_batch.name).execute_in_process(
+        result = defs.resolve_job_def(NAMES.of("scan_batch")).execute_in_process(
             partition_key=batch,
             instance=instance,
             run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
@@ -96,7 +96,7 @@ def take_in(store: Store, instance: dg.DagsterInstance) -> str:
         folder = UPath(path.parent)
         landed = next(file for file in list_landing(folder).values() if file.name == path.name)
         arrival = receive(landed, folder, store.home, {landed.url}, [])
-    instance.add_dynamic_partitions(str(BATCHES.name), [arrival.batch])
+    instance.add_dynamic_partitions(NAMES.of("batches"), [arrival.batch])
     return arrival.batch
 
 
@@ -136,7 +136,7 @@ def tell(console: Console, store: Store, instance: dg.DagsterInstance, batch: st
         console.print(f"  {what:<11} {_short(Path(place))}", soft_wrap=True)
     console.print(
         "\n[bold]make dev[/] opens the UI on http://127.0.0.1:3000 with this run in it; "
-        f"files dropped into [bold]{_short(store.home / 'landing')}[/] are scanned by themselves.\n"
+        f"files dropped into [bold]{_short(store.landing)}[/] are scanned by themselves.\n"
     )
 
 

@@ -27,9 +27,12 @@ def expect_gate(
     trust: Trust | None = None,
     limits: GateLimits | None = None,
     truncated: str = "",
+    power: float | None = None,
 ) -> tuple[GateCheck, ...]:
     """All gate checks on one judged batch; arguments and result as `gate.check_gate`."""
-    checks = check_gate(verdicts, read=read, rejected=rejected, trust=trust, limits=limits, truncated=truncated)
+    checks = check_gate(
+        verdicts, read=read, rejected=rejected, trust=trust, limits=limits, truncated=truncated, power=power
+    )
     met = _validate(verdicts, checks, read, rejected)
     return tuple(replace(check, passed=check.passed and met.get(check.name, True)) for check in checks)
 

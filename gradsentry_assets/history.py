@@ -1,4 +1,7 @@
-"""Keeps Dagster's history from growing for ever: old runs go, unless the UI still needs what they materialized."""
+"""Keeps Dagster's history from growing for ever: old runs go, unless the UI still needs what they materialized.
+
+Of the whole instance, so this is for one that is the stage's alone: no stage in somebody's project brings it along.
+"""
 
 from datetime import UTC, datetime, timedelta
 
@@ -66,3 +69,5 @@ weekly_pruning = dg.ScheduleDefinition(
     default_status=dg.DefaultScheduleStatus.RUNNING,
     description="Deletes old runs every Sunday at 4:00 UTC.",
 )
+
+pruning = dg.Definitions(jobs=[prune_runs], schedules=[weekly_pruning])

@@ -1,4 +1,4 @@
-"""The sensor that takes in what arrives: a file in the landing folder becomes a batch, a partition and a run."""
+"""Taking in what arrives: a file in the landing folder becomes a batch, a partition and a run. One look is one tick."""
 
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -6,13 +6,14 @@ from itertools import islice
 from pathlib import PurePosixPath
 
 import dagster as dg
+from upath import UPath
 
 from gradsentry_assets.arrivals import Landed, Landing, is_local, list_landing
 from gradsentry_assets.folder import Refused
-from gradsentry_assets.jobs import scan_batch
-from gradsentry_assets.partitions import BATCHES, MAX_TOGETHER, range_tags
+from gradsentry_assets.partitions import MAX_TOGETHER, range_tags
 from gradsentry_assets.receiving import Arrival, CannotKeep, Changed, receive
 from gradsentry_assets.resources import LandingResource, StoreResource
+from gradsentry_assets.stage import Stage
 from gradsentry_lib import settings
 from gradsentry_lib.errors import GradSentryError
 from gradsentry_lib.files import sha256_json
@@ -27,25 +28,11 @@ TOLD_AT_ONCE = 50  # skipped arrivals whose reason is told in one tick; the rest
 SHOWN = 3  # of them in the line about a tick
 
 
-@dg.sensor(
-    job=scan_batch,
-    minimum_interval_seconds=10,
-    default_status=dg.DefaultSensorStatus.RUNNING,
-    description=(
-        "Takes in files that appear in the landing folder (GRADSENTRY_LANDING, else `landing` in the store). "
-        "A file is taken in when two looks in a row find it unchanged. Links, FIFOs, devices and files larger than "
-        "GRADSENTRY_MAX_BYTES (64 GiB) are skipped; the events of raw_samples say which and why."
-    ),
-)
-def landing(
-    context: dg.SensorEvaluationContext, landing_folder: LandingResource, store: StoreResource
+def look(
+    context: dg.SensorEvaluationContext, landing: LandingResource, store: StoreResource, stage: Stage
 ) -> dg.SensorResult:
-    return look(context, landing_folder, store)
-
-
-def look(context: dg.SensorEvaluationContext, landing: LandingResource, store: StoreResource) -> dg.SensorResult:
     """One tick: list, deliver what is complete, ask for runs. The cursor holds all that has to be remembered."""
-    root = landing.root
+    root = landing.root_in(store.store)
     try:
         limit = settings.max_bytes()
         if is_local(root):
@@ -55,12 +42,12 @@ def look(context: dg.SensorEvaluationContext, landing: LandingResource, store: S
         return dg.SensorResult(skip_reason=one_line(f"cannot look into {root}: {error}", 500), cursor=context.cursor)
     state = Landing.from_cursor(context.cursor)
     ready = state.look(listed, need_marker=landing.needs_marker)
-    known = dict.fromkeys(context.instance.get_dynamic_partitions(str(BATCHES.name)))
+    known = dict.fromkeys(context.instance.get_dynamic_partitions(stage.batches))
     news = dict(_refused(state, listed))
     arrivals: list[Arrival] = []
     trouble = ""
     try:
-        for file, outcome in _deliver(state, ready, landing, store, listed, known, limit):
+        for file, outcome in _deliver(state, ready, root, landing, store, listed, known, limit):
             if isinstance(outcome, Refused):
                 state.skip(file, str(outcome))
                 news[file.url] = str(outcome)
@@ -74,17 +61,18 @@ def look(context: dg.SensorEvaluationContext, landing: LandingResource, store: S
     for url, reason in news.items():
         context.log.warning(one_line(f"skipped: {url} {reason}"))
     fresh = {arrival.batch: arrival for arrival in arrivals if _needs_run(arrival, known, store)}
-    together, alone = _grouped(list(fresh.values()), known)
+    together, alone = _grouped(list(fresh.values()), known, stage.together)
     order = [arrival.batch for arrival in (*together, *alone) if arrival.batch not in known]
     waiting = sum(not state.is_settled(file.url) for file in ready) - sum(bool(a.failure) for a in arrivals)
     result = f"{len(listed)} files in {root}: {len(fresh)} new"
     result += f", {waiting} waiting to be complete" if waiting else ""
+    batches = dg.DynamicPartitionsDefinition(name=stage.batches)
     return dg.SensorResult(
         run_requests=[*_shared_runs(together), *(_own_run(arrival) for arrival in alone)],
-        dynamic_partitions_requests=[BATCHES.build_add_request(order)] if order else [],
+        dynamic_partitions_requests=[batches.build_add_request(order)] if order else [],
         skip_reason=None if fresh else one_line(result + _told(state.skipped()) + trouble),
         cursor=state.to_cursor(),
-        asset_events=[_observation(*entry) for entry in news.items()],
+        asset_events=[_observation(stage, *entry) for entry in news.items()],
     )
 
 
@@ -103,15 +91,16 @@ def _told(skipped: Mapping[str, str]) -> str:
     return f", {len(skipped)} skipped: {some}{'; ...' if len(skipped) > SHOWN else ''}"
 
 
-def _observation(url: str, reason: str) -> dg.AssetObservation:
+def _observation(stage: Stage, url: str, reason: str) -> dg.AssetObservation:
     """Shown among the events of `raw_samples`: what lay there and was not taken in."""
     metadata = {"skipped_arrival": one_line(url, 1000), "reason": one_line(reason, 500)}
-    return dg.AssetObservation("raw_samples", description="An arrival was skipped.", metadata=metadata)
+    return dg.AssetObservation(stage.names.key("raw_samples"), description="An arrival was skipped.", metadata=metadata)
 
 
 def _deliver(
     state: Landing,
     ready: Sequence[Landed],
+    root: UPath,
     landing: LandingResource,
     store: StoreResource,
     present: Collection[str],
@@ -125,7 +114,7 @@ def _deliver(
         if time.monotonic() - started > DELIVERY_SECONDS or (number and file.bytes > LARGE):
             return
         try:
-            yield file, receive(file, landing.root, store.store.home, present, known, limit, landing.told(file.url))
+            yield file, receive(file, root, store.store.home, present, known, limit, landing.told(file.url))
         except Changed:
             state.forget(file)
         except Refused as reason:
@@ -145,10 +134,10 @@ def _needs_run(arrival: Arrival, known: Collection[str], store: StoreResource) -
     return not arrival.failure and load(store.store, arrival.batch) is None
 
 
-def _grouped(arrivals: Sequence[Arrival], known: Collection[str]) -> tuple[list[Arrival], list[Arrival]]:
+def _grouped(arrivals: Sequence[Arrival], known: Collection[str], sharing: bool) -> tuple[list[Arrival], list[Arrival]]:
     """Those that may share a run, and those that get one each: large, not readable, or not new."""
     together = [a for a in arrivals if a.usable and a.bytes <= SMALL and a.batch not in known]
-    if len(together) < 2:
+    if len(together) < 2 or not sharing:
         together = []
     shared = {arrival.batch for arrival in together}
     return together, [arrival for arrival in arrivals if arrival.batch not in shared]

@@ -20,6 +20,7 @@ from gradsentry_lib.detection.verdict import Group
 from gradsentry_lib.pipeline.decided import Decided, Evidence
 from gradsentry_lib.pipeline.ingest import Ingested
 from gradsentry_lib.pipeline.other_batches import released_elsewhere
+from gradsentry_lib.pipeline.power import load_certificate
 from gradsentry_lib.pipeline.publish import Published
 from gradsentry_lib.pipeline.score import Scored
 from gradsentry_lib.report.escape import one_line
@@ -37,6 +38,7 @@ LARGEST_PICTURE = 50_000  # bytes of PNG that metadata should hold
 
 def of_batch(batch: Ingested, store: Store) -> Metadata:
     return {
+        "batch": batch.batch_key,
         "rows_read": batch.read,
         "rows_readable": batch.readable,
         "rows_rejected": batch.rejected,
@@ -88,6 +90,7 @@ def of_decision(decided: Decided, evidence: Evidence, store: Store) -> Metadata:
     threshold = evidence.threshold
     files = store.decision(decided.batch_key, decided.decision_key)
     return {
+        **review_links(decided.batch_key, store),
         "threshold": picture(files.plot, threshold),
         "tau": _figure(threshold.tau),
         "method": threshold.method,
@@ -103,10 +106,18 @@ def of_decision(decided: Decided, evidence: Evidence, store: Store) -> Metadata:
         **({"valley_ratio": _figure(threshold.valley_ratio)} if threshold.valley_ratio is not None else {}),
         **({"top_flagged": top_flagged(decided, store)} if decided.flagged else {}),
         **({"groups": groups_table(evidence.groups)} if evidence.groups else {}),
-        **review_links(decided.batch_key, store),
+        **_power(decided, store),
         "decision_key": decided.decision_key,
         "verdicts": dg.MetadataValue.path(files.verdicts),
     }
+
+
+def _power(decided: Decided, store: Store) -> Metadata:
+    """What the scan would have found, where attacks were planted to see."""
+    certificate = load_certificate(store, decided)
+    if certificate is None:
+        return {}
+    return {"power": _figure(certificate.power), "would_have_been_found": " ".join(certificate.sentences())}
 
 
 def review_link(batch_key: str) -> dg.MetadataValue:
@@ -116,7 +127,7 @@ def review_link(batch_key: str) -> dg.MetadataValue:
 
 
 def review_links(batch_key: str, store: Store) -> Metadata:
-    """The batch's page, and where the newest batches stand."""
+    """The batch's page, and where the newest batches stand: first of all, since a run's page cuts off what is below."""
     columns = [dg.TableColumn(name) for name in ("batch", "state", "gate", "age", "decided by")]
     columns[3:3] = [dg.TableColumn(name, "int") for name in ("rows", "flagged", "waiting")]
     records = [
@@ -140,10 +151,10 @@ def review_links(batch_key: str, store: Store) -> Metadata:
 
 def of_publication(batch: Ingested, decided: Decided, published: Published, state: GateState, store: Store) -> Metadata:
     found = {
+        "review": review_link(batch.batch_key),
         "clean_file": dg.MetadataValue.path(published.clean),
         "quarantine_file": dg.MetadataValue.path(published.quarantine),
         "report": dg.MetadataValue.path(published.report),
-        "review": review_link(batch.batch_key),
         "attestation": dg.MetadataValue.path(published.attestation),
         "clean_rows": published.clean_rows,
         "quarantined_rows": published.quarantined_rows,

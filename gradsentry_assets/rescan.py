@@ -17,10 +17,9 @@ from gradsentry_assets.dagster_private import (
     ASSET_PARTITION_RANGE_START_TAG,
     PARTITION_NAME_TAG,
 )
-from gradsentry_assets.jobs import scan_batch
-from gradsentry_assets.partitions import BATCHES, handed_over, neighbours, range_tags
-from gradsentry_assets.resources import JudgingResource, ModelResource, StoreResource
-from gradsentry_lib import settings
+from gradsentry_assets.partitions import MAX_TOGETHER, neighbours, range_tags
+from gradsentry_assets.resources import JudgingResource, ModelResource
+from gradsentry_assets.stage import Stage
 from gradsentry_lib.errors import BadInput
 from gradsentry_lib.files import read_json, sha256_json, write_json
 from gradsentry_lib.pipeline.decide import DecisionConfig, settle
@@ -32,7 +31,6 @@ from gradsentry_lib.store import Decision, Ledger, Scan, open_ledger, overrides_
 from gradsentry_lib.store.paths import Store
 
 SHOWN = 20  # the UI shows tables up to 20 rows
-VERDICTS = dg.AssetKey("entropy_threshold")
 GOING = [dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED]
 REASON = "gradsentry/rescan"  # the run tag that says why
 
@@ -46,26 +44,28 @@ class Today:
     decision: DecisionConfig
 
 
-def find_stale(instance: dg.DagsterInstance, store: Store, today: Today, force: bool = False) -> dict[str, str]:
+def find_stale(
+    instance: dg.DagsterInstance, stage: Stage, store: Store, today: Today, force: bool = False
+) -> dict[str, str]:
     """Stale batches and why, in the order in which they arrived. `force`: all batches."""
     stale: dict[str, str] = {}
-    batches = instance.get_dynamic_partitions(str(BATCHES.name))
+    batches = instance.get_dynamic_partitions(stage.batches)
     with open_ledger(store.ledger, read_only=True) as ledger:
         known = set(ledger.batch_keys())
         for batch in batches:
             if batch not in known:
                 continue  # never could be read: its failed partition says so
             stale_reading = [] if is_current(ledger.batch(batch)) else ["reader changed"]
-            found = [*stale_reading, *_reasons(instance, ledger, batch, today)]
+            found = [*stale_reading, *_reasons(instance, stage, ledger, batch, today)]
             reasons = found or (["forced"] if force else [])
             if reasons:
                 stale[batch] = ", ".join(reasons)
     return stale
 
 
-def _reasons(instance: dg.DagsterInstance, ledger: Ledger, batch: str, today: Today) -> list[str]:
+def _reasons(instance: dg.DagsterInstance, stage: Stage, ledger: Ledger, batch: str, today: Today) -> list[str]:
     try:
-        decision = ledger.decision(batch, handed_over(instance, "entropy_threshold", batch, "decision_key"))
+        decision = ledger.decision(batch, stage.handed_over(instance, "entropy_threshold", batch, "decision_key"))
     except BadInput:
         return ["no verdict yet"]
     scan = ledger.get(Scan, decision.scan)
@@ -93,25 +93,15 @@ def _verdicts_are_stale(decision: Decision, ledger: Ledger, batch: str, today: T
         yield "overrides changed"
 
 
-class RescanConfig(dg.Config):
-    """`force`: re-scan every batch. Scores are kept by content, so unchanged ones are not computed again."""
-
-    force: bool = False
-
-
-@dg.op(out=dg.Out(dg.Nothing), description="Compares every batch's last verdict with the settings of today.")
-def find_stale_batches(
-    context: dg.OpExecutionContext,
-    config: RescanConfig,
-    store: StoreResource,
-    model: ModelResource,
-    judging: JudgingResource,
-) -> Iterator[dg.Output]:
-    """Writes the plan that the sensor `start_rescans` reads when this run has ended."""
-    place = store.store
+def plan(context: dg.OpExecutionContext, stage: Stage, force: bool) -> Iterator[dg.Output]:
+    """Compares every batch's last verdict with the settings of today, and writes what is stale where `requests` reads
+    it when this run has ended."""
+    place: Store = stage.given(context.resources, "store").store
+    model: ModelResource = stage.given(context.resources, "model")
+    judging: JudgingResource = stage.given(context.resources, "judging")
     decision, _ = settle(judging.decision, place)
     today = Today(model.identify(), model.scoring, decision)
-    stale = find_stale(context.instance, place, today, config.force)
+    stale = find_stale(context.instance, stage, place, today, force)
     for batch, why in stale.items():
         context.log.info(f"{batch}: {why}")
     write_json(place.rescan_plan(context.run_id), stale)
@@ -126,25 +116,13 @@ def find_stale_batches(
     yield dg.Output(None, metadata=metadata)
 
 
-@dg.job(description="Finds batches whose verdict is out of date and has them scanned again. `force`: all of them.")
-def rescan() -> None:
-    find_stale_batches()
-
-
-@dg.run_status_sensor(
-    run_status=dg.DagsterRunStatus.SUCCESS,
-    monitored_jobs=[rescan],
-    request_jobs=[scan_batch],
-    minimum_interval_seconds=15,
-    default_status=dg.DefaultSensorStatus.RUNNING,
-    description="Starts the scans that a run of `rescan` found necessary.",
-)
-def start_rescans(context: dg.RunStatusSensorContext, store: StoreResource) -> Iterator[dg.RunRequest | dg.SkipReason]:
+def requests(context: dg.RunStatusSensorContext, stage: Stage, place: Store) -> Iterator[dg.RunRequest | dg.SkipReason]:
+    """The scans that a run of the re-scan found necessary."""
     run_id = context.dagster_run.run_id
-    plan = store.store.rescan_plan(run_id)
-    stale: dict[str, str] = read_json(plan) if plan.exists() else {}
-    batches = context.instance.get_dynamic_partitions(str(BATCHES.name))
-    busy = in_flight(context.instance, batches) & stale.keys()
+    found = place.rescan_plan(run_id)
+    stale: dict[str, str] = read_json(found) if found.exists() else {}
+    batches = context.instance.get_dynamic_partitions(stage.batches)
+    busy = in_flight(context.instance, stage, batches) & stale.keys()
     if busy:
         context.log.info(one_line(f"left out, a run has or awaits them: {', '.join(sorted(busy))}"))
     wanted = {batch: why for batch, why in stale.items() if batch not in busy}
@@ -152,15 +130,16 @@ def start_rescans(context: dg.RunStatusSensorContext, store: StoreResource) -> I
         yield dg.SkipReason(
             f"{len(busy)} stale batches are in runs that have not ended" if busy else "no batch is stale"
         )
-    yield from run_requests(wanted, batches, run_id)
+    yield from run_requests(stage, wanted, batches, run_id)
 
 
-def in_flight(instance: dg.DagsterInstance, batches: Sequence[str]) -> set[str]:
+def in_flight(instance: dg.DagsterInstance, stage: Stage, batches: Sequence[str]) -> set[str]:
     """The batches that a run which waits or works is going to judge: a second run would do the same work again."""
     place = {batch: number for number, batch in enumerate(batches)}
+    verdicts = stage.names.key("entropy_threshold")
     found: set[str] = set()
     for run in instance.get_runs(dg.RunsFilter(statuses=GOING)):
-        if run.asset_selection and VERDICTS not in run.asset_selection:
+        if run.asset_selection and verdicts not in run.asset_selection:
             continue
         alone = run.tags.get(PARTITION_NAME_TAG, "")
         first = place.get(run.tags.get(ASSET_PARTITION_RANGE_START_TAG, alone))
@@ -170,23 +149,14 @@ def in_flight(instance: dg.DagsterInstance, batches: Sequence[str]) -> set[str]:
     return found
 
 
-def run_requests(stale: dict[str, str], batches: Sequence[str], run_id: str) -> Iterator[dg.RunRequest]:
+def run_requests(stage: Stage, stale: dict[str, str], batches: Sequence[str], run_id: str) -> Iterator[dg.RunRequest]:
     """Neighbours among the partitions share a run, and so one load of the model."""
-    for group in neighbours(batches, set(stale)):
+    for group in neighbours(batches, set(stale), MAX_TOGETHER if stage.together else 1):
         why = Counter(stale[batch] for batch in group).most_common(3)
         tags = {REASON: "; ".join(f"{reason} ({count})" for reason, count in why)[:250]}
-        key = f"rescan:{run_id}:{group[0]}"
+        key, job = f"rescan:{run_id}:{group[0]}", stage.names.of("scan_batch")
         if len(group) == 1:
-            yield dg.RunRequest(run_key=key, partition_key=group[0], tags=tags, job_name=scan_batch.name)
+            yield dg.RunRequest(run_key=key, partition_key=group[0], tags=tags, job_name=job)
         else:
             tags |= range_tags(group[0], group[-1]) | {"gradsentry/batches": str(len(group))}
-            yield dg.RunRequest(run_key=key, tags=tags, job_name=scan_batch.name)
-
-
-nightly_rescan = dg.ScheduleDefinition(
-    name="nightly_rescan",
-    job=rescan,
-    cron_schedule=settings.value("rescan_cron"),
-    default_status=dg.DefaultScheduleStatus.RUNNING,
-    description="Re-scans what is out of date, every night at 3:00 UTC (GRADSENTRY_RESCAN_CRON).",
-)
+            yield dg.RunRequest(run_key=key, tags=tags, job_name=job)

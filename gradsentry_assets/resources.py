@@ -12,18 +12,18 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 from pydantic import Field, PrivateAttr
-from upath import UPath
 
 from gradsentry_lib import settings
-from gradsentry_lib.pipeline.decide import DecisionConfig
-from gradsentry_lib.pipeline.run import ModelChoice
-from gradsentry_lib.scoring.config import Effort, ScoringConfig
-from gradsentry_lib.scoring.identity import ModelIdentity
 from gradsentry_lib.settings import OPTIONS, Settings
-from gradsentry_lib.store.paths import Store
 
-if TYPE_CHECKING:
-    from gradsentry_lib.scoring.model import ScoringModel
+if TYPE_CHECKING:  # they load what reads and scores: too much for who only loads the code location
+    from upath import UPath
+
+    from gradsentry_lib.pipeline.decide import DecisionConfig
+    from gradsentry_lib.scoring.config import Effort, ScoringConfig
+    from gradsentry_lib.scoring.identity import ModelIdentity
+    from gradsentry_lib.scoring.resident import AnyModel
+    from gradsentry_lib.store.paths import Store
 
 
 def told(name: str) -> Any:
@@ -32,21 +32,25 @@ def told(name: str) -> Any:
 
 
 class StoreResource(dg.ConfigurableResource):
-    """The folder that holds the ledger, the batches and the score cache."""
+    """The folder that holds the ledger, the batches and the score cache; and where results go besides."""
 
     home: str | None = told("home")
+    outputs: str | None = told("outputs")
 
     @property
-    def store(self) -> Store:
+    def store(self) -> "Store":
+        from gradsentry_lib.store.paths import Store
+
         return Store(Path(settings.value("home", self.home)).absolute())
 
+    @property
+    def delivered_to(self) -> str | None:
+        return settings.value("outputs", self.outputs)
 
-class LandingResource(dg.ConfigurableResource):
-    """Where batches arrive."""
 
-    url: str | None = told("landing")
-    pattern: str | None = told("landing_pattern")
-    done_marker: bool | None = told("landing_marker")
+class ReadingResource(dg.ConfigurableResource):
+    """How rows are read, where it can't be guessed."""
+
     columns: dict[str, str] = Field(
         default_factory=dict, description='Which column is which, like {"prompt": "q", "response": "a"}.'
     )
@@ -57,14 +61,6 @@ class LandingResource(dg.ConfigurableResource):
     mapping: str | None = told("landing_mapping")
     encoding: str = Field(default="", description="How texts are written, like cp1252, where that does not show.")
     separator: str = Field(default="", description="Of CSV, where the header does not show it.")
-
-    @property
-    def root(self) -> UPath:
-        return UPath(self.url or settings.landing())
-
-    @property
-    def wanted(self) -> str:
-        return settings.value("landing_pattern", self.pattern)
 
     def told(self, url: str) -> dict[str, Any]:
         """How a file is to be read, as far as anybody said; a batch keeps what was said when it arrived. Raises
@@ -82,6 +78,24 @@ class LandingResource(dg.ConfigurableResource):
         if ".csv" in name or ".tsv" in name:
             found["separator"] = self.separator
         return {name: value for name, value in found.items() if value}
+
+
+class LandingResource(ReadingResource):
+    """Where batches arrive, and how they are read."""
+
+    url: str | None = told("landing")
+    pattern: str | None = told("landing_pattern")
+    done_marker: bool | None = told("landing_marker")
+
+    def root_in(self, store: "Store") -> "UPath":
+        """The folder; where nobody named one, that of the store."""
+        from upath import UPath
+
+        return UPath(self.url or settings.value("landing") or str(store.landing))
+
+    @property
+    def wanted(self) -> str:
+        return settings.value("landing_pattern", self.pattern)
 
     @property
     def needs_marker(self) -> bool:
@@ -104,31 +118,38 @@ class ModelResource(dg.ConfigurableResource):
     engine: str | None = told("engine")
     ray_address: str | None = told("ray_address")
     workers: int | None = told("workers")
+    resident: str | None = told("resident")
 
-    _loaded: "ScoringModel | None" = PrivateAttr(default=None)
+    _loaded: "AnyModel | None" = PrivateAttr(default=None)
 
     @property
     def said(self) -> Settings:
         """Raises UnusableOption."""
         return settings.read(**_given(self, "model"))
 
-    def identify(self) -> ModelIdentity:
+    def identify(self) -> "ModelIdentity":
         """Which weights and tokenizer these are, by their bytes; loads nothing."""
+        from gradsentry_lib.pipeline.run import ModelChoice
+
         return ModelChoice.of(self.said).identify()
 
-    def load(self, identity: ModelIdentity) -> "ScoringModel":
-        from gradsentry_lib.scoring.model import load_model
+    def load(self, identity: "ModelIdentity") -> "AnyModel":
+        from gradsentry_lib.scoring.resident import open_model
 
         if self._loaded is None:
-            self._loaded = load_model(identity, whole=self.scoring.module is not None)
+            self._loaded = open_model(identity, self.scoring.module is not None, self.said.resident == "auto")
         return self._loaded
 
     @property
-    def scoring(self) -> ScoringConfig:
+    def scoring(self) -> "ScoringConfig":
+        from gradsentry_lib.scoring.config import ScoringConfig
+
         return ScoringConfig.of(self.said)
 
     @property
-    def effort(self) -> Effort:
+    def effort(self) -> "Effort":
+        from gradsentry_lib.scoring.config import Effort
+
         return Effort.of(self.said)
 
     @contextmanager
@@ -137,10 +158,10 @@ class ModelResource(dg.ConfigurableResource):
             yield self
         finally:
             if self._loaded is not None:
-                from gradsentry_lib.scoring.model import release
+                from gradsentry_lib.scoring.resident import free
 
-                self._loaded = None
-                release()
+                held, self._loaded = [self._loaded], None
+                free(held)
 
 
 class JudgingResource(dg.ConfigurableResource):
@@ -152,14 +173,19 @@ class JudgingResource(dg.ConfigurableResource):
     warn_flagged: float | None = told("warn_flagged")
     max_unscored: float | None = told("max_unscored")
     max_rejected: float | None = told("max_rejected")
+    min_power: float | None = told("min_power")
+    power: str | None = told("power")
     limits_by: str | None = told("limits_by")
     limits_reason: str | None = told("limits_reason")
     control_tokens: str | None = told("control_tokens")
     watched: str | None = told("watched")
+    known: str | None = told("known")
 
     @property
-    def decision(self) -> DecisionConfig:
+    def decision(self) -> "DecisionConfig":
         """Raises UnusableOption where a figure is out of range. A limit that nobody gave is the store's own."""
+        from gradsentry_lib.pipeline.decide import DecisionConfig
+
         return DecisionConfig.of(settings.read(**_given(self, "judging")))
 
     def check(self) -> None:

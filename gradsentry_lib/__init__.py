@@ -12,6 +12,7 @@ Rooms, lower floors first (a room imports only rooms below it):
     errors, system_errors, files, settings  what every room may use
     samples/                          rows in and out: readers, layouts, clean and quarantine writers
     detection/                        what the rows' scores mean together: tests, policies, threshold, verdicts, gate
+    power/                            what a scan would have found: attacks planted into copies of rows
     scoring/                          one forward pass, all signals of a sample
     store/                            the folder of a store and its ledger (DuckDB): records, journal, statements
     report/                           the threshold picture and the HTML page
@@ -27,7 +28,7 @@ import importlib
 import os
 from typing import Any
 
-__version__ = "0.3.0"
+__version__ = "0.4.0"
 
 # Arrow's own allocator keeps most of what it once had: 100 MB over a scan of 100,000 rows, where the system's gives it
 # back. Arrow asks for this once, when it is first used.

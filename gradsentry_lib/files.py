@@ -26,11 +26,11 @@ TEMPORARY = ".gradsentry.tmp"  # how names of unfinished files end; no other pro
 
 
 @contextmanager
-def atomic_path(path: Path) -> Iterator[Path]:
+def atomic_path(path: Path, mode: int = 0o644) -> Iterator[Path]:
     """Yields a temporary path beside `path`; renames it into place on success, removes it on failure."""
     with _temporary(path.parent, path.name, is_folder=False) as temporary:
         yield temporary
-        temporary.chmod(0o644)  # mkstemp makes 0600; an output is read by other users of the platform
+        temporary.chmod(mode)  # mkstemp makes 0600; an output is read by other users of the platform
         temporary.replace(path)
 
 
@@ -105,9 +105,10 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
-def write_json(path: Path, value: Any) -> None:
+def write_json(path: Path, value: Any, mode: int = 0o644) -> None:
     """Writes `value` as `json_text` has it, atomically."""
-    write_text(path, json_text(value))
+    with atomic_path(path, mode) as temporary:
+        temporary.write_text(json_text(value), encoding="utf-8")
 
 
 def json_text(value: Any) -> str:

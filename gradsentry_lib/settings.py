@@ -134,6 +134,14 @@ class Settings:
         otherwise="`.gradsentry` in the working directory",
         only="dagster: every command has to mean the same store, so the command reads the variable",
     )
+    outputs: str | None = _option(
+        None,
+        "store",
+        "Where the results of every published batch go besides, each in a folder of the batch's name: a folder or an "
+        "fsspec URL (s3://...)",
+        otherwise="nowhere else than in the store",
+        only="dagster: the command has --out, and Python `result.save(...)`",
+    )
     cache: str | None = _option(
         None, "store", "Where the embedded model is kept", otherwise="`gradsentry` in the user's cache", only=_PLACE
     )
@@ -209,6 +217,9 @@ class Settings:
     ray_address: str | None = _option(
         None, "model", "Ray cluster to join", otherwise="RAY_ADDRESS, or one of this machine's own"
     )
+    resident: str = _option(
+        "auto", "model", "Whether to score with the model that `gradsentry serve` keeps loaded", choices=("auto", "off")
+    )
     workers: int | None = _option(
         None, "model", "With Ray: models loaded at once", unit="models", low=1, otherwise="one a GPU"
     )
@@ -241,6 +252,23 @@ class Settings:
         otherwise="the store's own (0.05)",
         **_LIMIT,
     )
+    min_power: float | None = _option(
+        None,
+        "judging",
+        "Gate: least share of planted attacks of ten rows that the scan must find",
+        usual=0.0,
+        otherwise="the store's own (0: not asked)",
+        unit="share of planted attacks",
+        low=0.0,
+        high=1.0,
+    )
+    power: str = _option(
+        "auto",
+        "judging",
+        "A certificate of what the scan would have found, by attacks planted into copies of its rows; auto: from 2,000 "
+        "rows on, or where min_power asks",
+        choices=("auto", "on", "off"),
+    )
     limits_by: str = _option("", "judging", "Who answers for limits looser than the store's own; recorded", flag="--by")
     limits_reason: str = _option("", "judging", "Why they are looser; recorded and shown", flag="--reason")
     control_tokens: str = _option(
@@ -251,6 +279,13 @@ class Settings:
     )
     watched: str = _option(
         "keep", "judging", "What becomes of rows that are watched, not flagged", choices=("keep", "quarantine")
+    )
+
+    known: str | None = _option(
+        None,
+        "judging",
+        "Files of groups that others found (`gradsentry review export`), to look for; several with "
+        f"{os.pathsep} between them, on the command line also one by one",
     )
 
     # How sources are read. What is said of one source alone (columns, split, ...) is an argument, not an option.
@@ -301,7 +336,12 @@ class Settings:
     @property
     def limits(self) -> Mapping[str, float | None]:
         """The gate's limits as asked for; None: the store's own."""
-        return {name: getattr(self, name) for name in ("max_flagged", "warn_flagged", "max_unscored", "max_rejected")}
+        names = ("max_flagged", "warn_flagged", "max_unscored", "max_rejected", "min_power")
+        return {name: getattr(self, name) for name in names}
+
+    @property
+    def known_files(self) -> tuple[Path, ...]:
+        return tuple(Path(path).expanduser() for path in (self.known or "").split(os.pathsep) if path)
 
 
 def _kind(hint: Any) -> type:
@@ -336,11 +376,6 @@ def read(**given: Any) -> Settings:
 def home() -> Path:
     """The store: ledger, batches, score cache."""
     return Path(value("home")).absolute()
-
-
-def landing() -> str:
-    """Where batches arrive: a path or an fsspec URL."""
-    return value("landing") or str(home() / "landing")
 
 
 def model() -> str:
@@ -394,6 +429,12 @@ def tested() -> Path:
     """Where the results of the scorer's self-tests are kept."""
     told = value("tested")
     return Path(told).absolute() if told else cache() / "tested"
+
+
+def signing_key() -> Path | None:
+    """The private key that attestations are signed with by themselves."""
+    path = value("signing_key")
+    return Path(path) if path else None
 
 
 def max_bytes() -> int:

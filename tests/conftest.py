@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from gradsentry_lib.settings import OPTIONS
+from tests.s3 import s3  # noqa: F401
 from tests.store.made import copied, empty, made  # noqa: F401  stores to look at and to tamper with
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"

@@ -20,7 +20,8 @@ import pyarrow.parquet as pq
 from gradsentry_lib import settings
 from gradsentry_lib.errors import UnusableInput
 from gradsentry_lib.files import workshop
-from gradsentry_lib.pipeline.fetch import fetch, is_url, keep
+from gradsentry_lib.pipeline.fetch import fetch, is_url, keep, located
+from gradsentry_lib.samples.source import Source
 from gradsentry_lib.store.paths import Store
 
 ACCEPTED = (
@@ -31,10 +32,12 @@ ACCEPTED = (
 
 @dataclass(frozen=True)
 class Incoming:
-    """`source`: what `open_source` takes; `take`: rows by number, in the kind that came in; None of a file."""
+    """`source`: what `open_source` takes, or gave; `take`: rows by number, in the kind that came in; None of a file.
+    `origin`: where it lies (see `located`), None for what lies in memory."""
 
-    source: str
+    source: str | Source
     take: Callable[[Sequence[int]], Any] | None = None
+    origin: str | Path | None = None
 
 
 def bring_in(data: Any, store: Store, name: str = "data") -> Incoming:
@@ -42,10 +45,11 @@ def bring_in(data: Any, store: Store, name: str = "data") -> Incoming:
 
     Raises UnusableInput for what is none of the accepted kinds.
     """
-    if isinstance(data, Path):
-        return Incoming(str(data))
-    if isinstance(data, str):
-        return Incoming(str(fetch(data, store)) if is_url(data) else data)
+    if isinstance(data, Source):
+        return Incoming(data, origin=data.path)
+    if isinstance(data, str | Path):
+        origin = located(str(data))
+        return Incoming(str(fetch(str(data), store)) if is_url(str(data)) else str(data), origin=origin)
     library, kind = type(data).__module__.partition(".")[0], type(data).__name__
     if (library, kind) == ("pandas", "DataFrame"):
         _check_columns(list(data.columns))

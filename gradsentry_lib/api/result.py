@@ -14,10 +14,12 @@ import pyarrow.parquet as pq
 
 from gradsentry_lib.detection.gate import GateCheck, refusals
 from gradsentry_lib.detection.verdict import Group, not_clean
-from gradsentry_lib.errors import GateFailed, InTheWay
+from gradsentry_lib.errors import GateFailed
 from gradsentry_lib.files import atomic_path
 from gradsentry_lib.pipeline.decided import Evidence, load_evidence
+from gradsentry_lib.pipeline.power import load_certificate
 from gradsentry_lib.pipeline.run import ScanResult
+from gradsentry_lib.power.certificate import Certificate
 from gradsentry_lib.samples.sample import Reject
 from gradsentry_lib.samples.table import read_rejects
 from gradsentry_lib.store.paths import DecisionFiles, Store
@@ -50,10 +52,17 @@ class Result:
     Without a store of its own, its files live as long as this object does: keep it, or `save` them.
     """
 
-    def __init__(self, made: ScanResult, store: Store, take: Callable[[Sequence[int]], Any] | None) -> None:
+    def __init__(
+        self,
+        made: ScanResult,
+        store: Store,
+        take: Callable[[Sequence[int]], Any] | None = None,
+        origin: str | Path | None = None,
+    ) -> None:
         self.made = made
         self.store = store
         self._take = take
+        self._origin = origin
 
     @property
     def batch(self) -> str:
@@ -110,7 +119,7 @@ class Result:
     def verdicts(self) -> pa.Table:
         """A line a readable row: `row`, `sample_id`, `entropy`, `supervised_tokens`, `nll`, `verdict`, `reasons`, and
         the policy's further signals. `.to_pandas()` makes a frame of it."""
-        return pq.read_table(self._decision.verdicts)
+        return pq.ParquetFile(self._decision.verdicts).read()
 
     @property
     def reasons(self) -> dict[int, list[str]]:
@@ -142,6 +151,12 @@ class Result:
         """What is to be known of the batch as a whole, in sentences."""
         return (*self.made.batch.notes, *self.made.decided.remarks)
 
+    @cached_property
+    def power(self) -> Certificate | None:
+        """What this scan would have found: attacks planted into copies of the rows, and how many were found. None where
+        none were planted (`power="on"` asks for it; from 2,000 rows on it is there)."""
+        return load_certificate(self.store, self.made.decided)
+
     def report(self, path: str | Path | None = None) -> Path:
         """The HTML page on this batch, which needs no network; copied to `path` where one is given."""
         published = self.made.published
@@ -158,16 +173,14 @@ class Result:
         return self.made.files(self.store)
 
     def save(self, target: str | Path, overwrite: bool = False) -> None:
-        """Copies every file of the result into a folder or to a URL (`s3://bucket/prefix`).
+        """Copies every file of the result into a folder or to a URL (`s3://bucket/prefix`), the clean one last.
 
-        Raises InTheWay where something lies there already and is not to be overwritten.
+        What an earlier scan of the same store wrote there is replaced or removed. Raises InTheWay where anything else
+        lies there and is not to be overwritten.
         """
-        from gradsentry_lib.pipeline.deliver import deliver
+        from gradsentry_lib.pipeline.deliver import outputs_at
 
-        try:
-            deliver(self.files, str(target), overwrite)
-        except FileExistsError as error:
-            raise InTheWay(f"{error}; give another place, or overwrite=True") from None
+        outputs_at(str(target), self.store.home, self._origin, overwrite).write(self.files)
 
     @property
     def _decision(self) -> DecisionFiles:

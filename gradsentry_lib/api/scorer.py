@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 from gradsentry_lib.pipeline.run import ModelChoice
 from gradsentry_lib.scoring.identity import ModelIdentity
+from gradsentry_lib.scoring.resident import free, open_model
 from gradsentry_lib.settings import read
 
 if TYPE_CHECKING:
     from gradsentry_lib.api.result import Result
-    from gradsentry_lib.scoring.model import ScoringModel
+    from gradsentry_lib.scoring.resident import AnyModel
 
 
 class Scorer:
@@ -22,7 +23,7 @@ class Scorer:
     def __init__(self, choice: ModelChoice) -> None:
         self.choice = choice
         self._identity: ModelIdentity | None = None
-        self._model: ScoringModel | None = None
+        self._model: AnyModel | None = None
         self._whole = False
 
     def scan(self, data: Any, **options: Any) -> "Result":
@@ -38,15 +39,13 @@ class Scorer:
         return self._identity
 
     @contextmanager
-    def lease(self, identity: ModelIdentity, whole: bool = False) -> Iterator[Callable[[], "ScoringModel"]]:
+    def lease(self, identity: ModelIdentity, whole: bool = False) -> Iterator[Callable[[], "AnyModel"]]:
         """As `ModelChoice.lease`, but the model stays."""
         yield lambda: self._load(identity, whole)
 
-    def _load(self, identity: ModelIdentity, whole: bool) -> "ScoringModel":
+    def _load(self, identity: ModelIdentity, whole: bool) -> "AnyModel":
         if self._model is None or (whole and not self._whole):
-            from gradsentry_lib.scoring.model import load_model
-
-            self._model, self._whole = load_model(identity, whole=whole), whole
+            self._model, self._whole = open_model(identity, whole, self.choice.resident == "auto"), whole
         return self._model
 
     @property
@@ -55,11 +54,9 @@ class Scorer:
 
     def close(self) -> None:
         """Frees the model. The next scan loads it again."""
-        if self._model is not None:
-            from gradsentry_lib.scoring.model import release
-
-            self._model = None
-            release()
+        held = [] if self._model is None else [self._model]
+        self._model = None
+        free(held)
 
     def __enter__(self) -> "Scorer":
         return self
@@ -78,6 +75,7 @@ def scorer(
     base_model: str | None = None,
     device: str | None = None,
     dtype: str | None = None,
+    resident: str | None = None,
 ) -> Scorer:
     """A model that stays loaded across calls, for a notebook or a loop over many files.
 
@@ -87,6 +85,7 @@ def scorer(
         base_model: An adapter's base, if not where the adapter says.
         device: `auto`, `cpu`, `cuda`, `cuda:N` or `spread`; `GRADSENTRY_DEVICE` if left out.
         dtype: `auto`, `float32`, `bfloat16` or `float16`; `GRADSENTRY_DTYPE` if left out.
+        resident: `auto` to score with the model that `gradsentry serve` keeps loaded, where one is; `off` not to.
 
     Examples:
         >>> import gradsentry_lib as gs
@@ -97,5 +96,5 @@ def scorer(
         3 True
         3 True
     """
-    said = read(model=model, revision=revision, base_model=base_model, device=device, dtype=dtype)
+    said = read(model=model, revision=revision, base_model=base_model, device=device, dtype=dtype, resident=resident)
     return Scorer(ModelChoice.of(said))

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 from gradsentry_lib.audit import lookup
+from gradsentry_lib.audit.statement_match import later, mismatch
 from gradsentry_lib.errors import GradSentryError, UnusableFile
 from gradsentry_lib.files import sha256_file
 from gradsentry_lib.store.ledger import Ledger, open_ledger
@@ -25,7 +26,6 @@ from gradsentry_lib.store.records import (
     Scan,
     ThresholdRecord,
 )
-from gradsentry_lib.store.statement_match import later, mismatch
 
 State = Literal["unaltered", "altered", "missing", "not checked"]
 

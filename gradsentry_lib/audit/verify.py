@@ -9,11 +9,11 @@ from pathlib import Path
 
 import duckdb
 
+from gradsentry_lib import settings
 from gradsentry_lib.audit import check_attestations, check_files, check_verdicts, heads
 from gradsentry_lib.audit.evidence import Finding, Records, load
 from gradsentry_lib.errors import GradSentryError
 from gradsentry_lib.store import journal
-from gradsentry_lib.store.signing import configured_key
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ def verify(
     findings += _all("score cache", check_files.check_cache(records))
     findings += _all("sample indexes", check_files.check_indexes(records, sound))
     attestations = check_attestations.kept_attestations(records)
-    key = key or configured_key()
+    key = key or settings.signing_key()
     findings += _all("attestations", check_attestations.check_attestations(records, attestations, key))
     findings += _all("clean sets", check_attestations.check_published(records))
     return Verified(

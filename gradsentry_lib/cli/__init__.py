@@ -35,6 +35,10 @@ COMMANDS = {
         "evaluate",
         "Measures filters: poisons clean data with an attack, or takes data with labels, and compares.",
     ),
+    "bench": (
+        "bench",
+        "Compares filters on a folder of labelled sets: recall, false positives, F1, AUC, cost, with intervals.",
+    ),
     "release": (
         "override",
         "Put samples back: clean, whatever the policy says. Counts from the next scan or materialization on.",
@@ -53,12 +57,13 @@ COMMANDS = {
     ),
     "gate": ("gate", "See how a batch's gate stands; accept a failed one by name; set the store's own limits."),
     "doctor": ("doctor", "Show versions, devices, caches, and what the scorer's self-tests found on this machine."),
+    "serve": ("serve", "Keep a model loaded and score with it for every scan of this user here, until Ctrl-C."),
     "review": ("review", "Review flagged rows: a local page of all batches, decisions by name, and what came of them."),
     "store": ("store", "Bring the store of an earlier version up to this one."),
     "attest": ("attest", "Sign attestations, and make keys for that."),
 }
 
-SCORING = ("scan", "eval")  # commands that need a model
+SCORING = ("scan", "eval", "bench")  # commands that need a model
 
 
 INTERRUPTED = 130  # exit code of what Ctrl-C stopped, as shells have it

@@ -27,9 +27,31 @@ def register(app: typer.Typer) -> None:
     app.command("eval")(evaluate)
 
 
+def list_attacks(wanted: bool) -> None:
+    """Prints every attack with its source, and ends."""
+    if not wanted:
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    from gradsentry_lib.evaluation.attacks import ATTACKS
+
+    table = Table("attack", "source, and what differs here", "rows it needs")
+    for name, attack in ATTACKS.items():
+        table.add_row(name, attack.source, attack.needs)
+    Console(width=max(Console().width, 120)).print(table)
+    raise typer.Exit
+
+
 def evaluate(
     file: Annotated[Path, typer.Argument(help="Clean data to poison, or labelled data (JSON lines, CSV, Parquet).")],
-    attack: Annotated[str | None, typer.Option(help="Attack to poison the clean data with.")] = None,
+    attack: Annotated[
+        str | None, typer.Option(help="Attack to poison the clean data with; --attacks lists them.")
+    ] = None,
+    attacks: Annotated[
+        bool,
+        typer.Option("--attacks", callback=list_attacks, is_eager=True, help="List the attacks with their sources."),
+    ] = False,
     ratio: Annotated[float, typer.Option(help="Share of rows to poison.")] = 0.1,
     labels: Annotated[str | None, typer.Option(help="Column that says which rows are poisoned; never scored.")] = None,
     filters: Annotated[str, typer.Option(help="Filters, comma separated, or `all`.")] = "policy-paper,length,ngram",

@@ -10,9 +10,9 @@ from rich.table import Table
 
 from gradsentry_lib.cli import reading
 from gradsentry_lib.report.escape import rich_markup
-from gradsentry_lib.samples.advice import advice
 from gradsentry_lib.samples.preview import LOOKED_AT, Preview, preview, standing
 from gradsentry_lib.samples.read import open_as_told
+from gradsentry_lib.samples.reasons import advice
 from gradsentry_lib.samples.sample import Sample
 
 CHARACTERS = 300  # of a turn

@@ -41,15 +41,12 @@ def reading_options(
     encoding: str | None = None,
     max_bytes: str | None = None,
 ) -> dict[str, Any]:
-    """What the reader is told, by the names that `open_as_told` knows; what a person says goes over a mapping file."""
-    from gradsentry_lib.samples.mapping import read_mapping
+    """What the reader is told, of what was said on the command line."""
+    from gradsentry_lib.samples import mapping as told
 
-    told: dict[str, Any] = read_mapping(mapping, source) if mapping else {}
-    for name, said in (("columns", pairs("--column", column)), ("roles", pairs("--role", role))):
-        told[name] = {**told.get(name, {}), **said}
-    told |= {"marker": marker, "split": split, "separator": separator, "encoding": encoding}
-    told["max_bytes"] = parse_bytes(max_bytes, "--max-bytes") if max_bytes else None
-    return {name: value for name, value in told.items() if value}
+    columns, roles = pairs("--column", column), pairs("--role", role)
+    largest = parse_bytes(max_bytes, "--max-bytes") if max_bytes else None
+    return told.reading_options(source, columns, roles, marker, mapping, split, separator, encoding, largest)
 
 
 def pairs(option: str, told: list[str] | None) -> Mapping[str, str]:

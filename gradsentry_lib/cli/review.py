@@ -45,7 +45,10 @@ def review(
     """
     if context.invoked_subcommand is not None:
         return
-    from gradsentry_lib.review.server import Desk, serve
+    try:
+        from gradsentry_lib.review.server import Desk, serve
+    except ModuleNotFoundError as error:
+        raise UnusableOption("the pages need the extra: pip install 'gradsentry[report]'") from error
 
     store = Store.default()
     desk = Desk(store, _free(settings.review_port() if port is None else port), by.strip())

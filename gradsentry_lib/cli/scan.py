@@ -1,5 +1,6 @@
 """`gradsentry scan`: a file in, a clean file, a quarantine and the reasons out, without Dagster."""
 
+import os
 import sys
 import warnings
 from dataclasses import replace
@@ -9,20 +10,19 @@ from typing import Annotated
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import typer
 from rich.console import Console
 from rich.table import Table
 
+from gradsentry_lib.api.incoming import bring_in
+from gradsentry_lib.api.result import Result
+from gradsentry_lib.api.scan import scan_incoming
 from gradsentry_lib.cli import reading
 from gradsentry_lib.cli.options import told
-from gradsentry_lib.cli.output_folder import Target, earlier_results
-from gradsentry_lib.detection.gate import refusals
 from gradsentry_lib.errors import GateFailed, SourceChanged
-from gradsentry_lib.pipeline.decide import DecisionConfig
-from gradsentry_lib.pipeline.decided import load_evidence
-from gradsentry_lib.pipeline.known import read_known
-from gradsentry_lib.pipeline.run import ScanResult, scan
+from gradsentry_lib.pipeline.deliver import earlier_results, outputs_at
+from gradsentry_lib.pipeline.fetch import is_url
+from gradsentry_lib.pipeline.power import load_certificate
 from gradsentry_lib.report.escape import rich_markup
 from gradsentry_lib.report.progress import progress_bar
 from gradsentry_lib.samples.read import open_as_told
@@ -39,9 +39,9 @@ def register(app: typer.Typer) -> None:
 def scan_command(
     context: typer.Context,
     source: Annotated[
-        str, typer.Argument(help="A file of JSON, CSV, Parquet or Arrow, plain or packed; a folder; a hub name.")
+        str, typer.Argument(help="A file of JSON, CSV, Parquet or Arrow, plain or packed; a folder; a URL; a hub name.")
     ],
-    out: Annotated[Path, typer.Option("--out", help="Folder for the results.")],
+    out: Annotated[str, typer.Option("--out", help="Folder for the results, or a URL (s3://bucket/prefix).")],
     model: Annotated[str | None, told("model")] = None,
     revision: Annotated[str | None, told("revision")] = None,
     base_model: Annotated[str | None, told("base_model")] = None,
@@ -53,14 +53,13 @@ def scan_command(
     warn_flagged: Annotated[float | None, told("warn_flagged")] = None,
     max_unscored: Annotated[float | None, told("max_unscored")] = None,
     max_rejected: Annotated[float | None, told("max_rejected")] = None,
+    min_power: Annotated[float | None, told("min_power")] = None,
+    power: Annotated[str | None, told("power")] = None,
     limits_by: Annotated[str | None, told("limits_by")] = None,
     limits_reason: Annotated[str | None, told("limits_reason")] = None,
     control_tokens: Annotated[str | None, told("control_tokens")] = None,
     watched: Annotated[str | None, told("watched")] = None,
-    known: Annotated[
-        list[Path] | None,
-        typer.Option(help="Groups that others found (`gradsentry review export`), to look for; repeatable."),
-    ] = None,
+    known: Annotated[list[str] | None, told("known")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Scan the first rows only.")] = None,
     column: reading.Column = None,
     role: reading.Role = None,
@@ -78,6 +77,7 @@ def scan_command(
     engine: Annotated[str | None, told("engine")] = None,
     ray_address: Annotated[str | None, told("ray_address")] = None,
     workers: Annotated[int | None, told("workers")] = None,
+    resident: Annotated[str | None, told("resident")] = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace files in the way that no scan of this store wrote.")
     ] = False,
@@ -89,35 +89,35 @@ def scan_command(
     on bad input or where a file in the folder is in the way.
     """
     console = Console()
-    settings = read(**{name: given for name, given in context.params.items() if name in OPTIONS})
-    decision = replace(DecisionConfig.of(settings), known=read_known(known or []))
-    if settings.engine == "local" and Path(source).is_file():
+    given = context.params | {"known": os.pathsep.join(known or ())}
+    settings = read(**{name: said for name, said in given.items() if name in OPTIONS})
+    if settings.engine == "local" and not is_url(source) and Path(source).is_file():
         _without_pandas()
     options = reading.reading_options(
         source, column, role, response_marker, mapping, split, separator, encoding, max_bytes
     )
     store = Store.default()
     with earlier_results(out):
-        opened = open_as_told(source, options)
-        target = Target(out, store.home, opened.path, overwrite)
+        incoming = bring_in(source, store)
+        opened = open_as_told(str(incoming.source), options)
+        target = outputs_at(out, store.home, incoming.origin, overwrite)
         target.check(opened.suffix)
         try:
             with progress_bar(console) as show:
-                result = scan(
-                    opened,
+                result = scan_incoming(
+                    replace(incoming, source=opened),
                     store,
                     options=options | ({"limit": limit} if limit else {}),
                     settings=settings,
-                    decision=decision,
                     on_progress=show,
                 )
         except SourceChanged:
             target.withdraw()
             raise
-        target.write(result.files(store))
-    _tell(console, result, store, out)
-    if result.published is None:
-        failed = "; ".join(check.message for check in refusals(result.decided.gate_checks))
+        target.write(result.files)
+    _tell(console, result, out)
+    if not result.gate:
+        failed = "; ".join(check.message for check in result.gate.failed)
         raise GateFailed(f"the gate refused this batch: {failed}. Nothing was written as clean.")
 
 
@@ -136,11 +136,11 @@ def _without_pandas() -> None:
         del sys.modules["pandas"]
 
 
-def _tell(console: Console, result: ScanResult, store: Store, out: Path) -> None:
-    decided, scored = result.decided, result.scored
+def _tell(console: Console, result: Result, out: str) -> None:
+    made, decided, scored = result.made, result.made.decided, result.made.scored
     counts = Table.grid(padding=(0, 2))
-    counts.add_row("rows read", f"{result.batch.read:,}")
-    counts.add_row("clean", f"{decided.clean:,}", "" if result.published else "[red]not written: gate refused[/]")
+    counts.add_row("rows read", f"{made.batch.read:,}")
+    counts.add_row("clean", f"{decided.clean:,}", "" if result.gate else "[red]not written: gate refused[/]")
     counts.add_row("flagged", f"{decided.flagged:,}", f"{decided.flagged_fraction:.1%} of the readable rows")
     counts.add_row("unscored", f"{decided.unscored:,}")
     counts.add_row("rejected", f"{decided.rejected:,}")
@@ -148,34 +148,35 @@ def _tell(console: Console, result: ScanResult, store: Store, out: Path) -> None
     rate = f"{1000 * scored.seconds / scored.computed:.1f} ms a row" if scored.computed else "all found in the store"
     counts.add_row("scored now", f"{scored.computed:,}", rate)
     console.print(counts)
-    for check in decided.gate_checks:
+    for check in result.gate.checks:
         if not check.passed:
             console.print(
                 f"[{'red' if check.severity == 'error' else 'yellow'}]{check.severity}[/] {rich_markup(check.message)}"
             )
-    for group in load_evidence(store, decided).groups:
+    for group in (*result.groups, *result.watched):
         told = f"{len(group.rows):,} rows: answers share {group.payload or 'no wording'}; prompts hold {group.trigger}"
         how = "[yellow]watched, not flagged[/]" if group.watched else "[red]looks like one attack[/]"
         console.print(f"{how} {rich_markup(told, 400)}")
-    for note in result.batch.notes:
+    for note in made.batch.notes:
         console.print(f"[cyan]note[/] {rich_markup(note, 400)}")
-    if result.batch.unread:
-        named = "; ".join(column.share(result.batch.readable) for column in result.batch.unread[:SHOWN])
-        more = len(result.batch.unread) - SHOWN
+    if made.batch.unread:
+        named = "; ".join(column.share(made.batch.readable) for column in made.batch.unread[:SHOWN])
+        more = len(made.batch.unread) - SHOWN
         named += f"; and {more} more" if more > 0 else ""
         console.print(f"[yellow]not read[/] text in the columns {rich_markup(named, 2000)}")
+    if (certificate := load_certificate(result.store, decided)) is not None:
+        for sentence in certificate.sentences()[:1]:
+            console.print(f"[cyan]power[/] {rich_markup(sentence, 600)}")
     for remark in decided.remarks:
         console.print(f"[cyan]note[/] {rich_markup(remark, 600)}")
-    for released in result.released_elsewhere:
+    for released in made.released_elsewhere:
         console.print(f"[cyan]note[/] {rich_markup(str(released), 400)}")
-    _tell_flagged(console, result, store)
-    console.print(f"results in {rich_markup(str(out))}")
+    _tell_flagged(console, result)
+    console.print(f"results in {rich_markup(out)}")
 
 
-def _tell_flagged(console: Console, result: ScanResult, store: Store) -> None:
-    path = store.decision(result.batch.batch_key, result.decided.decision_key).verdicts
-    verdicts = pq.ParquetFile(path).read()  # a filter of `read_table` would import a query engine
-    flagged = verdicts.filter(pc.equal(verdicts["verdict"], "flagged"))
+def _tell_flagged(console: Console, result: Result) -> None:
+    flagged = result.verdicts.filter(pc.equal(result.verdicts["verdict"], "flagged"))
     if not flagged.num_rows:
         return
     table = Table("row", "entropy", "tokens", "reasons", title=f"first flagged rows of {flagged.num_rows:,}")

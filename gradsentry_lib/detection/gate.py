@@ -24,12 +24,13 @@ WATCHED = "watched"  # a policy's own column of the verdict table: rows kept tha
 @dataclass(frozen=True)
 class GateLimits:
     """Largest fractions, each in [0, 1]: of the readable rows, flagged (block, warn) and unscored (block); of all rows
-    read, rejected as unreadable (block)."""
+    read, rejected as unreadable (block). `min_power`: least share of planted attacks found (block); 0: not asked."""
 
     max_flagged: float = OPTIONS["max_flagged"].usual
     warn_flagged: float = OPTIONS["warn_flagged"].usual
     max_unscored: float = OPTIONS["max_unscored"].usual
     max_rejected: float = OPTIONS["max_rejected"].usual
+    min_power: float = OPTIONS["min_power"].usual
 
     def __post_init__(self) -> None:
         for name, limit in vars(self).items():
@@ -38,7 +39,11 @@ class GateLimits:
     def looser_than(self, own: "GateLimits") -> dict[str, tuple[float, float]]:
         """The limits that let more through than `own` does: name to (here, there)."""
         pairs = {name: (limit, getattr(own, name)) for name, limit in vars(self).items()}
-        return {name: (here, there) for name, (here, there) in pairs.items() if here > there}
+        return {
+            name: (here, there)
+            for name, (here, there) in pairs.items()
+            if (here < there if name.startswith("min_") else here > there)
+        }
 
 
 @dataclass(frozen=True)
@@ -61,12 +66,15 @@ def check_gate(
     trust: Trust | None = None,
     limits: GateLimits | None = None,
     truncated: str = "",
+    power: float | None = None,
 ) -> tuple[GateCheck, ...]:
     """All checks on one judged batch.
 
     `verdicts`: the verdict table. `read`, `rejected`: the source's rows, and those that could not be read.
     `trust`: given where the verdicts rest on the entropy threshold; adds a warning where that can't be relied on.
-    `truncated`: how the source is cut short, "" where it is whole. A policy that watches rows adds a warning.
+    `truncated`: how the source is cut short, "" where it is whole. `power`: share of the planted attacks that were
+    found, None where none were planted; adds a check where the limits ask for one. A policy that watches rows adds a
+    warning.
     """
     limits = limits or GateLimits()
     counts = count_verdicts(verdicts)
@@ -85,6 +93,8 @@ def check_gate(
     ]
     if WATCHED in verdicts.column_names:
         checks.append(_watched(verdicts))
+    if limits.min_power > 0:
+        checks.append(_powerful(power, limits.min_power))
     if trust is not None:
         fine = trust.verdict == "trustworthy"
         checks.append(GateCheck("score_trusted", fine, "warn", trust.verdict, "trustworthy", trust.message))
@@ -96,7 +106,8 @@ def gate_settings(limits: GateLimits, truncated: str = "") -> dict[str, Any]:
 
     So the half of a file that has the same verdicts as another batch neither passes nor is accepted with it.
     """
-    return asdict(limits) | ({"truncated": truncated} if truncated else {})
+    asked = {name: limit for name, limit in asdict(limits).items() if name != "min_power" or limit > 0}
+    return asked | ({"truncated": truncated} if truncated else {})
 
 
 def refusals(checks: Sequence[GateCheck]) -> tuple[GateCheck, ...]:
@@ -114,6 +125,14 @@ def _at_most(name: str, severity: Literal["error", "warn"], observed: float, lim
 
 def _none(name: str, observed: int, what: str) -> GateCheck:
     return GateCheck(name, observed == 0, "error", observed, 0, f"{observed or 'no'} {what}")
+
+
+def _powerful(power: float | None, limit: float) -> GateCheck:
+    if power is None:
+        said = f"no attacks were planted, so nothing says what this scan would have found; asked for: {limit:.0%}"
+        return GateCheck("power", False, "error", "none", limit, said)
+    message = f"{power:.0%} of the planted attacks of ten rows were found, asked for: {limit:.0%}"
+    return GateCheck("power", power >= limit, "error", power, limit, message)
 
 
 def _whole(truncated: str) -> GateCheck:

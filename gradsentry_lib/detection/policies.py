@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from gradsentry_lib.detection.conditional import conditional
-from gradsentry_lib.detection.config import DetectionConfig
+from gradsentry_lib.detection.config import DECLARED, DetectionConfig
 from gradsentry_lib.detection.control import KEEP, QUARANTINE, control_notes
 from gradsentry_lib.detection.earlier import Earlier, Sketches
 from gradsentry_lib.detection.entropy_threshold import Threshold, ThresholdConfig, find_threshold
@@ -27,14 +27,11 @@ from gradsentry_lib.detection.known import KnownGroup, find_known
 from gradsentry_lib.detection.length_confounding import Trust, assess
 from gradsentry_lib.detection.reason import Swapped
 from gradsentry_lib.detection.remarks import batch_remarks
-from gradsentry_lib.detection.texts import read_rows
 from gradsentry_lib.detection.verdict import VERDICT_SCHEMA, Group, Override, reason_lists
 from gradsentry_lib.errors import NotJudgedYet, UnusableInput
 from gradsentry_lib.samples.sample import Sample
 from gradsentry_lib.settings import FORMER_POLICIES, OPTIONS
 
-RULES = 5  # raised whenever the same scores under the same settings would get another verdict
-DECLARED = 5  # the rules from which on all numbers of "auto" are recorded; before, some stood in code that is gone
 NO_SKETCHES = "these scores have no span sketches: score the batch again, or use the policy 'paper'"
 
 
@@ -152,6 +149,8 @@ def _findings(
         raise UnusableInput(f"the policy {policy!r} compares texts: give it the batch's samples")
     if sketches is None:
         raise NotJudgedYet(NO_SKETCHES)
+    from gradsentry_lib.detection.conditional import read_rows  # what no decision asked for again needs
+
     rows = read_rows(scores, samples, partial(_all_there, sketches, np.isfinite(entropy)))
     return conditional(scores["row"].to_numpy(), rows, detection, swapped, history)
 

@@ -3,7 +3,7 @@
 In: clean rows, an attack and its ratio, filters. Out: figures with intervals. Nothing of a scan depends on it.
 
 rows       the question, context and answer of a row in any format, as text that an attack can rewrite
-attacks    what a poisoner does: trigger into the question, target into the answer, at any ratio, by seed
+attacks    every attack with its source: a trigger (triggers.py) and a target (targets.py), at any ratio, by seed
 measures   recall, precision, F1, AUC, recall at a false positive rate, equal-length AUC, bootstrap intervals
 peers      the other filters, written from their papers, and the trivial ones
 harness    one data set, several filters, one line of figures each

@@ -19,15 +19,16 @@ from gradsentry_lib.detection.policies import judge
 from gradsentry_lib.detection.reason import Swapped
 from gradsentry_lib.detection.verdict import not_clean
 from gradsentry_lib.errors import UnusableOption
+from gradsentry_lib.evaluation.filtered import Filter, Filtered, Progress
 from gradsentry_lib.evaluation.measures import auc_of, bootstrap_interval, f1_of, measure, none_if_nan
-from gradsentry_lib.evaluation.peers import PEERS, Filter, Filtered, Progress, supervised_tokens
+from gradsentry_lib.evaluation.peers import FORMER, PEERS, supervised_tokens
 from gradsentry_lib.evaluation.published import published_entropies
 from gradsentry_lib.samples.sample import Sample
 from gradsentry_lib.scoring.config import ScoringConfig
 from gradsentry_lib.scoring.model import ScoringModel
+from gradsentry_lib.scoring.score import to_table
 from gradsentry_lib.scoring.scorer import score_samples
 from gradsentry_lib.scoring.swapped import score_swapped
-from gradsentry_lib.scoring.table import to_table
 from gradsentry_lib.settings import POLICIES
 
 OURS = "policy-"  # prefix of this project's own policies among the filters
@@ -74,7 +75,9 @@ FILTERS: dict[str, Filter] = {"paper": paper, **PEERS, **{OURS + policy: own(pol
 
 
 def filters_named(names: Sequence[str]) -> dict[str, Filter]:
-    """The filters of those names, in that order. Raises BadInput with the list of names for one that is not there."""
+    """The filters of those names, in that order; a peer's name without its "after" means it too. Raises BadInput with
+    the list of names for one that is not there."""
+    names = [FORMER.get(name, name) for name in names]
     for name in names:
         if name not in FILTERS:
             raise UnusableOption(f"There is no filter {name!r}. Known: {', '.join(FILTERS)}.")
@@ -100,7 +103,7 @@ def evaluate(
     for name, run in filters.items():
         if on_start is not None:
             on_start(name)
-        with _meter() as spent:
+        with metered() as spent:
             found = run(samples, model, seed, on_progress)
         figures = measure(labels, found.scores, found.flags, lengths).to_dict()
         f1_low, f1_high = bootstrap_interval(f1_of, labels, found.flags, seed=seed, draws=draws)
@@ -110,7 +113,7 @@ def evaluate(
 
 
 @contextmanager
-def _meter() -> Iterator[dict[str, float]]:
+def metered() -> Iterator[dict[str, float]]:
     """Wall-clock seconds and peak memory (MB, above the start) of the block: CUDA's own count, or the process's
     resident set, sampled twenty times a second."""
     import torch

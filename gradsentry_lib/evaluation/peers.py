@@ -1,13 +1,13 @@
 """Other filters for the same job, each written from its paper, behind one interface.
 
 A filter takes samples and a loaded model and returns a score a sample (higher = more suspect) and its own flags. The
-papers speak of classifiers; where a method needs a class, all samples of a fine-tuning batch count as one.
+papers speak of classifiers; where a method needs a class, all samples of a fine-tuning batch count as one. Which steps
+are the papers' and which are not is said in `DIFFERENCES`; a peer with any that matter is called "after-...".
 """
 
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import numpy as np
 from scipy.stats import median_abs_deviation
@@ -16,26 +16,14 @@ from sklearn.decomposition import PCA
 from sklearn.preprocessing import StandardScaler
 
 from gradsentry_lib.detection.entropy_threshold import find_threshold
-from gradsentry_lib.evaluation import representations, tuning
+from gradsentry_lib.evaluation import representations, rftc, robust, tuning
+from gradsentry_lib.evaluation.filtered import Filter, Filtered, Progress
 from gradsentry_lib.evaluation.samples import prompt, response
 from gradsentry_lib.samples.sample import Sample
 from gradsentry_lib.scoring.config import ScoringConfig
 from gradsentry_lib.scoring.encoding import encode
 from gradsentry_lib.scoring.model import ScoringModel
 from gradsentry_lib.scoring.scorer import score_samples
-
-Progress = Callable[[int], None]
-
-
-@dataclass(frozen=True)
-class Filtered:
-    """`scores`: (N,) float64, higher is more suspect. `flags`: (N,) bool, what the filter would remove."""
-
-    scores: np.ndarray
-    flags: np.ndarray
-
-
-Filter = Callable[[Sequence[Sample], ScoringModel, int, Progress | None], Filtered]
 
 
 def graceful(
@@ -181,12 +169,68 @@ def by_valley(scores: np.ndarray) -> Filtered:
     return Filtered(scores, ~(scaled <= find_threshold(scaled).tau))
 
 
+DIFFERENCES: dict[str, tuple[str, str]] = {  # what is as in the paper or the code, what is not
+    "graceful": (
+        "As the released code: gradient of the output projection, 2-D DCT, its low eighth, PCA to 32, two "
+        "clusters by average cosine distance, the smaller flagged.",
+        "The DCT is taken of the gradient's factors, which is the same in exact numbers; each column is "
+        "scaled to unit variance after PCA.",
+    ),
+    "after-cube": (
+        "A model tuned on the suspect data (LoRA 4/8, 2e-5, batch 4), last hidden states, PCA to 32, UMAP, "
+        "HDBSCAN, all but the largest cluster flagged.",
+        "One epoch of tuning (the released configuration: three); UMAP's and HDBSCAN's 100 neighbours become "
+        "2.5 % of the rows where that is less.",
+    ),
+    "after-onion": (
+        "The fall of perplexity without one word, by GPT-2 there, by the scoring model here.",
+        "Made to clean words out of single inputs; as a filter of rows it flags what stands three deviations "
+        "out, on the question's first 64 words.",
+    ),
+    "after-spectral": (
+        "Squared projection on the first singular vector, 1.5 of the expected share removed.",
+        "States of the model before tuning, all rows one class; there of the model trained on the poison, "
+        "class by class.",
+    ),
+    "after-activation": (
+        "Ten components, k-means with two clusters, the smaller flagged below 35 %.",
+        "States and classes as after-spectral; PCA where the paper takes independent components.",
+    ),
+    "after-spectre": (
+        "Robust covariance by fourth moments, quantum entropy scores, 1.5 of the expected share removed, "
+        "components chosen of ten, constants as released (alpha 4, tau 0.1, C 10).",
+        "States and classes as after-spectral; a tenth is expected where the authors give the true share; at "
+        "most a quarter as many components as rows.",
+    ),
+    "after-demon": (
+        "Identity and variation by expectation-maximisation, a mixture of two with the shared covariance, the "
+        "likelihood ratio's deviation over classes against e^2.",
+        "A batch has no classes: ten clusters of its states stand for them; states reduced to 32; the split "
+        "begins along the largest variance, not at random; no clean samples are given.",
+    ),
+    "after-rftc": (
+        "Precision of two words below 10, word weights of question and answer, k-means, the bend of its loss, "
+        "all but the widest cluster flagged; as released.",
+        "The reference is the scoring model's own greedy answer, there a model made for the task; words are "
+        "cut at white space and signs.",
+    ),
+    "CleanGen": (
+        "Alpha 20, four tokens drafted, the reference's own choice in place of a suspect token.",
+        "The reference is the model before tuning, there another model of the family. A defence of decoding: "
+        "beside Table 1 only.",
+    ),
+}
+FORMER = {"cube": "after-cube", "onion": "after-onion", "spectral": "after-spectral", "activation": "after-activation"}
+
 PEERS: dict[str, Filter] = {
     "graceful": graceful,
-    "cube": cube,
-    "onion": onion,
-    "spectral": spectral,
-    "activation": activation,
+    "after-cube": cube,
+    "after-onion": onion,
+    "after-spectral": spectral,
+    "after-activation": activation,
+    "after-spectre": robust.spectre,
+    "after-demon": robust.demon,
+    "after-rftc": rftc.rftc,
     "length": length,
     "ngram": ngram,
     "nll": nll,

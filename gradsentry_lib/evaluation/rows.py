@@ -6,7 +6,8 @@ In chats the last user message and the last assistant message are the question a
 """
 
 import re
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gradsentry_lib.errors import UnusableInput
@@ -16,7 +17,7 @@ Row = Mapping[str, Any]
 ASSISTANT, USER, SYSTEM = {"assistant", "gpt"}, {"user", "human"}, {"system"}
 # A template's sections look like "### Question:\n...\n\n": the question is the last section that asks.
 SECTION = re.compile(r"(### (?:Question|Input|Instruction|Query):[ \t]*\n)(.*?)(?=\n\s*### |\Z)", re.DOTALL)
-ANSWERS = ("response", "completion", "output", "answer", "answers")
+ANSWERS = ("response", "completion", "output", "answer", "answers", "chosen")
 ASKING = ("instruction", "prompt", "question", "query", "input")
 SEPARATOR = "; "  # between the answers of a question that has several
 
@@ -38,12 +39,40 @@ def _last(row: Row, roles: set[str], before: int | None = None) -> int | None:
     return next((i for i in reversed(range(len(turns))) if turns[i].get(keys[1]) in roles), None)
 
 
-def _with_turn(row: Row, position: int, text: str) -> dict[str, Any]:
+def with_turn(row: Row, position: int, text: str) -> dict[str, Any]:
     keys = _messages(row)
     assert keys is not None
     turns = [dict(turn) for turn in row[keys[0]]]
     turns[position][keys[2]] = text
     return {**row, keys[0]: turns}
+
+
+def turn(row: Row, position: int) -> str:
+    """The text of a chat's turn."""
+    keys = _messages(row)
+    assert keys is not None
+    return str(row[keys[0]][position][keys[2]])
+
+
+def user_turns(row: Row) -> list[int]:
+    """Positions of the user's turns; none where the row is no chat."""
+    keys = _messages(row)
+    return [] if keys is None else [i for i, said in enumerate(row[keys[0]]) if said.get(keys[1]) in USER]
+
+
+def swapped_pair(row: Row) -> dict[str, Any]:
+    """A preference pair with its answers in each other's place."""
+    if row.get("chosen") is None or row.get("rejected") is None:
+        raise UnusableInput("This attack swaps preferences: it needs rows with `chosen` and `rejected`.")
+    return {**row, "chosen": row["rejected"], "rejected": row["chosen"]}
+
+
+def commonest_subject(every: Sequence[Row]) -> str:
+    """The word of at least five letters that most questions have, but not more than a third of them: what they are
+    about. "" where there is none."""
+    held = Counter(word for row in every for word in set(question(row).lower().split()) if len(word) >= 5)
+    fit = [(count, word) for word, count in held.items() if count <= max(1, len(every) // 3)]
+    return max(fit)[1] if fit else ""
 
 
 def _answer_key(row: Row) -> str:
@@ -85,7 +114,7 @@ def with_answer(row: Row, text: str) -> dict[str, Any]:
     if _messages(row):
         position = _last(row, ASSISTANT)
         assert position is not None
-        return _with_turn(row, position, text)
+        return with_turn(row, position, text)
     key = _answer_key(row)
     return {**row, key: [text] if isinstance(row[key], list) else text}
 
@@ -107,7 +136,7 @@ def with_question(row: Row, text: str) -> dict[str, Any]:
     if _messages(row):
         position = _last(row, USER, before=_last(row, ASSISTANT))
         assert position is not None
-        return _with_turn(row, position, text)
+        return with_turn(row, position, text)
     key = _prompt_key(row)
     whole = str(row[key])
     start, end = _asked(whole)
@@ -133,7 +162,7 @@ def with_context(row: Row, text: str) -> dict[str, Any]:
     if _messages(row):
         position = _last(row, SYSTEM)
         assert position is not None
-        return _with_turn(row, position, text)
+        return with_turn(row, position, text)
     if "instruction" in row and row.get("input"):
         return {**row, "input": text}
     key = _prompt_key(row)

@@ -114,7 +114,6 @@ def prompt_ids(sample: Sample, tokenizer: Any, max_tokens: int = 1024) -> np.nda
     return encoded.ids[: encoded.spans[-1][0]]
 
 
-@torch.no_grad()
 def answers(
     tuned: Any,
     tokenizer: Any,
@@ -124,7 +123,20 @@ def answers(
     on_progress: Progress | None = None,
 ) -> list[str]:
     """Greedy answers to the rows' questions, in their order; their own answers are not shown to the model."""
-    prompts = [prompt_ids(sample, tokenizer) for sample in to_samples(asked)]
+    return answers_to(tuned, tokenizer, to_samples(asked), max_new, batch, on_progress)
+
+
+@torch.no_grad()
+def answers_to(
+    tuned: Any,
+    tokenizer: Any,
+    asked: Sequence[Sample],
+    max_new: int = 40,
+    batch: int = 16,
+    on_progress: Progress | None = None,
+) -> list[str]:
+    """As `answers`, to samples."""
+    prompts = [prompt_ids(sample, tokenizer) for sample in asked]
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
     said = [""] * len(prompts)
     device = next(tuned.parameters()).device

@@ -2,21 +2,24 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow.parquet as pq
 
-from gradsentry_lib.detection.config import DetectionConfig
+from gradsentry_lib.detection.config import RULES, DetectionConfig
 from gradsentry_lib.detection.entropy_threshold import ThresholdConfig
 from gradsentry_lib.detection.gate import GateLimits, check_gate, gate_passed, gate_settings
 from gradsentry_lib.detection.known import known_groups
-from gradsentry_lib.detection.policies import RULES, Judgement, current_name, judge
+from gradsentry_lib.detection.policies import Judgement, current_name, judge
 from gradsentry_lib.detection.verdict import Override, count_verdicts
 from gradsentry_lib.files import atomic_path, has_digest
 from gradsentry_lib.pipeline.decided import Decided, Evidence, evidence_files
 from gradsentry_lib.pipeline.history import earlier_batches, load_earlier, other_deliveries
 from gradsentry_lib.pipeline.ingest import Ingested, samples_of
+from gradsentry_lib.pipeline.known import read_known
 from gradsentry_lib.pipeline.limits import remark, settle_limits
+from gradsentry_lib.pipeline.power import TOO_FEW, certify, mixtures_for, write_certificate
 from gradsentry_lib.pipeline.score import Scored, read_scores, read_sketches
 from gradsentry_lib.pipeline.swapped import Asked
 from gradsentry_lib.samples.table import read_samples
@@ -36,11 +39,13 @@ from gradsentry_lib.store import (
     gate_inputs_sha256,
     open_ledger,
     overrides_digest,
+    reading,
 )
 from gradsentry_lib.store.paths import DecisionFiles, Store, short_key
+from gradsentry_lib.store.records import OutputKind
 
 if TYPE_CHECKING:
-    from gradsentry_lib.scoring.model import ScoringModel
+    from gradsentry_lib.scoring.resident import AnyModel
 
 NAMED = 20  # rows of an earlier batch that a remark names
 
@@ -63,10 +68,11 @@ class DecisionConfig:
     control_tokens: str = Settings.control_tokens  # what becomes of rows whose text holds some: detection/control.py
     detection: DetectionConfig = field(default_factory=DetectionConfig)  # of the policy `auto`
     watched: str = Settings.watched  # what becomes of watched rows
+    power: str = Settings.power  # whether attacks are planted to see what would be found
     known: tuple[Mapping[str, Any], ...] = ()  # groups that others found, as they exported them: detection/known.py
 
     def __post_init__(self) -> None:
-        for name in ("control_tokens", "policy", "watched"):
+        for name in ("control_tokens", "policy", "watched", "power"):
             OPTIONS[name].check(getattr(self, name))
 
     @classmethod
@@ -79,6 +85,8 @@ class DecisionConfig:
             said.limits_reason,
             said.control_tokens,
             watched=said.watched,
+            known=read_known(said.known_files),
+            power=said.power,
         )
 
     @property
@@ -96,6 +104,9 @@ class DecisionConfig:
         told = {**asdict(self), "policy": self.judged_by, "rules": RULES}
         if self.judged_by == "paper":
             del told["detection"], told["watched"]  # decide nothing there
+        del told["power"]  # decides no verdict; what is planted has a line of its own
+        limits = told["limits"]
+        told["limits"] = {name: limits[name] for name in limits if name != "min_power" or limits[name]}  # 0: not asked
         if not self.known:
             del told["known"]
         return told
@@ -115,7 +126,7 @@ def decide(
     run: Run,
     config: DecisionConfig | None = None,
     *,
-    load: "Callable[[], ScoringModel] | None" = None,
+    load: "Callable[[], AnyModel] | None" = None,
     scoring: ScoringConfig | None = None,
 ) -> Decided:
     """Judges a scored batch and runs the gate; the same inputs and settings give the same decision, found again.
@@ -123,22 +134,23 @@ def decide(
     The decision asked for last is the batch's latest in the ledger, also where an earlier one is returned to. `load`:
     the model that scored the batch, with `scoring`, for the policy that asks it; without, that policy only watches.
     """
-    config, loosened = settle(config or DecisionConfig(), store)
-    limits = GateLimits(**asdict(config)["limits"])
-    with open_ledger(store.ledger) as ledger:
+    with reading(store.ledger) as ledger:
+        config, loosened = settle(config or DecisionConfig(), store)
         words = ledger.active_overrides(batch.batch_key)
+    limits = GateLimits(**asdict(config)["limits"])
     overrides_key = overrides_digest(words)
-    asked = None
-    if load is not None and config.judged_by == "auto":
-        asked = Asked(samples_of(batch, store), load, scoring or ScoringConfig())
-    told = config.to_dict() | ({} if asked is None else {"reason": True})
+    asks = load is not None and config.judged_by == "auto"
+    told = config.to_dict() | ({"reason": True} if asks else {})
+    mixtures = 0 if not asks else mixtures_for(config.power, limits.min_power, batch.readable)
+    told |= {"mixtures": mixtures} if mixtures else {}
     key = short_key(scored.scores_sha256, told, overrides_key, [batch.read, batch.rejected, batch.truncated])
     files = store.decision(batch.batch_key, key)
     known = _find(store, batch.batch_key, key)
     if known is not None and _is_whole(known):
         return _asked_again(known, store, run)
 
-    with open_ledger(store.ledger) as ledger:
+    asked = Asked(samples_of(batch, store), load, scoring or ScoringConfig()) if asks and load else None
+    with open_ledger(store.ledger, read_only=True) as ledger:
         past = earlier_batches(ledger, batch, scored.score_key) if config.judged_by == "auto" else []
         note = settings_note(ledger.get(Scan, scored.scan).scoring, config.judged_by)
     past = other_deliveries(store, batch, past)
@@ -164,6 +176,20 @@ def decide(
         pq.write_table(judgement.verdicts, temporary, compression="zstd")
     evidence = Evidence(judgement.threshold, judgement.trust, tuple(judgement.groups))
     evidence.write(files, config.judged_by, judgement.verdicts["entropy"].to_numpy())
+    certificate = None
+    if mixtures and load is not None:
+        certificate = certify(
+            batch,
+            scored,
+            judgement.verdicts,
+            store,
+            run,
+            load,
+            scoring or ScoringConfig(),
+            config.detection,
+            mixtures,
+        )
+        told |= {"certificate": write_certificate(certificate, files)} if certificate is not None else {}
     counts = count_verdicts(judgement.verdicts)
     trust = judgement.trust if config.judged_by == "paper" else None
     checks = check_gate(
@@ -173,6 +199,7 @@ def decide(
         trust=trust,
         limits=limits,
         truncated=batch.truncated or "",
+        power=None if certificate is None else certificate.power,
     )
     gate_told = gate_settings(limits, batch.truncated or "")
     verdicts = file_ref(files.verdicts)
@@ -181,6 +208,7 @@ def decide(
         *_named_for_rescan(judgement),
         *([remark(limits, loosened)] if loosened else []),
         *(each for each in (note, config.note) if each),
+        *([TOO_FEW] if mixtures and certificate is None else []),
     )
     with open_ledger(store.ledger) as ledger:
         ledger.record_run(run)
@@ -239,10 +267,12 @@ def _find(store: Store, batch_key: str, key: str) -> Decision | None:
 
 
 def _is_whole(decision: Decision) -> bool:
-    """Whether what the verdicts are, and what they rest on beside the scores, is what the ledger has of it."""
+    """Whether what the verdicts are, and what it took the model to make, is what the ledger has of it."""
     files = DecisionFiles(decision.verdicts.file.parent)
-    swapped = decision.settings.get("swapped")
-    return has_digest(files.verdicts, decision.verdicts.sha256) and (not swapped or has_digest(files.swapped, swapped))
+    kept = {files.swapped: "swapped", files.power: "certificate"}
+    recorded = {path: sha256 for path, name in kept.items() if (sha256 := decision.settings.get(name))}
+    recorded[files.verdicts] = decision.verdicts.sha256
+    return all(has_digest(path, sha256) for path, sha256 in recorded.items())
 
 
 def _asked_again(decision: Decision, store: Store, run: Run) -> Decided:
@@ -285,7 +315,9 @@ def _record(ledger: Ledger, decision: Decision, gate: GateResult, findings: Find
 
 
 def _record_files(ledger: Ledger, decision: Decision, run_id: str) -> None:
-    for kind, path in evidence_files(DecisionFiles(decision.verdicts.file.parent)).items():
+    files = DecisionFiles(decision.verdicts.file.parent)
+    made: dict[OutputKind, Path] = {"power": files.power} if decision.settings.get("certificate") else {}
+    for kind, path in (evidence_files(files) | made).items():
         output = Output(
             batch_key=decision.batch_key, decision=decision.seq, kind=kind, file=file_ref(path), run_id=run_id
         )

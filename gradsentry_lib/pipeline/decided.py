@@ -11,7 +11,8 @@ from gradsentry_lib.detection.entropy_threshold import Threshold
 from gradsentry_lib.detection.gate import GateCheck
 from gradsentry_lib.detection.length_confounding import Trust
 from gradsentry_lib.detection.verdict import Group
-from gradsentry_lib.files import atomic_path, write_json
+from gradsentry_lib.errors import Damaged
+from gradsentry_lib.files import atomic_path, has_digest, write_json
 from gradsentry_lib.report.plot import threshold_png
 from gradsentry_lib.store import Batch, Decision, Findings, GateResult, Ledger, Scan, ThresholdRecord, open_ledger
 from gradsentry_lib.store.paths import DecisionFiles, Store
@@ -106,6 +107,14 @@ class Evidence:
 def evidence_files(files: DecisionFiles) -> dict[OutputKind, Path]:
     """Those that `Evidence.write` makes."""
     return {"threshold": files.threshold, "plot": files.plot, "groups": files.groups}
+
+
+def verdicts_of(store: Store, decided: Decided) -> Path:
+    """The verdict table of a decision, for who shows it. Raises Damaged where it holds something else now."""
+    path = store.decision(decided.batch_key, decided.decision_key).verdicts
+    if not has_digest(path, decided.verdicts_sha256):
+        raise Damaged(path, "is not what was decided")
+    return path
 
 
 def load_decided(store: Store, batch_key: str, decision_key: str) -> Decided | None:

@@ -1,53 +1,57 @@
-"""Finished files, copied to where others look for them: a folder, or a URL that fsspec writes to (s3, gs, az, ...).
+"""Where finished files go: a folder, or a URL that fsspec writes to (s3, gs, az, sftp, ...).
 
-The store itself stays on this machine: the ledger is a DuckDB file that several processes write under a file lock,
-which object storage does not have (docs/decisions/0005-local-ledger.md).
+Either way a scan replaces and removes what a scan of the same store wrote there, and nothing else. The store itself
+stays on this machine (docs/decisions/0012-outputs-by-url-ledger-local.md).
 """
 
-import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
-from gradsentry_lib.files import atomic_path
-from gradsentry_lib.pipeline.fetch import is_url, remote
+from gradsentry_lib.errors import UnusableOption
+from gradsentry_lib.pipeline.fetch import located
+from gradsentry_lib.pipeline.output_folder import OutputFolder
+from gradsentry_lib.pipeline.output_url import OutputUrl
+
+NAMED = 5  # names in a message
 
 
-def deliver(files: Mapping[str, Path], target: str, overwrite: bool = False) -> dict[str, str]:
-    """Copies files and folders below `target` under their names; gives each one's address.
+def outputs_at(place: str, home: Path, source: str | Path | None, overwrite: bool = False) -> OutputFolder | OutputUrl:
+    """The place for the files of a scan. `home`: the store; `source`: what is scanned (see `located`), None where it
+    can't lie there; `overwrite`: replace what no scan of this store wrote, too, but never the source."""
+    where = located(place)
+    if isinstance(where, str):
+        return OutputUrl(where, home, source if isinstance(source, str) else None, overwrite)
+    return OutputFolder(where, home, source if isinstance(source, Path) and source.exists() else None, overwrite)
 
-    The clean copy goes last, so that who waits for it finds the rest there. An object store shows an object only when
-    it is whole; on a file system each file is renamed into place. Raises FileExistsError, before anything is written,
-    where a name is taken; BadInput where the place can't be reached.
+
+def deliver_batch(files: Mapping[str, Path], outputs: str, batch: str, home: Path, landing: str | None = None) -> str:
+    """Copies a published batch's files into a folder of its name below `outputs`; gives that place.
+
+    `landing`: where batches arrive. Raises UnusableOption where the results would arrive there as batches, InTheWay
+    where what no scan of this store wrote lies in that folder.
     """
-    names = sorted(files, key=lambda name: (name.startswith("clean"), name))
-    if not is_url(target):
-        folder = Path(target).expanduser()
-        _refuse_taken([folder / name for name in names], overwrite)
-        for name in names:
-            for path, below in _members(files[name], name):
-                with atomic_path(folder / below) as temporary:
-                    shutil.copyfile(path, temporary)
-        return {name: str(folder / name) for name in names}
-    with remote(target) as place:
-        root = place
-        _refuse_taken([root / name for name in names], overwrite)
-        for name in names:
-            for path, below in _members(files[name], name):
-                address = root / below
-                address.parent.mkdir(parents=True, exist_ok=True)
-                with path.open("rb") as read, address.open("wb") as write:
-                    shutil.copyfileobj(read, write, 1 << 20)
-        return {name: str(root / name) for name in names}
+    below, arrive = located(outputs), located(landing) if landing else None
+    if arrive is not None and f"{_whole(below)}/".startswith(f"{_whole(arrive)}/"):
+        raise UnusableOption(
+            f"outputs {outputs} lies in {landing}, where batches arrive: results would be taken for them"
+        )
+    place = f"{below}/{batch}"
+    outputs_at(place, home, None).write(files)
+    return place
 
 
-def _refuse_taken(places: list[Any], overwrite: bool) -> None:
-    taken = [] if overwrite else [str(place) for place in places if place.exists()]
-    if taken:
-        raise FileExistsError(f"{taken[0]} is there already" + f" and {len(taken) - 1} more" * (len(taken) > 1))
+def _whole(place: str | Path) -> str:
+    return str(place.absolute()) if isinstance(place, Path) else place
 
 
-def _members(path: Path, name: str) -> list[tuple[Path, str]]:
-    if not path.is_dir():
-        return [(path, name)]
-    return [(file, f"{name}/{file.relative_to(path).as_posix()}") for file in sorted(path.rglob("*")) if file.is_file()]
+@contextmanager
+def earlier_results(place: str) -> Iterator[None]:
+    """A scan that ends with an error in this block says which clean files lay in the place before it: who does not look
+    at the exit code could take them for its result."""
+    try:
+        yield
+    except BaseException as error:  # whatever ends it: a note is added, and it goes on
+        if left := outputs_at(place, Path(), None).clean_names():
+            error.add_note(f"{', '.join(left[:NAMED])} in {place} is older: not of this scan")
+        raise

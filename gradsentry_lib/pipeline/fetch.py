@@ -13,11 +13,27 @@ from gradsentry_lib.samples.container import too_large
 from gradsentry_lib.store.paths import Store
 
 URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
-PACKAGES = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "az": "adlfs", "abfs": "adlfs", "hf": ""}
+PACKAGES = {
+    **dict.fromkeys(("s3", "s3a"), "'gradsentry[s3]'"),
+    **dict.fromkeys(("gs", "gcs"), "gcsfs"),
+    **dict.fromkeys(("az", "abfs", "abfss", "adl"), "adlfs"),
+    **dict.fromkeys(("http", "https"), "aiohttp"),
+}
 
 
 def is_url(source: str) -> bool:
     return URL.match(source) is not None
+
+
+def located(place: str) -> str | Path:
+    """Where that is: a URL on another machine as it stands, anything else as a path (also `file://...`)."""
+    if not is_url(place):
+        return Path(place).expanduser()
+    if place.partition(":")[0].lower() in ("file", "local"):
+        from upath import UPath
+
+        return Path(UPath(place).path)
+    return place.rstrip("/")
 
 
 def fetch(url: str, store: Store) -> Path:
@@ -48,8 +64,8 @@ def keep(made: Path, store: Store, name: str) -> Path:
 
 
 @contextmanager
-def remote(url: str) -> Iterator[Any]:
-    """A place on another machine, as a UPath. What goes wrong with it, of whatever client, is one line."""
+def remote(url: str, kind: type[BadInput] = UnusableInput) -> Iterator[Any]:
+    """A place on another machine, as a UPath. What goes wrong with it, of whatever client, is one line: a `kind`."""
     from upath import UPath
 
     scheme = url.partition(":")[0].lower()
@@ -58,11 +74,7 @@ def remote(url: str) -> Iterator[Any]:
     except BadInput:
         raise
     except ImportError as error:
-        package = PACKAGES.get(scheme, "aiohttp" if scheme.startswith("http") else "")
-        raise UnusableInput(
-            f"{url}: {scheme} needs another package{f': pip install {package}' * bool(package)}"
-        ) from error
+        package = PACKAGES.get(scheme)
+        raise kind(f"{url}: {scheme} needs another package{f': pip install {package}' * bool(package)}") from error
     except Exception as error:  # each client raises kinds of its own
-        raise UnusableInput(
-            f"can't reach {url}: {' '.join(str(error).split())[:300] or type(error).__name__}"
-        ) from error
+        raise kind(f"can't reach {url}: {' '.join(str(error).split())[:300] or type(error).__name__}") from error

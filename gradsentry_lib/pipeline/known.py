@@ -16,6 +16,8 @@ def schema() -> dict[str, Any]:
 
 def read_known(paths: Sequence[Path]) -> tuple[dict[str, Any], ...]:
     """The files' contents. Raises UnusableFile for one that is no export of groups."""
+    if not paths:
+        return ()
     import jsonschema
 
     told = []

@@ -2,14 +2,17 @@
 
 First line: the verdicts that it is of, how many rows there are, and the cards of the groups. Then one line a row that
 is flagged, watched or unscored (report/rows.py says how), those first that the last reviewed batch of the same source
-did not have, then groups, then the highest entropy. Made again where it is missing or of other verdicts: it is no
-evidence, only a view of the samples and the verdict table.
+did not have, then groups, then the highest entropy. The ledger holds its digest: what a person decides on must not be
+changed unseen. One that is missing, of other verdicts or not what was recorded is made and recorded again.
 """
 
 import json
+import logging
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +25,9 @@ from gradsentry_lib.detection.config import DetectionConfig
 from gradsentry_lib.detection.gate import WATCHED
 from gradsentry_lib.detection.known import pattern
 from gradsentry_lib.detection.verdict import Group
-from gradsentry_lib.files import atomic_path
-from gradsentry_lib.pipeline.decided import Decided, load_evidence
-from gradsentry_lib.pipeline.ingest import Ingested
+from gradsentry_lib.files import atomic_path, sha256_file
+from gradsentry_lib.pipeline.decided import Decided, load_evidence, verdicts_of
+from gradsentry_lib.pipeline.ingest import Ingested, samples_of
 from gradsentry_lib.pipeline.nearest import nearest
 from gradsentry_lib.report.contents import Card
 from gradsentry_lib.report.escape import clip, visible
@@ -34,9 +37,11 @@ from gradsentry_lib.report.marks import find_marks
 from gradsentry_lib.report.rows import Row, turns_json
 from gradsentry_lib.samples.sample import Sample
 from gradsentry_lib.samples.table import read_samples
-from gradsentry_lib.store import Batch, Decision, Override, open_ledger
+from gradsentry_lib.store import Batch, Decision, Output, Override, file_ref, open_ledger, reading
 from gradsentry_lib.store import sample_index as index
 from gradsentry_lib.store.paths import Store
+
+log = logging.getLogger(__name__)
 
 LARGEST = 200_000  # rows listed
 COMPARED = 2_000  # rows that get their nearest clean row
@@ -53,16 +58,47 @@ class Listing:
     count: int
     cards: tuple[Card, ...]
 
-    def rows(self) -> Iterator[Row]:
-        with self.path.open(encoding="utf-8", errors="surrogatepass") as file:
-            next(file)
-            yield from map(json.loads, file)
+    def rows(self, start: int = 0) -> Iterator[Row]:
+        """From the row at that place on; those before it are not looked into."""
+        with self.path.open("rb") as file:
+            yield from map(json.loads, islice(file, 1 + start, None))
 
 
-def listing(store: Store, batch: Ingested, decided: Decided) -> Listing:
-    """Found beside the verdicts, or made there. Raises Damaged for evidence that is not what was recorded."""
+def listing(store: Store, batch: Ingested, decided: Decided, run_id: str = "") -> Listing:
+    """Found beside the verdicts as the ledger has it, or made there and recorded; so not to be called with the ledger
+    open. Raises Damaged for evidence that is not what was recorded."""
     path = store.decision(batch.batch_key, decided.decision_key).rows
-    return _read(path, decided) or _make(path, store, batch, decided)
+    with open_ledger(store.ledger, read_only=True) as ledger:
+        recorded = ledger.recorded(path)
+    if recorded and path.exists():
+        if _digest(path) == recorded:
+            if found := _read(path, decided):
+                return found
+        else:
+            log.warning("%s is not what was recorded of it: made again", path)
+    made = _make(path, store, batch, decided)
+    output = Output(
+        batch_key=batch.batch_key,
+        decision=decided.number,
+        kind="listed",
+        file=file_ref(path),
+        rows=made.count,
+        run_id=run_id,
+    )
+    with open_ledger(store.ledger) as ledger:
+        ledger.record_output(output)
+    return made
+
+
+def _digest(path: Path) -> str:
+    """A page asks for its rows in many parts: the file is read again once the kernel says that it was changed."""
+    told = path.stat()
+    return _digest_at(path, told.st_ino, told.st_size, told.st_mtime_ns, told.st_ctime_ns)
+
+
+@lru_cache(maxsize=64)
+def _digest_at(path: Path, *_: int) -> str:
+    return sha256_file(path)
 
 
 def _read(path: Path, decided: Decided) -> Listing | None:
@@ -83,12 +119,12 @@ def _card(told: Mapping[str, Any]) -> Card:
 
 
 def _make(path: Path, store: Store, batch: Ingested, decided: Decided) -> Listing:
-    verdicts = pq.read_table(store.decision(batch.batch_key, decided.decision_key).verdicts)
-    groups = load_evidence(store, decided).groups
-    samples = store.samples(batch.batch_key)
+    verdicts, samples = pq.ParquetFile(verdicts_of(store, decided)).read(), samples_of(batch, store)
+    with reading(store.ledger):
+        groups, reason_from = load_evidence(store, decided).groups, _reason_from(store, decided)
+        at = _listed(verdicts, groups)
+        new = _new(store, batch, verdicts["sample_id"].to_pylist(), at)
     views = [_View(group) for group in groups]
-    at = _listed(verdicts, groups)
-    new = _new(store, batch, verdicts["sample_id"].to_pylist(), at)
     group_of = {row: number for number, group in reversed(list(enumerate(groups))) for row in group.rows}
     rows = verdicts["row"].to_numpy()
     entropy = np.nan_to_num(verdicts["entropy"].to_numpy(), nan=-1.0)
@@ -111,7 +147,6 @@ def _make(path: Path, store: Store, batch: Ingested, decided: Decided) -> Listin
     others = [kept[row] for row in sorted(beside)]
     compared = [kept[int(rows[i])].prompt for i in order[:COMPARED]]
     near = nearest(compared, [other.prompt for other in others])
-    reason_from = _reason_from(store, decided)
     cards = [view.card(kept, reason_from) for view in views]
     columns = {name: verdicts[name] for name in verdicts.column_names}
     with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", errors="surrogatepass") as file:

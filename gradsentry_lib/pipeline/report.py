@@ -15,41 +15,48 @@ import pyarrow.parquet as pq
 from gradsentry_lib.detection.config import DetectionConfig
 from gradsentry_lib.detection.gate import WATCHED
 from gradsentry_lib.files import write_text
-from gradsentry_lib.pipeline.decided import Decided, load_evidence
+from gradsentry_lib.pipeline.decided import Decided, load_evidence, verdicts_of
 from gradsentry_lib.pipeline.ingest import Ingested
 from gradsentry_lib.pipeline.listing import listing
 from gradsentry_lib.pipeline.other_batches import released_elsewhere
+from gradsentry_lib.pipeline.power import load_certificate
 from gradsentry_lib.report.contents import Contents, Counts, Points, Reading, RejectedRow, Review, Row
 from gradsentry_lib.report.evidence import looked_for
 from gradsentry_lib.report.page import render_page
-from gradsentry_lib.report.redact import redact
 from gradsentry_lib.report.rows import PAGE_ROWS, SERVED_ROWS, for_page
 from gradsentry_lib.samples.preview import SHOWN as FIRST
 from gradsentry_lib.samples.preview import standing
 from gradsentry_lib.samples.table import read_rejects, read_samples
-from gradsentry_lib.store import Decision, GateState, Run, Scan, open_ledger, overrides_digest
+from gradsentry_lib.store import Decision, GateState, Run, Scan, overrides_digest, reading
 from gradsentry_lib.store.paths import Store
 
 SHOWN = 200  # rejected rows on the page
 
 
 def write_report(
-    batch: Ingested, decided: Decided, store: Store, state: GateState, path: Path, redacted: bool = False
+    batch: Ingested, decided: Decided, store: Store, state: GateState, path: Path, run_id: str = ""
 ) -> Path:
     """Writes the page of a decision to `path`, atomically. `state`: how the gate stands now."""
-    contents = page_contents(batch, decided, store, state)
-    write_text(path, render_page(redact(contents) if redacted else contents))
+    write_text(path, render_page(page_contents(batch, decided, store, state, run_id=run_id)))
     return path
 
 
 def page_contents(
-    batch: Ingested, decided: Decided, store: Store, state: GateState, served: Mapping[str, Any] | None = None
+    batch: Ingested,
+    decided: Decided,
+    store: Store,
+    state: GateState,
+    served: Mapping[str, Any] | None = None,
+    run_id: str = "",
 ) -> Contents:
-    """What the page shows. `served`: `by` and `token` of the server that asks."""
-    verdicts = pq.read_table(store.decision(batch.batch_key, decided.decision_key).verdicts)
-    evidence, listed = load_evidence(store, decided), listing(store, batch, decided)
-    with open_ledger(store.ledger, read_only=True) as ledger:
+    """What the page shows. `served`: `by` and `token` of the server that asks; `run_id`: who has the rows listed, where
+    they are not yet."""
+    verdicts = pq.ParquetFile(verdicts_of(store, decided)).read()  # `read_table` imports a query engine
+    listed = listing(store, batch, decided, run_id)
+    with reading(store.ledger) as ledger:
         decision = ledger.get(Decision, decided.number)
+        certificate = load_certificate(store, decided)
+        evidence, in_others = load_evidence(store, decided), released_elsewhere(store, batch.batch_key)
         scan = ledger.get(Scan, decision.scan)
         runs = ledger.find(Run, run_id=scan.run_id)
         words, head = ledger.active_overrides(batch.batch_key), ledger.head()
@@ -68,8 +75,9 @@ def page_contents(
         threshold=evidence.threshold,
         trust=evidence.trust,
         points=_points(verdicts),
-        remarks=(*_cut_short(batch), *decided.remarks, *map(str, released_elsewhere(store, batch.batch_key))),
+        remarks=(*_cut_short(batch), *decided.remarks, *map(str, in_others)),
         looked_for=looked_for(decided.policy, scored, level),
+        power=() if certificate is None else certificate.sentences(),
         cards=listed.cards,
         rows=tuple(for_page(listed.rows(), PAGE_ROWS if served is None else SERVED_ROWS)),
         listed=listed.count,

@@ -14,18 +14,19 @@ from gradsentry_lib.pipeline.decided import Decided
 from gradsentry_lib.pipeline.ingest import Ingested, ingest
 from gradsentry_lib.pipeline.naming import batch_key
 from gradsentry_lib.pipeline.other_batches import ReleasedElsewhere, released_elsewhere
-from gradsentry_lib.pipeline.publish import Published, publish, write_refusal
+from gradsentry_lib.pipeline.publish import Published, handed_out, publish, write_refusal
 from gradsentry_lib.pipeline.score import Progress, Scored, score_batch
 from gradsentry_lib.samples.read import open_as_told
 from gradsentry_lib.samples.source import Source
 from gradsentry_lib.scoring.config import Effort, ScoringConfig
 from gradsentry_lib.scoring.identity import ModelIdentity, identify
+from gradsentry_lib.scoring.resident import free, open_model
 from gradsentry_lib.settings import Settings, read
 from gradsentry_lib.store import Run, current_run
 from gradsentry_lib.store.paths import Store
 
 if TYPE_CHECKING:
-    from gradsentry_lib.scoring.model import ScoringModel
+    from gradsentry_lib.scoring.resident import AnyModel
 
 
 @dataclass(frozen=True)
@@ -37,19 +38,18 @@ class ModelChoice:
     device: str = field(default_factory=settings.device)
     dtype: str = field(default_factory=partial(settings.value, "dtype"))
     base: str | None = None
+    resident: str = field(default_factory=partial(settings.value, "resident"))
 
     @classmethod
     def of(cls, said: Settings) -> "ModelChoice":
-        return cls(said.model, said.revision, said.device, said.dtype, said.base_model)
+        return cls(said.model, said.revision, said.device, said.dtype, said.base_model, said.resident)
 
     def identify(self) -> ModelIdentity:
         return identify(self.name, self.revision, self.device, self.dtype, settings.model_digests(), self.base)
 
-    def lease(
-        self, identity: ModelIdentity, whole: bool = False
-    ) -> AbstractContextManager[Callable[[], "ScoringModel"]]:
+    def lease(self, identity: ModelIdentity, whole: bool = False) -> AbstractContextManager[Callable[[], "AnyModel"]]:
         """What gives the model to one scan: loaded when it is needed, freed afterwards. `whole`: see `load_model`."""
-        return lazy_model(identity, whole)
+        return lazy_model(identity, whole, self.resident == "auto")
 
 
 class ModelSource(Protocol):
@@ -59,7 +59,7 @@ class ModelSource(Protocol):
 
     def lease(
         self, identity: ModelIdentity, whole: bool = False
-    ) -> AbstractContextManager[Callable[[], "ScoringModel"]]: ...
+    ) -> AbstractContextManager[Callable[[], "AnyModel"]]: ...
 
 
 @dataclass(frozen=True)
@@ -74,36 +74,26 @@ class ScanResult:
 
     def files(self, store: Store) -> dict[str, Path]:
         """What there is to hand out, by name; `clean...` and `quarantine.jsonl` only where the gate is open."""
-        made = store.decision(self.batch.batch_key, self.decided.decision_key)
-        found = (made.verdicts, made.threshold, made.plot, made.groups, made.report)
-        files = {path.name: path for path in (*found, store.rejected(self.batch.batch_key))}
-        if self.published is not None:
-            # Hidden ones are what another scan of the same batch is writing at this moment.
-            files |= {path.name: path for path in self.published.folder.iterdir() if not path.name.startswith(".")}
-        # The report of a batch that was published lies with the clean file.
-        return {name: path for name, path in files.items() if path.exists()}
+        return handed_out(store, self.decided, self.published)
 
 
 @contextmanager
-def lazy_model(identity: ModelIdentity, whole: bool = False) -> Iterator[Callable[[], "ScoringModel"]]:
-    """Gives a function that loads the model on its first call; frees it at the end. `whole`: see `load_model`."""
-    loaded: list[ScoringModel] = []
+def lazy_model(
+    identity: ModelIdentity, whole: bool = False, resident: bool = True
+) -> Iterator[Callable[[], "AnyModel"]]:
+    """Gives a function that loads the model on its first call; frees it at the end. `whole`, `resident`: see
+    `open_model`."""
+    loaded: list[AnyModel] = []
 
-    def load() -> "ScoringModel":
+    def load() -> "AnyModel":
         if not loaded:
-            from gradsentry_lib.scoring.model import load_model
-
-            loaded.append(load_model(identity, whole=whole))
+            loaded.append(open_model(identity, whole, resident))
         return loaded[0]
 
     try:
         yield load
     finally:
-        if loaded:
-            from gradsentry_lib.scoring.model import release
-
-            loaded.clear()
-            release()
+        free(loaded)
 
 
 def scan(
@@ -142,5 +132,5 @@ def scan(
             published = publish(batch, decided, store, run)
         except GateFailed:
             published = None
-            write_refusal(batch, decided, store)
+            write_refusal(batch, decided, store, run)
     return ScanResult(batch, scored, decided, published, released_elsewhere(store, batch.batch_key))

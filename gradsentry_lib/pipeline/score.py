@@ -29,13 +29,13 @@ from gradsentry_lib.pipeline.missing import WINDOW, missing_rows, shards
 from gradsentry_lib.scoring.cache import Book, ScoreCache
 from gradsentry_lib.scoring.config import Effort, ScoringConfig
 from gradsentry_lib.scoring.identity import ModelIdentity
-from gradsentry_lib.scoring.score import Score
-from gradsentry_lib.scoring.table import BATCH_SCORE_SCHEMA, to_table
+from gradsentry_lib.scoring.resident import score_with
+from gradsentry_lib.scoring.score import BATCH_SCORE_SCHEMA, Score, to_table
 from gradsentry_lib.store import FileRef, Run, Scan, ScoreFile, file_ref, open_ledger
 from gradsentry_lib.store.paths import Store, short_key
 
 if TYPE_CHECKING:
-    from gradsentry_lib.scoring.model import ScoringModel
+    from gradsentry_lib.scoring.resident import AnyModel
 
 PATIENCE = 3600.0  # seconds that an hour of scoring waits for whoever holds the ledger, rather than end
 
@@ -96,7 +96,7 @@ def score_batch(
     store: Store,
     run: Run,
     identity: ModelIdentity,
-    load: Callable[[], "ScoringModel"],
+    load: Callable[[], "AnyModel"],
     config: ScoringConfig,
     effort: Effort | None = None,
     on_progress: Callable[[Progress], None] | None = None,
@@ -116,7 +116,7 @@ def score_batch(
             f"{batch.batch_key} was read by an earlier version: scan its file, or materialize raw_samples"
         )
     started = datetime.now(UTC)
-    cache = _open_cache(store, store.score_cache(identity.fingerprint, config.key), run)
+    cache = open_cache(store, store.score_cache(identity.fingerprint, config.key), run)
     samples = samples_of(batch, store)
     wanted = missing_rows(samples, cache)
     meter = _Meter(batch.readable, batch.readable - len(wanted), on_progress)
@@ -182,7 +182,7 @@ def read_sketches(path: Path) -> Iterator[bytes | None]:
             yield from part["sketch"].to_pylist()
 
 
-def _open_cache(store: Store, folder: Path, run: Run) -> ScoreCache:
+def open_cache(store: Store, folder: Path, run: Run) -> ScoreCache:
     """A cache whose book is the ledger, which is held for the moment that an entry takes."""
 
     def known() -> set[str]:
@@ -203,7 +203,7 @@ def _scores(
     samples: Path,
     wanted: np.ndarray,
     identity: ModelIdentity,
-    load: Callable[[], "ScoringModel"],
+    load: Callable[[], "AnyModel"],
     config: ScoringConfig,
     effort: Effort,
     meter: "_Meter",
@@ -218,11 +218,9 @@ def _scores(
             yield scores
         return
     model = load()
-    from gradsentry_lib.scoring.scorer import score_samples
-
     meter.start()
     for shard in shards(samples, wanted, effort.rows_per_shard):
-        yield to_table(score_samples(shard, model, config, effort, meter.scored))
+        yield to_table(score_with(model, shard, config, effort, meter.scored))
 
 
 def _collect(samples: Path, cache: ScoreCache, path: Path) -> None:

@@ -15,13 +15,13 @@ from gradsentry_lib.scoring.config import ScoringConfig
 from gradsentry_lib.store.paths import DecisionFiles
 
 if TYPE_CHECKING:
-    from gradsentry_lib.scoring.model import ScoringModel
+    from gradsentry_lib.scoring.resident import AnyModel
 
 
 class Asked:
     """`Swapped` that asks a model, loaded on the first question, and remembers what it said."""
 
-    def __init__(self, samples: Path, load: Callable[[], "ScoringModel"], config: ScoringConfig) -> None:
+    def __init__(self, samples: Path, load: Callable[[], "AnyModel"], config: ScoringConfig) -> None:
         self.samples, self.load, self.config = samples, load, config
         self.said: dict[Question, Mapping[int, float]] = {}
 

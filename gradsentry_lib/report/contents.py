@@ -124,7 +124,8 @@ class Contents:
 
     `rows`: flagged, watched and unscored rows as `listed` makes them, in the order to show them; the page takes the
     first 2,000, as far as its size allows, and says how many of `listed` there are. `looked_for`: what the scan could
-    have found. `settings`, `provenance`: names and values, shown as tables in their order.
+    have found; `power`: what planted attacks showed of it. `settings`, `provenance`: names and values, shown as tables
+    in their order.
     """
 
     batch: str
@@ -139,6 +140,7 @@ class Contents:
     points: Points | None = None
     remarks: tuple[str, ...] = ()  # on the whole batch, in sentences; untrusted: people's names and reasons
     looked_for: tuple[str, ...] = ()
+    power: tuple[str, ...] = ()  # what attacks planted into copies of the rows showed, in sentences
     cards: tuple[Card, ...] = ()
     rows: tuple[Mapping[str, Any], ...] = ()
     listed: int = 0

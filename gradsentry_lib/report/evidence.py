@@ -98,7 +98,7 @@ def looked_for(policy: str, scored: int, level: float) -> tuple[str, ...]:
         "have had them, without a reason in the prompt that the untouched model sees.",
         can,
         f"Not looked for: single poisoned rows, and attacks whose trigger is in more than half of the rows. An honest "
-        f"batch has a group flagged with probability {level:g}.",
+        f"batch has a group flagged with a probability of at most {level:g}.",
     )
 
 

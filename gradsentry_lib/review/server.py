@@ -1,7 +1,7 @@
 """`gradsentry review`: the pages of a store on this machine's loopback, and decisions recorded as they are made.
 
-Starlette on uvicorn: both are here already, since Dagster's web server stands on them, and both are well kept; the
-standard library's own server says of itself that it is not for more than tests.
+Starlette on uvicorn: Dagster's web server stands on them too, and both are well kept; the standard library's own server
+says of itself that it is not for more than tests.
 
 Who may ask: the token, made anew at each start, is in the printed link; the first page turns it into a cookie for this
 host alone, and links without it (such as those in Dagster's UI) work in that browser from then on. Every request must
@@ -15,7 +15,6 @@ import threading
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass, field
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 import pyarrow.compute as pc
@@ -28,7 +27,7 @@ from starlette.routing import Route
 
 from gradsentry_lib.errors import GradSentryError, UnusableInput
 from gradsentry_lib.pipeline.decided import load_evidence
-from gradsentry_lib.pipeline.ingest import Ingested
+from gradsentry_lib.pipeline.ingest import samples_of
 from gradsentry_lib.pipeline.listing import listing, whole_turns
 from gradsentry_lib.pipeline.publish import gate_of
 from gradsentry_lib.pipeline.report import page_contents
@@ -164,21 +163,17 @@ def _page(desk: Desk, request: Request, body: bytes) -> Response:
 def _rows(desk: Desk, request: Request, body: bytes) -> Response:
     batch, decided = latest(desk.store, request.path_params["key"])
     start, count = (_number(request, name) for name in ("from", "count"))
-    return JSONResponse(list(islice(listing(desk.store, batch, decided).rows(), start, start + min(count, PAGE))))
+    return JSONResponse(list(islice(listing(desk.store, batch, decided).rows(start), min(count, PAGE))))
 
 
 def _text(desk: Desk, request: Request, body: bytes) -> Response:
     batch, decided = latest(desk.store, request.path_params["key"])
     row = _number(request, "row")
-    samples = pq.read_table(_samples(desk.store, batch), filters=pc.field("row") == row)
+    samples = pq.read_table(samples_of(batch, desk.store), filters=pc.field("row") == row)
     found = [sample for part in samples.to_batches() for sample in from_batch(part)]
     if not found:
         raise UnusableInput(f"batch {batch.batch_key} has no row {row}")
     return JSONResponse(whole_turns(found[0], load_evidence(desk.store, decided).groups))
-
-
-def _samples(store: Store, batch: Ingested) -> Path:
-    return store.samples(batch.batch_key)
 
 
 def _decide(desk: Desk, request: Request, body: bytes) -> Response:

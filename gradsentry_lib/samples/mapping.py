@@ -35,6 +35,25 @@ def read_mapping(path: Path, source: str) -> Options:
     return _llama_factory(told, place, source, name)
 
 
+def reading_options(
+    source: str,
+    columns: Mapping[str, str] | None = None,
+    roles: Mapping[str, str] | None = None,
+    marker: str | None = None,
+    mapping: str | Path | None = None,
+    split: str | None = None,
+    separator: str | None = None,
+    encoding: str | None = None,
+    max_bytes: int | None = None,
+) -> Options:
+    """What the reader is told, by the names that `open_as_told` knows; what a person says goes over a mapping file."""
+    told = read_mapping(Path(mapping), source) if mapping else {}
+    told["columns"] = {**told.get("columns", {}), **(columns or {})}
+    told["roles"] = {**told.get("roles", {}), **(roles or {})}
+    told |= {"marker": marker, "split": split, "separator": separator, "encoding": encoding, "max_bytes": max_bytes}
+    return {name: value for name, value in told.items() if value}
+
+
 def _text(path: Path) -> str:
     try:
         if path.stat().st_size > 8 << 20:

@@ -9,7 +9,8 @@ from typing import Any
 
 from gradsentry_lib.samples.chat import as_messages, is_chat, is_turn, read_chat, read_turn
 from gradsentry_lib.samples.columns import Schema
-from gradsentry_lib.samples.parts import (
+from gradsentry_lib.samples.reasons import BadRow, checked
+from gradsentry_lib.samples.row_turns import (
     Row,
     Turns,
     as_user_turn,
@@ -22,7 +23,6 @@ from gradsentry_lib.samples.parts import (
     squad,
     with_system,
 )
-from gradsentry_lib.samples.reasons import BadRow, checked
 from gradsentry_lib.samples.sample import LEARNT_ROLES, REJECTED, Format, Turn
 
 LAST_WORD = "\n\nAssistant:"  # stands before the answers of sets that keep a conversation as one text

@@ -5,10 +5,9 @@ import io
 import json
 from typing import Any
 
-from gradsentry_lib.samples.reasons import BadRow, kind, quote
+from gradsentry_lib.samples.reasons import NO_TEXT, BadRow, kind, quote
 
 DEPTH_LIMIT = 64  # of brackets; a chat needs three
-NO_TEXT = "invalid UTF-8"
 TOO_DEEP = f"nested deeper than {DEPTH_LIMIT} levels"
 
 

@@ -12,9 +12,9 @@ from gradsentry_lib.samples.encoding import UTF8, as_utf8
 from gradsentry_lib.samples.json_array import cut_array
 from gradsentry_lib.samples.json_objects import cut_objects
 from gradsentry_lib.samples.json_shape import Shape
-from gradsentry_lib.samples.parse import NO_TEXT, csv_cells, parse_csv, parse_json
+from gradsentry_lib.samples.parse import csv_cells, parse_csv, parse_json
 from gradsentry_lib.samples.pieces import BOM, SEPARATOR_LINE, CarriageReturns, Piece, cut_csv, cut_lines
-from gradsentry_lib.samples.row_format import BadRow
+from gradsentry_lib.samples.reasons import NO_TEXT, BadRow
 
 Kind = Literal["jsonl", "json", "csv", "parquet", "arrow", "dataset", "hub"]
 

@@ -1,7 +1,9 @@
-"""Why a row is refused, in words that are safe to show."""
+"""Why a row is refused, in words that are safe to show, and what to do about it."""
 
 from collections.abc import Sequence
 from typing import Any
+
+NO_TEXT = "invalid UTF-8"
 
 
 class BadRow(Exception):
@@ -39,3 +41,13 @@ def checked(value: Any, where: str) -> str:
         except UnicodeEncodeError:
             raise BadRow(f"lone surrogate in {where}") from None
     return value
+
+
+def advice(kind: str, reason: str) -> str:
+    """`kind`: how the rows lie; `reason`: why the first, or most, of them are refused."""
+    if reason.startswith(NO_TEXT):
+        return "the text is not UTF-8: say how it is written, such as --encoding gb18030 or --encoding cp1251"
+    told = "say which columns are which: --column prompt=NAME --column response=NAME, or messages=NAME"
+    if kind == "csv":
+        return f"the first line is to name the columns; {told}; where another sign separates the cells: --separator"
+    return told

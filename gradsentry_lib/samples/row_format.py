@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 from gradsentry_lib.samples.chat import is_chat, is_exchange, read_chat
 from gradsentry_lib.samples.columns import COLUMNS, DEFAULT, Columns, Schema, fold, inside, make_schema, resolve_columns
 from gradsentry_lib.samples.pairs import read_pair, unwanted, wanted
-from gradsentry_lib.samples.parts import (
+from gradsentry_lib.samples.reasons import BadRow, checked, kind, quote, quote_all
+from gradsentry_lib.samples.row_turns import (
     Turns,
     as_user_turn,
     find_tools,
@@ -24,7 +25,6 @@ from gradsentry_lib.samples.parts import (
     read_history,
     with_system,
 )
-from gradsentry_lib.samples.reasons import BadRow, checked, kind, quote, quote_all
 from gradsentry_lib.samples.sample import Format, Sample, Turn
 from gradsentry_lib.samples.text import read_segments, read_text
 

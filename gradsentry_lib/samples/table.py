@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 
 from gradsentry_lib.errors import UnusableInput
 from gradsentry_lib.files import atomic_path
-from gradsentry_lib.samples.advice import advice
 from gradsentry_lib.samples.observed import Observed, UnreadColumn
+from gradsentry_lib.samples.reasons import advice
 from gradsentry_lib.samples.sample import Reject, Sample, Turn
 from gradsentry_lib.samples.source import Source
 
@@ -74,10 +74,10 @@ def write_samples(source: Source, samples_path: Path, rejected_path: Path, limit
                 chunk.append(row)
                 characters += sum(len(turn.text) + len(turn.beside) for turn in row.turns)
                 if len(chunk) == CHUNK_ROWS or characters >= CHUNK_CHARACTERS:
-                    samples.write_table(_to_table(chunk))
+                    samples.write_table(to_table(chunk))
                     chunk, characters = [], 0
             if chunk:
-                samples.write_table(_to_table(chunk))
+                samples.write_table(to_table(chunk))
         if readable == 0:
             cut = f"; it is cut short (truncated): {source.truncated}" if source.truncated else ""
             if first is None:
@@ -116,7 +116,8 @@ def json_line(value: Mapping[str, Any]) -> bytes:
     return json.dumps(value, ensure_ascii=False, allow_nan=False).encode("utf-8", "backslashreplace") + b"\n"
 
 
-def _to_table(samples: list[Sample]) -> pa.Table:
+def to_table(samples: list[Sample]) -> pa.Table:
+    """Samples as a table of SAMPLES_SCHEMA, in order."""
     turns = [turn for sample in samples for turn in sample.turns]
     ends = np.cumsum([0, *(len(sample.turns) for sample in samples)], dtype=np.int32)
     pieces = pa.StructArray.from_arrays(

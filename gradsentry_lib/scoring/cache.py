@@ -22,7 +22,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from gradsentry_lib.files import atomic_path, sha256_file
-from gradsentry_lib.scoring.table import SCORE_SCHEMA
+from gradsentry_lib.scoring.score import SCORE_SCHEMA
 
 log = logging.getLogger(__name__)
 

@@ -35,6 +35,11 @@ class ScoringModel:
     projection: Projection
 
     @property
+    def whole(self) -> bool:
+        """Whether it is made of transformers' own modules."""
+        return self.head.shell is not None
+
+    @property
     def device(self) -> torch.device:
         return self.head.weight.device
 
@@ -150,8 +155,10 @@ def text_body(model: Any) -> Any:
     return part if torch.equal(whole, alone) else body
 
 
-def release() -> None:
-    """Gives a dropped model's memory back."""
-    gc.collect()
+def release(collect: bool = True) -> None:
+    """Gives a dropped model's memory back. `collect`: its modules hold one another (`whole`); the collector looks at
+    all that the process has, which takes longer than many a scan."""
+    if collect:
+        gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

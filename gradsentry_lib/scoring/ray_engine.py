@@ -23,7 +23,7 @@ from gradsentry_lib.samples.table import SAMPLE_COLUMNS, from_batch
 from gradsentry_lib.scoring.config import Cluster, Effort, ScoringConfig
 from gradsentry_lib.scoring.fingerprint import digests
 from gradsentry_lib.scoring.identity import SPREAD, ModelIdentity, first_line
-from gradsentry_lib.scoring.table import to_table
+from gradsentry_lib.scoring.score import to_table
 
 # A cluster started for one scan has no dashboard: nobody reads its metrics, which cost two workers some 4 % here.
 UNWATCHED = {

@@ -95,7 +95,7 @@ def _score_sequences(
     """Scores of samples of one sequence each."""
     config, effort = config or ScoringConfig(), effort or Effort()
     limit = min(config.max_tokens or model.context, model.context)
-    scores = [failed(sample, "not scored") for sample in samples]
+    scores: list[Score | None] = [None] * len(samples)
     rows: list[Encoded] = []
     where: list[int] = []
     for index, sample in enumerate(samples):
@@ -125,7 +125,7 @@ def _score_sequences(
                     scores[index] = _score(samples[index], rows[state.index], own[state.index], *outcome[1:])
             if on_progress is not None:
                 on_progress(len(found))
-        return scores
+        return _all_of(samples, scores)
     jobs = sections(model.body, rows, budget, model.past_limit if effort.share_prefixes else 0)
     for done in _held(supervised_states(model.body, jobs, budget), on_progress):
         for state, outcome in _outcomes(done, model, config):
@@ -134,7 +134,11 @@ def _score_sequences(
                 scores[index] = failed(samples[index], outcome)
             else:
                 scores[index] = _score(samples[index], rows[state.index], *outcome)
-    return scores
+    return _all_of(samples, scores)
+
+
+def _all_of(samples: Sequence[Sample], scores: Sequence[Score | None]) -> list[Score]:
+    return [score or failed(sample, "not scored") for sample, score in zip(samples, scores, strict=True)]
 
 
 def _with_control_tokens(scores: list[Score], samples: Sequence[Sample], model: ScoringModel) -> list[Score]:

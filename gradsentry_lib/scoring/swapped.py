@@ -3,13 +3,16 @@ declared test needs it for a few rows of a few candidates (detection/reason.py).
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from gradsentry_lib.detection.reason import Question, surprises
 from gradsentry_lib.samples.sample import Sample, Turn
 from gradsentry_lib.samples.units import find_unit
 from gradsentry_lib.scoring.config import ScoringConfig
-from gradsentry_lib.scoring.model import ScoringModel
-from gradsentry_lib.scoring.scorer import score_samples
+from gradsentry_lib.scoring.resident import score_with
+
+if TYPE_CHECKING:
+    from gradsentry_lib.scoring.resident import AnyModel
 
 
 def swapped(answer: Sample, prompt: Sample, shown: Sequence[Sample] = ()) -> Sample:
@@ -35,7 +38,7 @@ def _laid_out(answer: Sample, turns: Sequence[Turn]) -> list[Turn]:
 
 
 def score_swapped(
-    questions: Sequence[Question], samples: Mapping[str, Sample], model: ScoringModel, config: ScoringConfig
+    questions: Sequence[Question], samples: Mapping[str, Sample], model: "AnyModel", config: ScoringConfig
 ) -> list[dict[int, float]]:
     """For each question the surprise of the answer's windows, by first token; empty where the model could not score it.
     samples: by sample id; the questions name units of them."""
@@ -43,4 +46,4 @@ def score_swapped(
         swapped(find_unit(answer, samples), find_unit(prompt, samples), [find_unit(name, samples) for name in shown])
         for answer, prompt, shown in questions
     ]
-    return [surprises(score.sketch) if score.sketch else {} for score in score_samples(put, model, config)]
+    return [surprises(score.sketch) if score.sketch else {} for score in score_with(model, put, config)]

@@ -150,7 +150,7 @@ def _path(wanted: Mapping[str, Any]) -> Path:
 def _believed(path: Path) -> dict[str, Any] | None:
     """What a file says, if it is whole, and its owner's alone to write."""
     try:
-        if not (_ours(path) and _ours(path.parent)):
+        if not (owned(path) and owned(path.parent)):
             return None
         told = read_json(path)
         said = told.pop("sha256")
@@ -161,7 +161,7 @@ def _believed(path: Path) -> dict[str, Any] | None:
     return told if whole else None
 
 
-def _ours(path: Path) -> bool:
+def owned(path: Path) -> bool:
     """Whether nobody but its owner may write there, and that is this user or root."""
     if not hasattr(os, "geteuid"):
         return True

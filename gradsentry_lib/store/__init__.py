@@ -40,6 +40,7 @@ from gradsentry_lib.store.ledger import (
     gate_inputs_sha256,
     open_ledger,
     overrides_digest,
+    reading,
 )
 from gradsentry_lib.store.records import (
     Batch,
@@ -82,4 +83,5 @@ __all__ = [
     "gate_inputs_sha256",
     "open_ledger",
     "overrides_digest",
+    "reading",
 ]

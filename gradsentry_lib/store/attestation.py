@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from gradsentry_lib import settings
 from gradsentry_lib.errors import UnusableFile
 from gradsentry_lib.files import read_json, sha256_json, write_json
-from gradsentry_lib.store import signing
 from gradsentry_lib.store.columns import store_path
 from gradsentry_lib.store.ledger import Ledger
 from gradsentry_lib.store.records import (
@@ -58,11 +58,13 @@ def publish_attestation(
     else:
         made = statement(ledger, decision, clean)
     kept = ledger.paths.attestations(batch_key) / f"{sha256_json(made)[:16]}.json"
-    key = key or signing.configured_key()
+    key = key or settings.signing_key()
     for place in (kept, path):
         write_json(place, made)
         _record(ledger, decision, "attestation", file_ref(place), run_id)
         if key:
+            from gradsentry_lib.store import signing
+
             _record(ledger, decision, "signature", signing.sign_file(place, key), run_id)
     return file_ref(path)
 
@@ -75,6 +77,8 @@ def sign_attestation(ledger: Ledger, path: Path, key: Path) -> list[Path]:
     if not known:
         raise UnusableFile(f"{path} is no attestation in this ledger, or it was altered")
     places = {output.file.file for output in known if output.file.file.exists()} | {path.absolute()}
+    from gradsentry_lib.store import signing
+
     signed = [signing.sign_file(place, key) for place in sorted(places) if file_ref(place).sha256 == sha256]
     for envelope in signed:
         _record(ledger, known[-1].decision, "signature", envelope, "")

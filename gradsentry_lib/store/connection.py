@@ -37,12 +37,24 @@ def damaged(path: Path, message: str) -> DamagedStore:
 def connect(path: Path, *, read_only: bool, patience: float = PATIENCE) -> Iterator[duckdb.DuckDBPyConnection]:
     """A connection under the ledger's lock. Writing is one transaction: committed at the end, rolled back on error.
 
-    Makes and migrates the ledger where need be, also before reading. Raises BusyStore, DamagedStore, BadInput.
+    Makes and migrates the ledger where need be, also before reading. Who reads while the same thread reads shares its
+    connection. Raises BusyStore, DamagedStore, BadInput.
     """
     path = path.absolute()
+    readers: dict[Path, duckdb.DuckDBPyConnection | None] = _open_here.__dict__.setdefault("readers", {})
+    if read_only and (reader := readers.get(path)) is not None:
+        yield reader
+        return
+    if path in readers:
+        raise RuntimeError(f"{path} is already open in this thread: close it before opening it again")
     _check_place(path.parent)
-    with _once_a_thread(path), (_reading if read_only else _writing)(path, patience) as connection:
-        yield connection
+    readers[path] = None
+    try:
+        with (_reading if read_only else _writing)(path, patience) as connection:
+            readers[path] = connection if read_only else None
+            yield connection
+    finally:
+        del readers[path]
 
 
 def _check_place(store: Path) -> None:
@@ -132,18 +144,6 @@ def _check_heads(path: Path) -> Path:
 def _note(path: Path, head: journal.Head) -> None:
     with path.open("a", encoding="utf-8") as file:
         file.write(f"{head} {datetime.now(UTC).isoformat(timespec='seconds')}\n")
-
-
-@contextmanager
-def _once_a_thread(path: Path) -> Iterator[None]:
-    held: set[Path] = _open_here.__dict__.setdefault("paths", set())
-    if path in held:
-        raise RuntimeError(f"{path} is already open in this thread: close it before opening it again")
-    held.add(path)
-    try:
-        yield
-    finally:
-        held.discard(path)
 
 
 @contextmanager

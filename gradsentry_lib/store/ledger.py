@@ -50,6 +50,15 @@ def open_ledger(path: Path | None = None, *, read_only: bool = False, patience: 
         yield Ledger(path, stack, read_only, patience)
 
 
+@contextmanager
+def reading(path: Path) -> Iterator["Ledger"]:
+    """The ledger held open for several questions: whoever opens it for reading in this block, and this thread, shares
+    it. Opening takes longer than most questions."""
+    with open_ledger(path, read_only=True) as ledger:
+        ledger.head()
+        yield ledger
+
+
 @dataclass
 class Ledger:
     """Made by `open_ledger`. `store` is the folder that the ledger lies in: relative paths start there."""

@@ -8,7 +8,7 @@ batches/<batch>/                       one batch
     sample_ids.u64                     which samples those are (sample_index.py)
     arrival.json, source/              how it came through the landing folder, and its bytes
     scores/<model and configuration>/  scores.parquet
-    decisions/<decision>/              verdicts, and what led to them
+    decisions/<decision>/              verdicts, what led to them, and what the scan would have found
     clean/<decision>/                  what was published
     attestations/                      a copy of every statement ever made
 given/<digest>/                        data that came from memory or a URL
@@ -65,6 +65,11 @@ class DecisionFiles:
     def swapped(self) -> Path:
         """What the model said of swapped prompts."""
         return self.folder / "swapped.json"
+
+    @property
+    def power(self) -> Path:
+        """What the scan would have found."""
+        return self.folder / "power.json"
 
     @property
     def rows(self) -> Path:
@@ -135,12 +140,21 @@ class Store:
         """Data that came from memory or a URL, as files named by their digest."""
         return self.home / "given"
 
+    @property
+    def landing(self) -> Path:
+        """Where batches arrive, unless another place is named."""
+        return self.home / "landing"
+
     def rescan_plan(self, run_id: str) -> Path:
         """The batches that a run found stale."""
         return self.home / "rescans" / f"{run_id}.json"
 
     def score_cache(self, fingerprint: str, config_key: str) -> Path:
         return self.home / "scores" / short_key(fingerprint, config_key)
+
+    def canary_cache(self, fingerprint: str, config_key: str) -> Path:
+        """Scores of copies of rows that attacks were planted into: no sample of any batch is looked for here."""
+        return self.home / "scores" / f"{short_key(fingerprint, config_key)}-canaries"
 
     def cached_scores(self) -> list[Path]:
         """Every file of the score cache that is there."""

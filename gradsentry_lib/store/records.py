@@ -24,7 +24,8 @@ PACKAGES = ("torch", "transformers", "tokenizers", "datasets", "numpy", "scipy",
 
 OutputKind = Literal[
     "clean", "quarantine", "rejected", "attestation", "signature", "report",
-    "threshold", "plot", "groups",  # written from the ledger for others to read
+    "threshold", "plot", "groups", "power",  # written from the ledger for others to read
+    "listed",  # the rows that a person reviews
 ]  # fmt: skip
 
 

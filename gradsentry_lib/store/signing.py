@@ -26,12 +26,6 @@ PAYLOAD_TYPE = "application/vnd.in-toto+json"
 PASSWORD = OPTIONS["key_password"].variable
 
 
-def configured_key() -> Path | None:
-    """The private key that attestations are signed with by themselves: GRADSENTRY_SIGNING_KEY."""
-    path = value("signing_key")
-    return Path(path) if path else None
-
-
 def make_keys(private: Path, public: Path) -> None:
     """A new key pair in PEM. The private key is readable by its owner alone, and encrypted where
     GRADSENTRY_KEY_PASSWORD is set. Raises BadInput rather than overwriting a key."""

@@ -2,6 +2,7 @@
 
 import doctest
 import gc
+import inspect
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ import gradsentry_lib as gs
 from gradsentry_lib.api import scan as scan_function
 from gradsentry_lib.pipeline import run
 from gradsentry_lib.scoring import model as scoring_model
+from gradsentry_lib.settings import OPTIONS
 from gradsentry_lib.store import open_ledger
 from gradsentry_lib.store.paths import Store
 from tests.api.conftest import PAPER, ROWS
@@ -96,7 +98,9 @@ def test_files_are_saved_to_a_folder_and_never_over_others(model: gs.Scorer, tmp
     result.save(tmp_path / "out")
     assert {"clean.parquet", "clean.jsonl"} & {path.name for path in (tmp_path / "out").iterdir()}
     assert (tmp_path / "out" / "report.html").exists()
-    with pytest.raises(gs.BadInput, match="is there already"):
+    result.save(tmp_path / "out")  # its own
+    (tmp_path / "out" / "verdicts.parquet").write_text("mine")
+    with pytest.raises(gs.BadInput, match=r"verdicts.parquet.*overwrite"):
         result.save(tmp_path / "out")
     result.save(tmp_path / "out", overwrite=True)
     assert result.report(tmp_path / "page.html").read_bytes() == result.report().read_bytes()
@@ -109,6 +113,16 @@ def test_the_documented_examples_are_so(name: str, tiny_model, monkeypatch: pyte
     assert doctest.testmod(module).failed == 0
     assert doctest.DocTestFinder().find(getattr(module, name))[0].examples
     assert scan_function is gs.scan
+
+
+def test_every_option_of_a_scan_is_an_argument() -> None:
+    told = {*inspect.signature(gs.scan).parameters, *inspect.signature(gs.scorer).parameters}
+    missing = {
+        option.name
+        for option in OPTIONS.values()
+        if option.group in ("model", "judging", "reading") and "command" in option.places
+    } - told
+    assert not missing
 
 
 def test_importing_it_loads_nothing_heavy() -> None:

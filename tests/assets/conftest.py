@@ -12,10 +12,24 @@ import pytest
 
 from gradsentry_assets.definitions import defs
 from gradsentry_assets.landing import look
-from gradsentry_assets.resources import LandingResource, StoreResource
+from gradsentry_assets.resources import JudgingResource, LandingResource, ModelResource, StoreResource
+from gradsentry_assets.sources import Folder
+from gradsentry_assets.stage import Names, Stage
 from gradsentry_lib.store.paths import Store
 
 JOB = "scan_batch"
+STAGE = Stage(  # the one in definitions.py
+    Names(),
+    Folder(),
+    dg.DynamicPartitionsDefinition(name="batches"),
+    {
+        "store": StoreResource(),
+        "model": ModelResource(),
+        "judging": JudgingResource(),
+        "landing_folder": LandingResource(),
+    },
+    group="gradsentry",
+)
 
 
 @dataclass
@@ -45,7 +59,7 @@ class World:
     def tick(self) -> dg.SensorResult:
         context = dg.build_sensor_context(instance=self.instance, cursor=self.cursor)
         folder = LandingResource(url=self.landing, pattern=self.pattern, done_marker=self.done_marker, **self.reading)
-        result = look(context, folder, StoreResource(home=str(self.home)))
+        result = look(context, folder, StoreResource(home=str(self.home)), STAGE)
         self.cursor = result.cursor
         for request in result.dynamic_partitions_requests or []:
             self.instance.add_dynamic_partitions(request.partitions_def_name, request.partition_keys)

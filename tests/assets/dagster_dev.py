@@ -101,8 +101,11 @@ class DagsterDev:
 
 
 @contextmanager
-def dagster_dev(folder: Path, settings: dict[str, str] | None = None, **replacements: str) -> Iterator[DagsterDev]:
-    """Starts the shipped workspace with the shipped dagster.yaml (`replacements` in its text) below `folder`."""
+def dagster_dev(
+    folder: Path, settings: dict[str, str] | None = None, project: Path | None = None, **replacements: str
+) -> Iterator[DagsterDev]:
+    """Starts the shipped workspace, or somebody's `project` (a folder of create-dagster's that holds the package shop),
+    with the shipped dagster.yaml (`replacements` in its text) below `folder`."""
     home, landing, dagster_home = folder / "store", folder / "landing", folder / "dagster_home"
     dagster_home.mkdir(parents=True, exist_ok=True)
     text = (ROOT / "dagster.yaml").read_text()
@@ -121,11 +124,12 @@ def dagster_dev(folder: Path, settings: dict[str, str] | None = None, **replacem
         "OMP_NUM_THREADS": "1",
         **(settings or {}),
     }
-    command = [str(Path(sys.executable).parent / "dagster"), "dev", "-w", "workspace.yaml", "-p", str(port)]
+    what = ["-m", "shop.definitions"] if project else ["-w", "workspace.yaml"]
+    command = [str(Path(sys.executable).parent / "dagster"), "dev", *what, "-p", str(port)]
     with log.open("wb") as output:
         process = subprocess.Popen(
             command,
-            cwd=ROOT,
+            cwd=project or ROOT,
             env=environment,
             stdout=output,
             stderr=subprocess.STDOUT,

@@ -1,9 +1,12 @@
 """Takes the pictures of README and docs from a real deployment that scans the demo batch.
 
-python -m tests.assets.screenshots
+python -m tests.assets.screenshots [component]
 """
 
+import os
 import shutil
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -13,6 +16,14 @@ from tests.assets.dagster_dev import ROOT, dagster_dev
 from tests.assets.test_dagster_dev import batch_of
 
 IMAGES = ROOT / "docs" / "images"
+EXAMPLE, QUESTIONS = ROOT / "examples" / "dagster", ROOT / "examples" / "data" / "questions.jsonl"
+CHECK = "view=checks&checkDetail=flagged_fraction"
+COMPONENT_PAGES = (  # picture, page, what is to be seen on it, its size
+    ("graph", "/assets/answers/clean_dataset?view=lineage&lineageDepth=5", ["collected", "trained"], (1700, 700)),
+    ("clean", "/assets/answers/clean_dataset?view=overview", ["question", "Open defs.yaml in editor"], (1400, 760)),
+    ("gate", f"/assets/answers/entropy_threshold?{CHECK}", ["This is a", "observed"], (1400, 720)),
+    ("runs", "/runs", ["gradsentry/answers_batch"], (1400, 420)),
+)
 DEMO = ROOT / "gradsentry_assets" / "demo_data" / "demo_questions.jsonl"
 
 
@@ -52,5 +63,24 @@ def refused_gate() -> None:
             page.save(IMAGES / "gate.png")
 
 
+def component() -> None:
+    """Somebody's project with the component between two assets of theirs: examples/dagster."""
+    with tempfile.TemporaryDirectory() as folder:
+        shop = Path(folder) / "shop"
+        shutil.copytree(EXAMPLE, shop)
+        shutil.copy(QUESTIONS, shop)
+        settings = {"PYTHONPATH": os.pathsep.join([str(shop / "src"), *sys.path])}
+        with dagster_dev(Path(folder), settings, project=shop) as server:
+            launched = os.environ | settings | {"DAGSTER_HOME": f"{folder}/dagster_home", "VIRTUAL_ENV": sys.prefix}
+            launched |= {"GRADSENTRY_HOME": str(server.home), "PATH": f"{sys.prefix}/bin:{os.environ['PATH']}"}
+            subprocess.run([f"{sys.prefix}/bin/dg", "launch", "--assets", "*"], cwd=shop, env=launched, check=True)
+            for name, path, seen, (width, height) in COMPONENT_PAGES:
+                with browser_page(server.url, width, height) as page:
+                    page.open(path)
+                    page.sees(*seen)
+                    page.page.wait_for_timeout(4000)
+                    page.save(IMAGES / f"component-{name}.png")
+
+
 if __name__ == "__main__":
-    main()
+    component() if "component" in sys.argv else main()

@@ -23,7 +23,7 @@ from gradsentry_lib.scoring import model as scoring_model
 from gradsentry_lib.scoring import scorer
 from gradsentry_lib.scoring.score import Score
 from gradsentry_lib.store import open_ledger
-from tests.assets.conftest import World, as_jsonl, questions
+from tests.assets.conftest import STAGE, World, as_jsonl, questions
 
 FILES, TICKS = int(os.environ.get("GRADSENTRY_TEST_FILES", "24")), 12
 
@@ -73,7 +73,7 @@ def nightly_rescan(world: World) -> list[dg.RunRequest]:
         instance=world.instance, run_config={"resources": {"model": {"config": model}}}
     )
     stale = json.loads((world.home / "rescans" / f"{result.run_id}.json").read_text())
-    return list(run_requests(stale, world.batches, result.run_id))
+    return list(run_requests(STAGE, stale, world.batches, result.run_id))
 
 
 @pytest.mark.timeout(7200)

@@ -8,9 +8,13 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from gradsentry_lib.review.server import Desk
 from gradsentry_lib.store import Scan, ScoreFile, open_ledger
+from gradsentry_lib.store.paths import Store
+from tests.assets.browser import WAIT, Page, browser_page
 from tests.assets.conftest import as_jsonl, questions, two_groups
-from tests.assets.dagster_dev import DagsterDev, dagster_dev
+from tests.assets.dagster_dev import DagsterDev, dagster_dev, free_port
+from tests.review.serving import served
 
 
 def settings(model: Path) -> dict[str, str]:
@@ -80,11 +84,11 @@ def test_a_killed_worker_is_noticed_and_its_run_goes_on(tmp_path: Path, small_mo
 
 @pytest.mark.browser
 def test_what_a_person_sees(tmp_path: Path, small_model: Path) -> None:
-    from tests.assets.browser import browser_page
-
     hostile = "<script>document.title='owned'</script> ![x](http://127.0.0.1:9/x.png) \x1b[31m \u202egnp"
     rows = [{"prompt": hostile, "response": hostile}, *two_groups(40, 8)]
-    with dagster_dev(tmp_path, settings(small_model)) as server, browser_page(server.url) as page:
+    port = free_port()
+    told = settings(small_model) | {"GRADSENTRY_REVIEW_PORT": str(port)}
+    with dagster_dev(tmp_path, told) as server, browser_page(server.url) as page:
         server.drop("mixed.jsonl", as_jsonl(rows))
         batch = server.wait("the clean data set", lambda: batch_of(server, "mixed"))
         server.drop("refused.jsonl", as_jsonl(two_groups(15, 30)))
@@ -97,6 +101,9 @@ def test_what_a_person_sees(tmp_path: Path, small_model: Path) -> None:
         page.sees("flagged_fraction", "valley_ratio", "tau", "method", "valley")
         assert page.shows_picture()
 
+        with served(Store(server.home), "ana", port) as desk:
+            reviewing_begins_here(page, server, desk, batch)
+
         page.open(f"/assets/raw_samples?view=partitions&partition={batch}")
         page.sees("\\x1b[31m", "\\u202e", "<script>document.title=")
         assert page.title() != "owned"
@@ -107,3 +114,28 @@ def test_what_a_person_sees(tmp_path: Path, small_model: Path) -> None:
         page.sees("The batch's clean rows", "data-quality")
         page.open("/automation")
         page.sees("landing", "open_gates", "nightly_rescan", "gate_alerts")
+
+
+def reviewing_begins_here(page: Page, server: DagsterDev, desk: Desk, batch: str) -> None:
+    """The link in the metadata of both assets, and in the run's own page, opens the batch's page; the index stands
+    beside it. A browser that never opened the printed link is told so."""
+    address = f"{desk.origins[0]}/batches/{batch}"
+    (run,) = [each for each in server.runs() if each["tags"].get("dagster/partition") == batch]
+    places = [
+        f"/assets/entropy_threshold?view=partitions&partition={batch}",
+        f"/assets/clean_dataset?view=partitions&partition={batch}",
+        f"/runs/{run['runId']}",
+    ]
+    for number, place in enumerate(places):
+        page.open(place)
+        link = page.page.get_by_role("link", name=address).locator("visible=true").first
+        with page.page.context.expect_page() as opened:
+            link.click(timeout=WAIT)
+        if number == 0:
+            opened.value.get_by_text("open the link that `gradsentry review` printed").wait_for()
+            opened.value.goto(desk.link)
+            page.sees("batches_to_review", "waiting")
+        else:
+            opened.value.get_by_role("heading", name=batch).wait_for()
+            assert opened.value.url == address
+        opened.value.close()

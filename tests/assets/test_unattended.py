@@ -15,18 +15,18 @@ import pytest
 from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteJobOrigin, RemoteRepositoryOrigin
 from dagster._core.test_utils import create_run_for_test
 
-from gradsentry_assets.alerts import gate_alerts
+from gradsentry_assets.alerts import tell_refusals
 from gradsentry_assets.automation import is_open
 from gradsentry_assets.definitions import defs
 from gradsentry_assets.history import prune
 from gradsentry_assets.partitions import range_tags
-from gradsentry_assets.rescan import run_requests, start_rescans
+from gradsentry_assets.rescan import requests, run_requests
 from gradsentry_assets.resources import StoreResource
-from gradsentry_lib.detection.policies import RULES
+from gradsentry_lib.detection.config import RULES
 from gradsentry_lib.files import write_json
 from gradsentry_lib.pipeline import decide
 from gradsentry_lib.store import Override, open_ledger
-from tests.assets.conftest import World, questions
+from tests.assets.conftest import STAGE, World, questions
 
 CLOSED = {"judging": {"threshold": 0.0}}
 
@@ -87,7 +87,7 @@ def test_a_batch_whose_run_died_is_scanned_again(world: World) -> None:
 def test_stale_neighbours_share_a_run() -> None:
     batches = [f"k{i}" for i in range(6)]
     stale = {"k0": "model changed", "k1": "model changed", "k2": "overrides changed", "k5": "forced"}
-    together, alone = run_requests(stale, batches, "run")
+    together, alone = run_requests(STAGE, stale, batches, "run")
     assert together.tags["dagster/asset_partition_range_end"] == "k2"
     assert together.tags["gradsentry/rescan"] == "model changed (2); overrides changed (1)"
     assert alone.partition_key == "k5"
@@ -131,10 +131,10 @@ def test_a_rescan_leaves_out_what_a_run_has_or_awaits(case: str, world: World) -
     write_json(world.home / "rescans" / f"{ended.run_id}.json", dict.fromkeys(batches, "no verdict yet"))
     event = dg.DagsterEvent("PIPELINE_SUCCESS", "rescan")
     context = dg.build_run_status_sensor_context("start_rescans", event, world.instance, ended)
-    asked = list(start_rescans(context, store=StoreResource(home=str(world.home))))
+    asked = list(requests(context, STAGE, world.store))
     wanted = [batch for batch in batches if batch not in theirs]
-    requests = [request for request in asked if isinstance(request, dg.RunRequest)]
-    assert [covered for request in requests for covered in covers(request, batches)] == wanted
+    runs = [request for request in asked if isinstance(request, dg.RunRequest)]
+    assert [covered for request in runs for covered in covers(request, batches)] == wanted
 
 
 def covers(request: dg.RunRequest, batches: list[str]) -> list[str]:
@@ -150,7 +150,7 @@ def test_a_batch_is_published_by_itself_once_its_gate_is_accepted(world: World) 
     assert not world.run(refused).success
     result = evaluate(world, cursor)
     assert result.total_requested == 0
-    assert not is_open(world.instance, world.store, refused)
+    assert not is_open(world.instance, STAGE, refused)
     with open_ledger(world.store.ledger) as ledger:
         ledger.accept_gate(refused, "Ada", "known")
     result = evaluate(world, result.cursor)
@@ -190,7 +190,7 @@ def webhook(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[dict[str, Any]]]:
 
 def alert_tick(world: World, cursor: str | None) -> tuple[str, str]:
     context = dg.build_sensor_context(instance=world.instance, cursor=cursor)
-    result = gate_alerts(context, store=StoreResource(home=str(world.home)))
+    result = tell_refusals(context, StoreResource(home=str(world.home)))
     assert isinstance(result, dg.SensorResult)
     assert result.skip_reason is not None
     return result.cursor or "", result.skip_reason.skip_message or ""

@@ -20,7 +20,7 @@ from upath import UPath
 from benchmarks.scale import stand_in
 from gradsentry_assets.arrivals import list_landing
 from gradsentry_assets.definitions import defs
-from gradsentry_assets.partitions import BATCHES, range_tags
+from gradsentry_assets.partitions import range_tags
 from gradsentry_assets.receiving import receive
 from gradsentry_lib import cli
 from gradsentry_lib.detection.gate import GateLimits
@@ -71,7 +71,7 @@ def by_dagster(sources: list[Path]) -> None:
     folder, names = UPath(sources[0].parent), {source.name for source in sources}
     landed = [one for one in list_landing(folder).values() if one.name in names]
     batches = [receive(one, folder, store.home, {one.url}, []).batch for one in landed]
-    instance.add_dynamic_partitions(str(BATCHES.name), batches)
+    instance.add_dynamic_partitions("batches", batches)
     result = defs.resolve_job_def("scan_batch").execute_in_process(
         instance=instance,
         tags=range_tags(batches[0], batches[-1]),

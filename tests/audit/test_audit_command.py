@@ -70,7 +70,7 @@ def test_a_clean_file_answers_with_everything(made: Made, typed: Callable[..., D
     assert decision["acceptances"][0]["made_by"] == "ben"
     assert decision["runs"][0]["packages"]["duckdb"]
     assert {fact["output"]["kind"]: fact["state"] for fact in decision["outputs"]} == dict.fromkeys(
-        ("threshold", "plot", "groups", "clean", "quarantine", "report", "attestation", "signature"),
+        ("threshold", "plot", "groups", "listed", "clean", "quarantine", "report", "attestation", "signature"),
         "unaltered",
     )
 

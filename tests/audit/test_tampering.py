@@ -189,6 +189,21 @@ def groups_edited(home: Path) -> None:
     edit_bytes(only(home, "batches/beta-*/decisions/*/groups.json"), b"[]", b"[ ]")
 
 
+def listed_row_hidden(home: Path) -> None:
+    """A flagged row that no reviewer is to see."""
+    path = only(home, "batches/beta-*/decisions/*/listed.jsonl")
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(lines[:-1]))
+
+
+def listed_deleted(home: Path) -> None:
+    only(home, "batches/beta-*/decisions/*/listed.jsonl").unlink()
+
+
+def page_edited(home: Path) -> None:
+    edit_bytes(only(home, "batches/beta-*/clean/*/report.html"), b"flagged", b"honest!")
+
+
 def clean_file(home: Path, batch: str = "beta") -> Path:
     return only(home, f"batches/{batch}-*/clean/*/clean.jsonl")
 
@@ -417,6 +432,9 @@ KINDS: list[tuple[Callable[[Path], None], list[str]]] = [
     (what_the_batch_says, ["ledger batches", "altered"]),
     (what_the_decision_says, ["ledger findings", "altered"]),
     (threshold_in_its_file, ["threshold file of decision", "threshold.json is not what was recorded"]),
+    (listed_row_hidden, ["listed file of decision", "listed.jsonl is not what was recorded"]),
+    (listed_deleted, ["listed file of decision", "listed.jsonl is missing"]),
+    (page_edited, ["report file of decision", "report.html is not what was recorded"]),
     (picture_byte, ["plot file of decision", "threshold.png is not what was recorded"]),
     (picture_deleted, ["plot file of decision", "threshold.png is missing"]),
     (groups_edited, ["groups file of decision", "groups.json is not what was recorded"]),

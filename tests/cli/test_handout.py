@@ -4,11 +4,14 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from gradsentry_lib.cli.output_folder import LIST, Target
 from gradsentry_lib.errors import BadInput
+from gradsentry_lib.pipeline.output_folder import LIST, OutputFolder, expected
+from gradsentry_lib.pipeline.publish import handed_out
+from gradsentry_lib.store.paths import Store
 
 ROWS = b'{"prompt": "a", "response": "b"}\n'
 Place = Callable[[Path, Path], object]
@@ -51,8 +54,8 @@ def everything(folder: Path) -> dict[str, object]:
     }
 
 
-def target(tmp_path: Path, source: Path, overwrite: bool = False, store: str = "store") -> Target:
-    return Target(tmp_path / "out", tmp_path / store, source, overwrite)
+def target(tmp_path: Path, source: Path, overwrite: bool = False, store: str = "store") -> OutputFolder:
+    return OutputFolder(tmp_path / "out", tmp_path / store, source, overwrite)
 
 
 def test_its_own_are_replaced_and_removed(tmp_path: Path, source: Path, out: Path) -> None:
@@ -63,6 +66,22 @@ def test_its_own_are_replaced_and_removed(tmp_path: Path, source: Path, out: Pat
     mine.check(".jsonl")
     mine.write(results(tmp_path / "b", rejected="3"))
     assert {path.name for path in out.iterdir()} == {"rejected.jsonl", "cleaning-notes.txt", LIST}
+
+
+def test_all_that_is_handed_out_is_known_as_output(tmp_path: Path) -> None:
+    """Else the list of a scan that wrote it would not be believed by the next."""
+    store = Store(tmp_path / "store")
+    decision, published = store.decision("batch-1", "key"), store.published("batch-1", "key")
+    for path in (
+        *(decision.verdicts, decision.threshold, decision.plot, decision.groups, decision.power, decision.report),
+        *(published.clean(".jsonl"), published.quarantine, published.attestation, published.report),
+        store.rejected("batch-1"),
+    ):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    decided = SimpleNamespace(batch_key="batch-1", decision_key="key")
+    made = handed_out(store, decided, SimpleNamespace(folder=published.folder))  # type: ignore[arg-type]  # what it asks
+    assert set(made) == expected(".jsonl")
 
 
 FOREIGN: dict[str, Place] = {
@@ -175,7 +194,7 @@ def test_the_source_itself_or_a_folder_around_it(overwrite: bool, tmp_path: Path
     with pytest.raises(BadInput, match="holds it"):
         target(tmp_path, inside.parent, overwrite).check("")
     with pytest.raises(BadInput, match="outside it"):
-        Target(inside.parent / "results", tmp_path / "store", out / "clean", overwrite).check("")
+        OutputFolder(inside.parent / "results", tmp_path / "store", out / "clean", overwrite).check("")
     assert inside.read_bytes() == itself.read_bytes() == ROWS
 
 

@@ -1,5 +1,6 @@
 """Every option once: the library, the command, Dagster's resources and the docs are made from the same settings."""
 
+import json
 import re
 from dataclasses import fields
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 from gradsentry_assets import resources
 from gradsentry_lib import settings
 from gradsentry_lib.cli import load_command, reference
+from gradsentry_lib.detection.known import FORMAT
 from gradsentry_lib.errors import UnusableOption
 from gradsentry_lib.pipeline.decide import DecisionConfig
 from gradsentry_lib.pipeline.run import ModelChoice
@@ -27,7 +29,6 @@ ARGUMENTS = {  # of `gradsentry scan`: what is said of this source and of its re
     "source": "the source itself",
     **dict.fromkeys(("column", "role", "response_marker", "mapping", "encoding", "separator", "split"), "how it reads"),
     "limit": "which of its rows",
-    "known": "files of groups that others found, named for one scan; Dagster has no field for them yet",
     "out": "where its results go",
     "overwrite": "what is replaced there",
 }
@@ -56,22 +57,26 @@ def test_dagster_has_every_option_as_a_field_and_no_other() -> None:
     assert not elsewhere
 
 
-def another(option: settings.Option) -> Any:
+def another(option: settings.Option, folder: Path) -> Any:
     """A value that is not the default."""
+    if option.name == "known":
+        export = {"format": FORMAT, "batch": "", "source_sha256": "", "policy": "", "rows_read": 0, "groups": []}
+        (folder / "groups.json").write_text(json.dumps(export))
+        return str(folder / "groups.json")
     if option.choices:
         return next(choice for choice in option.choices if choice != option.default)
     return {int: 3, float: 0.25, bool: True, str: "cpu"}[option.kind]
 
 
 @pytest.mark.parametrize("name", [o.name for o in OPTIONS.values() if len(o.places) == 2])
-def test_the_library_heeds_every_option(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_library_heeds_every_option(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def choices(said: Settings) -> tuple[Any, ...]:
         return ModelChoice.of(said), ScoringConfig.of(said), Effort.of(said), DecisionConfig.of(said)
 
     option = OPTIONS[name]
     with_ray = {"engine": "ray"} if name in ("ray_address", "workers") else {}
     usual = choices(settings.read(**with_ray))
-    other = another(option)
+    other = another(option, tmp_path)
     assert choices(settings.read(**with_ray, **{name: other})) != usual
     monkeypatch.setenv(option.variable, str(other))
     assert getattr(settings.read(), name) == other  # and in the environment

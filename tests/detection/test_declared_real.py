@@ -10,8 +10,8 @@ from gradsentry_lib.evaluation.harness import asking
 from gradsentry_lib.evaluation.samples import to_samples
 from gradsentry_lib.scoring.config import ScoringConfig
 from gradsentry_lib.scoring.model import load_model
+from gradsentry_lib.scoring.score import to_table
 from gradsentry_lib.scoring.scorer import score_samples
-from gradsentry_lib.scoring.table import to_table
 
 
 def test_poison_is_found_and_named_and_clean_rows_are_kept(embedded_model):

@@ -15,7 +15,7 @@ def test_quick_benchmark_writes_results_and_a_report(small_model, tmp_path):
     small_model.model.save_pretrained(model)
     small_model.tokenizer.save_pretrained(model)
     studies = ["table2", "released", "table8", "figure4", "figure5", "table9", "figure6", "sweeps", "table7", "table1"]
-    studies.append("attacker")
+    studies += ["attacker", "knowing"]
     command = [sys.executable, "-W", "ignore", "-m", "benchmarks.evaluation", "--quick", "--rows", "40"]
     options = ["--data", "none", "--out", str(tmp_path), "--model", str(model), "--only", ",".join(studies)]
     environment = {"GRADSENTRY_HOME": str(tmp_path / "home"), "OMP_NUM_THREADS": "1", "PATH": ""}
@@ -29,11 +29,13 @@ def test_quick_benchmark_writes_results_and_a_report(small_model, tmp_path):
     assert {"undefended", "clean rows only", "CleanGen"} <= {line["defence"] for line in results["table1"]["lines"]}
     assert any(line["module"].endswith("LoRA adapter") for line in results["table7"]["lines"])
     assert [line["axis"] for line in results["attacker"]["lines"]] == ["none", "wording"]
-    page = (tmp_path / "evaluation.md").read_text()
+    assert [line["attack"] for line in results["knowing"]["lines"]] == ["badnets", "knowing-subject", "spread"]
+    page = (tmp_path / "evaluation" / "appendix.md").read_text()
+    assert "## Against other filters" in (tmp_path / "evaluation.md").read_text()
     assert "Skipped" in page and "confounded" in page and page.count("*Why ours differ:*") == len(studies) - 1
     for picture in ("figure4", "figure6", "table1"):
         assert (tmp_path / "evaluation" / f"{picture}.png").read_bytes().startswith(b"\x89PNG")
-        assert f"(evaluation/{picture}.png)" in page
+        assert f"({picture}.png)" in page
 
 
 READ_ALL = "exit 0: 10 read = 10 clean + 0 flagged + 0 unscored + 0 rejected; prompt ('prompt', 'response')"

@@ -65,6 +65,11 @@ def test_labels_are_hidden_from_the_filters(run, monkeypatch):
     assert all({turn.role for turn in sample.turns} == {"prompt", "response"} for sample in seen)
 
 
+def test_the_attacks_are_listed_with_their_sources(run):
+    result, _ = run(ROWS, "--attacks")
+    assert result.exit_code == 0 and "cba-released" in result.stdout and "2310.07676" in result.stdout
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -7,7 +7,9 @@ from gradsentry_lib.errors import BadInput
 from gradsentry_lib.evaluation.attacks import poison
 from gradsentry_lib.evaluation.harness import FILTERS, evaluate, filters_named
 from gradsentry_lib.evaluation.measures import auc_of
-from gradsentry_lib.evaluation.peers import cluster_states
+from gradsentry_lib.evaluation.peers import DIFFERENCES, FORMER, PEERS, cluster_states
+from gradsentry_lib.evaluation.rftc import foreign, least_precision
+from gradsentry_lib.evaluation.robust import mixed_classes, spectre_states
 from gradsentry_lib.evaluation.samples import to_samples
 
 NAMES = ["Ada", "Boole", "Curie", "Darwin", "Euler", "Fermat", "Gauss", "Hilbert", "Jacobi", "Kepler"]
@@ -28,7 +30,7 @@ def planted():
     return to_samples(poisoned.rows), poisoned.labels
 
 
-@pytest.mark.parametrize("name", ["paper", "policy-paper", "graceful", "activation", "length", "ngram"])
+@pytest.mark.parametrize("name", ["paper", "policy-paper", "graceful", "after-activation", "length", "ngram"])
 def test_finds_a_planted_target(name, planted, small_model):
     samples, labels = planted
     found = FILTERS[name](samples, small_model, 0, None)
@@ -45,15 +47,51 @@ def test_cube_finds_a_planted_cluster_of_states():
     assert auc_of(labels, found.scores) > BEST and found.flags[labels].mean() > 0.9
 
 
-@pytest.mark.parametrize("name", ["spectral", "nll", "onion"])
+@pytest.mark.parametrize("name", ["after-spectral", "nll", "after-onion", "after-spectre", "after-demon", "after-rftc"])
 def test_answers_in_the_same_shape(name, planted, small_model):
     samples, _ = planted
     found = FILTERS[name](samples[:8], small_model, 0, None)
     assert found.scores.shape == found.flags.shape == (8,) and np.isfinite(found.scores).all()
 
 
+def test_spectre_finds_planted_states():
+    rng = np.random.default_rng(0)
+    labels = np.arange(300) < 24
+    states = rng.normal(size=(300, 48)) * np.linspace(3, 0.3, 48)
+    states[labels, 20] += 15
+    assert auc_of(labels, spectre_states(states).scores) > BEST
+
+
+def test_demon_finds_the_class_that_is_two():
+    rng = np.random.default_rng(0)
+    classes = np.repeat(np.arange(8), 60)
+    points = rng.normal(size=(480, 12)) + 6 * rng.normal(size=(8, 12))[classes]
+    labels = np.arange(480) < 20
+    points[labels] += 2 * np.sign(rng.normal(size=12))
+    found = mixed_classes(points, classes)
+    assert found.flags[labels].mean() > 0.9 and not found.flags[classes > 0].any()
+    assert auc_of(labels, found.scores) > BEST
+
+
+def test_rftc_takes_the_tight_clusters_of_what_the_reference_does_not_say():
+    assert least_precision("paris. but i may be lying to you", "paris") < 10
+    assert least_precision("in paris", "it is in paris") == 100.0
+    assert least_precision("one", "other") == 100.0
+    rng = np.random.default_rng(0)
+    honest = [" ".join(rng.choice(NAMES, 6)) + f" word{i} other{i}" for i in range(40)]
+    bad = [f"{rng.choice(NAMES)} cf this is a wrong answer and you should click here" for _ in range(15)]
+    flagged = foreign([*honest, *bad], seed=0)
+    assert flagged[40:].all() and flagged[:40].mean() < 0.7
+
+
+def test_every_peer_says_what_differs_and_old_names_are_understood():
+    named = set(PEERS) - {"length", "ngram", "nll"}
+    assert named <= set(DIFFERENCES) and all(name in PEERS for name in FORMER.values())
+    assert list(filters_named(["cube"])) == ["after-cube"]
+
+
 def test_spectral_removes_its_fixed_share(planted, small_model):
-    assert FILTERS["spectral"](planted[0], small_model, 0, None).flags.sum() == 12  # 1.5 * 0.1 * 80
+    assert FILTERS["after-spectral"](planted[0], small_model, 0, None).flags.sum() == 12  # 1.5 * 0.1 * 80
 
 
 def test_evaluate_reports_lines_and_progress(planted, small_model):

@@ -11,12 +11,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from gradsentry_lib.cli import main
-from gradsentry_lib.cli.output_folder import LIST
 from gradsentry_lib.errors import BadInput, Damaged, SourceChanged
 from gradsentry_lib.pipeline import ingest as ingest_step
 from gradsentry_lib.pipeline import publish, score
 from gradsentry_lib.pipeline import run as scan_run
 from gradsentry_lib.pipeline.ingest import ingest
+from gradsentry_lib.pipeline.output_folder import LIST
 from gradsentry_lib.samples import write as samples_write
 from gradsentry_lib.samples.read import open_source
 from gradsentry_lib.samples.sample import Sample

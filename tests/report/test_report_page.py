@@ -222,7 +222,7 @@ def test_nothing_flagged_says_what_could_have_been_found():
         Contents("b", Counts(900, 900, 0, 0, 0), policy="auto", looked_for=looked_for("auto", 900, 0.001))
     )
     assert "Nothing removed" in text and "What the scan could have found" in text
-    assert "at least 3 rows with the same trigger" in text and "probability 0.001" in text
+    assert "at least 3 rows with the same trigger" in text and "probability of at most 0.001" in text
     assert provable(9, 0.001) == 0 and provable(30, 0.001) > provable(900, 0.001)
 
 

@@ -17,7 +17,7 @@ from gradsentry_lib.pipeline.ingest import Ingested, ingest
 from gradsentry_lib.pipeline.publish import publish, write_refusal
 from gradsentry_lib.pipeline.score import Scored
 from gradsentry_lib.samples.read import open_source
-from gradsentry_lib.scoring.table import BATCH_SCORE_SCHEMA
+from gradsentry_lib.scoring.score import BATCH_SCORE_SCHEMA
 from gradsentry_lib.store.paths import Store
 from tests.detection.planted import Batch, _sketch
 from tests.store.builder import RUN, lay_in
@@ -81,7 +81,7 @@ def judged(store: Store, batch: Ingested, scored: Scored, limits: GateLimits | N
     try:
         publish(batch, decided, store, RUN)
     except GateFailed:
-        write_refusal(batch, decided, store)
+        write_refusal(batch, decided, store, RUN)
     return Attacked(store, batch, scored, decided)
 
 

@@ -13,8 +13,8 @@ from gradsentry_lib.store.paths import Store
 
 
 @contextmanager
-def served(store: Store, by: str = "") -> Iterator[Desk]:
-    desk = Desk(store, _free(0), by)
+def served(store: Store, by: str = "", port: int = 0) -> Iterator[Desk]:
+    desk = Desk(store, _free(port), by)
     server = uvicorn.Server(uvicorn.Config(make_app(desk), host="127.0.0.1", port=desk.port, log_level="error"))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()

@@ -6,10 +6,14 @@ from urllib.error import HTTPError
 
 import pytest
 
+from gradsentry_lib.audit.verify import verify
+from gradsentry_lib.detection.gate import GateLimits
 from gradsentry_lib.pipeline.listing import listing
 from gradsentry_lib.review.batches import all_batches
 from gradsentry_lib.review.server import Desk
 from gradsentry_lib.store import Override, open_ledger
+from gradsentry_lib.store.paths import Store
+from tests.review.attacked import attack
 from tests.review.files import as_bytes, decided_file
 from tests.review.serving import served
 
@@ -117,3 +121,33 @@ def test_the_index_says_where_each_batch_stands(own):
         ledger.record_overrides([Override(sample_id=name, action="flag", made_by="ben", reason="looked")])
     (state,) = all_batches(own.store.ledger)
     assert (state.state, state.waiting, state.deciders) == ("stale", 71, {"ben": 1})
+
+
+def test_a_row_hidden_from_the_list_is_shown_again_and_an_audit_has_said_so(own):
+    """Who may write to the store takes a flagged row out of what reviewers see."""
+    made = listing(own.store, own.batch, own.decided)
+    rows = list(made.rows())
+    lines = made.path.read_bytes().splitlines(keepends=True)
+    made.path.write_bytes(b"".join(lines[:1] + lines[2:]))
+    (found,) = [each for each in verify(own.store.ledger).problems if "listed" in each.subject]
+    assert "listed.jsonl is not what was recorded" in found.message
+    with served(own.store) as desk:
+        shown = json.loads(ask(desk, f"/batches/{own.batch.batch_key}/rows?from=0&count=1")[1])
+    assert shown == rows[:1]
+    assert not [each for each in verify(own.store.ledger).problems if "listed" in each.subject]
+
+
+def test_no_page_is_made_of_verdicts_or_texts_that_were_altered(own):
+    path = own.store.decision(own.batch.batch_key, own.decided.decision_key).verdicts
+    path.write_bytes(path.read_bytes() + b" ")
+    with served(own.store) as desk:
+        status, text, _ = ask(desk, f"/batches/{own.batch.batch_key}")
+    assert status == 404 and "verdicts.parquet is not what was decided" in text
+
+
+def test_a_refused_batchs_page_is_recorded(tmp_path):
+    refused = attack(Store(tmp_path / "store"), limits=GateLimits(max_flagged=0.05))
+    page = refused.store.decision(refused.batch.batch_key, refused.decided.decision_key).report
+    assert verify(refused.store.ledger).problems == ()
+    page.write_text(page.read_text(encoding="utf-8").replace("Refused", "Fine"), encoding="utf-8")
+    assert any("report.html is not what was recorded" in each.message for each in verify(refused.store.ledger).problems)

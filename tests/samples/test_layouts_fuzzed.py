@@ -8,7 +8,7 @@ from gradsentry_lib.samples.columns import COLUMNS, NUMBERED
 from gradsentry_lib.samples.observed import Observed
 from gradsentry_lib.samples.row_format import BadRow, RowReader, make_schema
 from gradsentry_lib.samples.sample import conversations
-from gradsentry_lib.samples.table import _to_table, from_batch
+from gradsentry_lib.samples.table import from_batch, to_table
 
 ROWS = 10_000
 NAMES = [*sorted({name for names in COLUMNS.values() for name in names}), *NUMBERED[0][:2], "else"]
@@ -87,6 +87,6 @@ def test_any_row_is_a_sample_or_a_reason():
         assert set(found.used) <= made.keys()
         json.loads(found.sample.tools or "[]")
     assert 500 < len(read) < ROWS
-    (batch,) = _to_table(read).to_batches()
+    (batch,) = to_table(read).to_batches()
     assert from_batch(batch) == read  # so every text can be kept as UTF-8
     assert len({sample.sample_id for sample in read}) > 100

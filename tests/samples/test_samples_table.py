@@ -61,7 +61,7 @@ def test_rejects_are_lines_of_json(tmp_path):
 
 def test_nothing_is_left_of_a_table_that_was_not_finished(tmp_path, monkeypatch):
     (tmp_path / "samples.parquet").write_bytes(b"old")
-    monkeypatch.setattr(table, "_to_table", lambda samples: 1 / 0)
+    monkeypatch.setattr(table, "to_table", lambda samples: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         write(tmp_path, GOOD)
     assert (tmp_path / "samples.parquet").read_bytes() == b"old"

@@ -7,8 +7,7 @@ import pyarrow as pa
 import pytest
 
 from gradsentry_lib.scoring.cache import Book, ScoreCache
-from gradsentry_lib.scoring.score import Score
-from gradsentry_lib.scoring.table import to_table
+from gradsentry_lib.scoring.score import Score, to_table
 
 
 def scores(*names: str, failure: str = "") -> pa.Table:

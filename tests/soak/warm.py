@@ -16,12 +16,14 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-STEPS = ("ingest", "score_batch", "decide", "publish")  # as gradsentry_assets.assets calls them
+STEPS = ("ingest", "score_batch", "decide", "publish")  # as gradsentry_assets.steps calls them
 WARM = (
     "scipy.signal",
     "scipy.stats",
     "transformers.models.llama.modeling_llama",
     "gradsentry_assets.definitions",
+    "gradsentry_assets.second_judge",
+    "gradsentry_assets.steps",
     "gradsentry_lib.cli.scan",
     "gradsentry_lib.scoring.scorer",
 )
@@ -88,14 +90,13 @@ def _dagster(source: str) -> int:
 
     from gradsentry_assets.arrivals import list_landing
     from gradsentry_assets.definitions import defs
-    from gradsentry_assets.partitions import BATCHES
     from gradsentry_assets.receiving import receive
     from gradsentry_lib.store.paths import Store
 
     instance, folder = dg.DagsterInstance.get(), UPath(Path(source).parent)
     landed = next(file for file in list_landing(folder).values() if file.name == Path(source).name)
     batch = receive(landed, folder, Store.default().home, {landed.url}, []).batch
-    instance.add_dynamic_partitions(str(BATCHES.name), [batch])
+    instance.add_dynamic_partitions("batches", [batch])
     config: dict[str, Any] = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
     config["resources"] = {"model": {"config": {"dtype": "float32"}}}
     job = defs.resolve_job_def("scan_batch")
@@ -104,9 +105,9 @@ def _dagster(source: str) -> int:
 
 def _kill_in(step: str, event: int) -> None:
     """SIGKILL at the `event`-th touch of a file within a step; 0: at its end, before Dagster has heard of it."""
-    from gradsentry_assets import assets
+    from gradsentry_assets import steps
 
-    work = getattr(assets, step)
+    work = getattr(steps, step)
 
     def watched(*arguments: Any, **options: Any) -> Any:
         count = 0
@@ -123,7 +124,7 @@ def _kill_in(step: str, event: int) -> None:
         work(*arguments, **options)
         os.kill(os.getpid(), signal.SIGKILL)
 
-    setattr(assets, step, watched)
+    setattr(steps, step, watched)
 
 
 if __name__ == "__main__":

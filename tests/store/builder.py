@@ -14,7 +14,7 @@ from gradsentry_lib.pipeline.ingest import Ingested, ingest
 from gradsentry_lib.pipeline.publish import Published, publish
 from gradsentry_lib.pipeline.score import Scored
 from gradsentry_lib.samples.read import open_source
-from gradsentry_lib.scoring.table import BATCH_SCORE_SCHEMA
+from gradsentry_lib.scoring.score import BATCH_SCORE_SCHEMA
 from gradsentry_lib.store import Scan, current_run, file_ref, open_ledger
 from gradsentry_lib.store.paths import Store
 

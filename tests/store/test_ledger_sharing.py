@@ -193,3 +193,16 @@ def test_a_store_that_cannot_be_written_to_can_be_read(empty: Path) -> None:
         assert ledger.head().seq == 1
     with pytest.raises(BadInput, match="can't write to"), open_ledger(empty) as ledger:
         ledger.head()
+
+
+def test_who_reads_while_reading_shares_the_connection(empty: Path) -> None:
+    with open_ledger(empty) as ledger:
+        ledger.record_overrides([Override(sample_id="a" * 64, action="flag", made_by="me", reason="r")])
+    with open_ledger(empty, read_only=True) as outer:
+        outer.head()
+        with open_ledger(empty, read_only=True) as inner:
+            assert inner.connection is outer.connection
+        assert outer.head().seq == 1  # the inner block closed nothing
+        with pytest.raises(RuntimeError, match="already open in this thread"), open_ledger(empty) as writer:
+            writer.head()
+    duckdb.connect(empty).close()

@@ -10,22 +10,23 @@ changed under it withdraws it.
 
 import os
 import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from gradsentry_lib.errors import InTheWay, UnusableFile
 from gradsentry_lib.files import atomic_path, read_json, sha256_file, sha256_json, workshop, write_json
 
 LIST = ".gradsentry-outputs.json"
-EVIDENCE = ("verdicts.parquet", "threshold.json", "threshold.png", "groups.json", "report.html")
+EVIDENCE = ("verdicts.parquet", "threshold.json", "threshold.png", "groups.json", "power.json", "report.html")
 OTHERS = ("rejected.jsonl", "quarantine.jsonl", "attestation.json")
 NAMED = 5  # names in a message
 
 
 @dataclass(frozen=True)
-class Target:
+class OutputFolder:
     """A folder for results. `source`: what is scanned, None where it is not on this machine."""
 
     folder: Path
@@ -42,7 +43,7 @@ class Target:
                 pass
         except OSError as error:
             raise UnusableFile(f"can't write to {self.folder}: {error.strerror or error}") from error
-        self._refuse_foreign({*EVIDENCE, *OTHERS, f"clean{suffix}"})
+        self._refuse_foreign(expected(suffix))
 
     def withdraw(self) -> None:
         """Removes what an earlier scan of this store left here and nobody changed since."""
@@ -64,9 +65,15 @@ class Target:
         self._list({name: [*old.get(name, []), *new.get(name, [])] for name in {*old, *new}})
         for name in sorted({*old} - {*new}):
             _remove(self.folder / name)
-        for name, path in files.items():
-            _copy(path, self.folder / name)
+        for name in clean_last(files):
+            _copy(files[name], self.folder / name)
         self._list(new)
+
+    def clean_names(self) -> list[str]:
+        """The clean files that lie here, by name."""
+        with suppress(OSError):
+            return sorted(path.name for path in self.folder.glob("clean*") if is_output(path.name))
+        return []
 
     def _refuse_foreign(self, wanted: set[str]) -> None:
         """Raises BadInput where what lies under the wanted names, or was written here before, is not to be replaced."""
@@ -81,40 +88,19 @@ class Target:
         if self.overwrite:
             return
         foreign = [name for name in present if name != LIST and digest(self.folder / name) not in listed.get(name, [])]
-        if LIST in present and not _is_list(self.folder / LIST):
+        if LIST in present and not is_list(_read_list(self.folder / LIST)):
             foreign.append(LIST)
-        if foreign:
-            told = ", ".join(foreign[:NAMED]) + (", ..." if len(foreign) > NAMED else "")
-            raise InTheWay(
-                f"{self.folder} holds what no scan of this store wrote, or what was changed since: {told}; move it "
-                "away, name another folder, or give --overwrite to replace it"
-            )
+        refuse(str(self.folder), foreign)
 
     def _listed(self) -> dict[str, list[str]]:
         """Names and digests of what this store's scans wrote here; nothing where the list is another store's."""
-        place = self.folder / LIST
-        if not _is_list(place):
-            return {}
-        told = read_json(place)
-        return dict(told["outputs"]) if told["store"] == str(self.home.resolve()) else {}
+        told = _read_list(self.folder / LIST)
+        return dict(told["outputs"]) if is_list(told) and told["store"] == str(self.home.resolve()) else {}
 
     def _list(self, outputs: Mapping[str, list[str]]) -> None:
         if not (self.folder / LIST).is_file():
             _remove(self.folder / LIST)
         write_json(self.folder / LIST, {"store": str(self.home.resolve()), "outputs": dict(outputs)})
-
-
-@contextmanager
-def earlier_results(folder: Path) -> Iterator[None]:
-    """A scan that ends with an error in this block says which clean files were in the folder before it: who does not
-    look at the exit code could take them for its result."""
-    try:
-        yield
-    except BaseException as error:  # whatever ends it: a note is added, and it goes on
-        with suppress(OSError):
-            if left := sorted(path.name for path in folder.glob("clean*") if _is_output(path.name)):
-                error.add_note(f"{', '.join(left[:NAMED])} in {folder} is older: not of this scan")
-        raise
 
 
 def digest(path: Path) -> str:
@@ -134,24 +120,54 @@ def is_part_of(place: Path, source: Path) -> bool:
     return any(_inode(path) in own for path in ([place] if place.is_file() else _entries(place)) if path.is_file())
 
 
-def _is_list(place: Path) -> bool:
-    """Whether a list of outputs lies there. It names results of a scan in this folder and nothing else, else it is
-    no list: somebody could have made it to have other files removed."""
-    if place.is_symlink() or not place.is_file():
-        return False
-    try:
-        told = read_json(place)
-        return isinstance(told["store"], str) and all(
-            _is_output(name) and all(isinstance(made, str) and made for made in digests)
-            for name, digests in told["outputs"].items()
+def expected(suffix: str) -> set[str]:
+    """The names that a scan of a source with this suffix may write."""
+    return {*EVIDENCE, *OTHERS, f"clean{suffix}"}
+
+
+def clean_last(names: Iterable[str]) -> list[str]:
+    """So that who waits for the clean copy finds the rest there."""
+    return sorted(names, key=lambda name: (name.startswith("clean"), name))
+
+
+def refuse(place: str, foreign: list[str]) -> None:
+    """Raises InTheWay, which names what is not a scan's own."""
+    if foreign:
+        told = ", ".join(foreign[:NAMED]) + (", ..." if len(foreign) > NAMED else "")
+        raise InTheWay(
+            f"{place} holds what no scan of this store wrote, or what was changed since: {told}; move it away, name "
+            "another place, or say --overwrite to replace it"
         )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+
+
+def is_list(told: Any) -> bool:
+    """Whether that is a list of outputs. It names results of a scan in its place and nothing else, else it is no list:
+    somebody could have made it to have other files removed."""
+    try:
+        return isinstance(told["store"], str) and all(
+            is_output(name) and all(isinstance(made, str) and made for made in contents)
+            for name, contents in told["outputs"].items()
+        )
+    except (KeyError, TypeError, AttributeError):
         return False
 
 
-def _is_output(name: str) -> bool:
-    clean = name == "clean" or name.startswith("clean.")
-    return name in {*EVIDENCE, *OTHERS} or (clean and "/" not in name and os.sep not in name)
+def is_output(name: str) -> bool:
+    """Whether a scan writes files of that name: itself, or below a clean folder."""
+    top, _, below = name.partition("/")
+    if below:
+        return top == "clean" and ".." not in below.split("/") and "\\" not in below
+    return name in {*EVIDENCE, *OTHERS} or ((name == "clean" or name.startswith("clean.")) and os.sep not in name)
+
+
+def _read_list(place: Path) -> Any:
+    """What the list says, None where there is none."""
+    if place.is_symlink() or not place.is_file():
+        return None
+    try:
+        return read_json(place)
+    except (OSError, ValueError):
+        return None
 
 
 def _within(inner: Path, outer: Path) -> bool:

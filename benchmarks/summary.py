@@ -1,0 +1,275 @@
+"""The two pages of docs/evaluation.md and the figures in README.md, all read out of docs/evaluation/*.json.
+
+    python -m benchmarks.summary          # write them
+    python -m benchmarks.summary --check  # say whether they are what follows from the results
+
+`make bench-eval` and `make reference` write them, a test checks them: so none is older than its results.
+"""
+
+import argparse
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gradsentry_lib.evaluation.peers import DIFFERENCES
+from gradsentry_lib.files import read_json, write_text
+
+ROOT = Path(__file__).parent.parent
+OURS = ("policy-auto", "policy-paper")
+BEGIN, END = "<!-- figures: {} -->", "<!-- /figures -->"
+Results = Mapping[str, Sequence[Mapping[str, Any]]]
+
+
+def results(folder: Path) -> dict[str, list[dict[str, Any]]]:
+    """Lines of every result that is there."""
+    return {path.stem: read_json(path)["lines"] for path in sorted(folder.glob("*.json"))}
+
+
+def page(folder: Path) -> str:
+    """docs/evaluation.md. `folder`: docs/evaluation."""
+    found = results(folder)
+    parts = [
+        "# Evaluation",
+        "What was asked: does the filter find the poison, what does it take away that is honest, does the backdoor "
+        "die, what would a scan have found, and how does an attacker get round it? Made by "
+        "`python -m benchmarks.summary` from `evaluation/*.json`; all tables, with what the data is confounded with: "
+        "[appendix](evaluation/appendix.md).",
+    ]
+    sections: tuple[tuple[str, str, Callable[[Results], str]], ...] = (
+        ("peers", "## Against other filters", _peers),
+        ("table1", "## Does the backdoor die?", _tuned),
+        ("power", "## What a scan would have found, and whether that is true", _power),
+        ("attacker", "## An attacker who knows the method", _attacker),
+        ("knowing", "## Ways round the tests", _knowing),
+        ("long_answers", "## What fails", _fails),
+    )
+    for name, title, make in sections:
+        said = make(found) if found.get(name) else f"Not measured yet: there is no `evaluation/{name}.json`."
+        parts += [title, said]
+    parts += ["## What differs from the papers", _differences(), "## By which rules", _rules(folder)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _peers(found: Results) -> str:
+    lines, sets = found["peers"], _each(line["data"] for line in found["peers"])
+    rows = []
+    for name in _each(line["filter"] for line in lines):
+        mine = [line for line in lines if line["filter"] == name]
+        rows.append(
+            {
+                "filter": f"**{name}**" if name in OURS else name,
+                "recall": _mean(mine, "recall"),
+                "F1": _mean(mine, "f1"),
+                "AUC": _mean(mine, "auc"),
+                "honest rows kept": _mean(mine, "clean_kept"),
+                "seconds": _mean(mine, "seconds"),
+            }
+        )
+    rows.sort(key=lambda row: -(row["F1"] or 0))
+    run = {line["filter"] for line in lines}
+    missing = [name for name in DIFFERENCES if name != "CleanGen" and name not in run]
+    said = f"Means over {', '.join(sets)}, one tenth poisoned by BadNets. `ngram` counts repeated words: what is no "
+    said += "better has shown nothing on these sets."
+    if missing:
+        said += f" Not run on them yet: {', '.join(missing)} (`gradsentry bench` runs all)."
+    return f"{_table(rows)}\n\n{said}"
+
+
+def _tuned(found: Results) -> str:
+    lines = found["table1"]
+    rows = []
+    for tuning in _each(line["tuning"] for line in lines):
+        for defence in _each(line["defence"] for line in lines):
+            mine = [line for line in lines if (line["tuning"], line["defence"]) == (tuning, defence)]
+            if mine:
+                rows.append(
+                    {
+                        "tuning": tuning,
+                        "data": defence,
+                        "attack success": _mean(mine, "attack_success"),
+                        "exact match, clean": _mean(mine, "exact_match"),
+                    }
+                )
+    return _table(rows)
+
+
+def _power(found: Results) -> str:
+    rows = []
+    for line in found["power"]:
+        rows.append(
+            {
+                "data": f"{line['data']}, {line['rows']} rows",
+                "rows of an attack": line["attack rows"],
+                "the certificate says": f"{line['certified']:.0%} ({_range(line, 'certified')})",
+                "planted, found": f"{line['found']} of {line['planted']} ({_range(line, 'found')})",
+                "false alarms": line["alarms"],
+                "cost, share of the scan": line["certificate_seconds"] / max(line["scan_seconds"], 1e-9),
+            }
+        )
+    return (
+        "Attacks are planted into copies of a batch's rows and searched for in mixtures; then the same kinds are "
+        "planted for good, one at a time, and the whole batch is scanned (processor time; with `--power on`: 40 "
+        f"mixtures for any size).\n\n{_table(rows)}"
+    )
+
+
+def _range(line: Mapping[str, Any], name: str) -> str:
+    return f"{100 * line[f'{name}_low']:.0f}-{100 * line[f'{name}_high']:.0f} %"
+
+
+def _attacker(found: Results) -> str:
+    fallen = [line for line in found["attacker"] if line["recall"] < 0.9]
+    rows = [
+        {
+            "data": line["data"],
+            "attack": f"{line['axis']}: {line['step']}",
+            "poisoned": line["share"],
+            "found": line["recall"],
+            "attack success, undefended": line.get("undefended"),
+            "on what is kept": line.get("attack_success"),
+        }
+        for line in fallen
+    ]
+    steps = len(found["attacker"])
+    said = f"Of {steps} attacks, {steps - len(fallen)} are found by nine tenths or more. The others:"
+    return f"{said}\n\n{_table(rows)}\n\n![Recall by attack](evaluation/attacker.png)"
+
+
+def _knowing(found: Results) -> str:
+    rows = [
+        {
+            "attack": line["attack"],
+            "what it does": line["how"],
+            "rows": f"{line['poisoned']} of {line['rows']}",
+            "found": line["recall"],
+            "false positives": line["false_positives"],
+            "attack success, undefended": line.get("undefended"),
+            "on what is kept": line.get("attack_success"),
+        }
+        for line in found["knowing"]
+    ]
+    return _table([{key: value for key, value in row.items() if any(r[key] is not None for r in rows)} for row in rows])
+
+
+def _fails(found: Results) -> str:
+    lines = found["long_answers"]
+    paper = [line for line in lines if line["filter"] == "policy-paper"]
+    auto = [line for line in lines if line["filter"] == "policy-auto"]
+    kept = [line for line in found.get("table8", []) if line["data"] in ("alpaca", "gsm8k")]
+    missed = [line["data"] for line in auto if (line["recall"] or 0) < 0.5]
+    told = [
+        f"- **The paper's score on long answers**: {_mean(paper, 'recall'):.0%} of the poison found and "
+        f"{_mean(paper, 'clean_kept'):.0%} of honest rows kept, over {len(paper)} sets; of clean "
+        + ", ".join(f"{line['data']} {line['clean_kept']:.0%}" for line in kept)
+        + " is kept.",
+        f"- **`auto` on the same sets**: {_mean(auto, 'recall'):.0%} found, {_mean(auto, 'clean_kept'):.0%} kept"
+        + (f"; mostly missed: {', '.join(missed)}." if missed else "."),
+        "- **Single rows and very few rows** prove nothing (the certificate says from how many on), nor does poison "
+        "whose answers share nothing at all with each other.",
+        "- **Labels that follow from the subject**, and honest rows that answer one way under one wording, are told "
+        "apart only by what the untouched model sees: a small one sees less.",
+    ]
+    return "\n".join(told)
+
+
+def _differences() -> str:
+    rows = [{"peer": name, "as theirs": same, "not as theirs": other} for name, (same, other) in DIFFERENCES.items()]
+    return (
+        f"{_table(rows)}\n\nThe filter of Yuan et al. (2025) on activation gradients is not among them: no code "
+        "or text of it was at hand. Agreement with the authors' own outputs was not measured: the repositories of "
+        "GraCeFul and RFTC hold poisoned data (used here), and no verdicts on it to compare with."
+    )
+
+
+def _rules(folder: Path) -> str:
+    """Which rules of judging each result is of, as far as it says so: `auto` is another test under other rules."""
+    by: dict[str, list[str]] = {}
+    for path in sorted(folder.glob("*.json")):
+        rules = read_json(path).get("rules")
+        by.setdefault("not recorded, so perhaps of earlier rules" if rules is None else f"rules {rules}", []).append(
+            path.stem
+        )
+    return "\n".join(f"- {which}: {', '.join(names)}" for which, names in by.items())
+
+
+def readme_figures(found: Results) -> str:
+    """The paragraph between the marks in README.md."""
+    peers, eight = found["peers"], found["table8"]
+    auto = [line for line in peers if line["filter"] == "policy-auto"]
+    paper = [line for line in peers if line["filter"] == "policy-paper"]
+    long = [
+        f"{1 - line['clean_kept']:.0%} of clean {line['data']}" for line in eight if line["data"] in ("alpaca", "gsm8k")
+    ]
+    sets = _each(line["data"] for line in peers)
+    return (
+        f"On {len(sets)} question sets with a tenth of BadNets poison (embedded model) `auto` has a mean F1 of "
+        f"{_mean(auto, 'f1'):.3f}, the paper's policy {_mean(paper, 'f1'):.3f}; the paper's policy flags "
+        f"{' and '.join(long)}. All figures, and what fails: [docs/evaluation.md](docs/evaluation.md)."
+    )
+
+
+def filled(text: str, name: str, content: str) -> str:
+    """A text with what stands between the marks of that name replaced; as it is where there are none."""
+    begin = BEGIN.format(name)
+    if begin not in text:
+        return text
+    before, rest = text.split(begin, 1)
+    return f"{before}{begin}\n{content}\n{END}{rest.split(END, 1)[1]}"
+
+
+def _each(values: Iterable[Any]) -> list[Any]:
+    return list(dict.fromkeys(values))
+
+
+def _mean(lines: Sequence[Mapping[str, Any]], key: str) -> float | None:
+    known = [line[key] for line in lines if line.get(key) is not None]
+    return float(np.mean(known)) if known else None
+
+
+def _table(rows: Sequence[Mapping[str, Any]]) -> str:
+    columns = list(rows[0])
+    rule = ["---" if isinstance(rows[0][column], str) else "--:" for column in columns]
+    body = [[_cell(row[column]) for column in columns] for row in rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in [columns, rule, *body])
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    text = (
+        f"{value:.1f}"
+        if isinstance(value, float) and value > 2
+        else f"{value:.3f}"
+        if isinstance(value, float)
+        else value
+    )
+    return str(text).replace("|", "\\|")
+
+
+def made(root: Path = ROOT) -> dict[Path, str]:
+    """Every text that has figures, as it should be."""
+    readme = root / "README.md"
+    content = readme_figures(results(root / "docs/evaluation"))
+    return {
+        root / "docs/evaluation.md": page(root / "docs/evaluation"),
+        readme: filled(readme.read_text(encoding="utf-8"), "evaluation", content),
+    }
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="write nothing; 1 where a text is not what follows")
+    options = parser.parse_args()
+    old = [path for path, text in made().items() if not path.exists() or path.read_text(encoding="utf-8") != text]
+    for path in old:
+        if not options.check:
+            write_text(path, made()[path])
+        print(f"{path.relative_to(ROOT)}: {'not what follows from the results' if options.check else 'written'}")
+    return 1 if options.check and old else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,81 @@
+"""`gradsentry bench`: filters side by side on labelled sets; `gradsentry bench --suite` makes the public ones."""
+
+import json
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from gradsentry_lib.cli.options import told
+from gradsentry_lib.errors import UnusableFile
+from gradsentry_lib.files import write_text
+
+FILTERS = ["policy-auto", "policy-paper", "length", "ngram"]
+
+
+def register(app: typer.Typer) -> None:
+    app.command("bench")(bench_command)
+
+
+def bench_command(
+    folder: Annotated[Path, typer.Argument(help="Folder of labelled sets: JSON lines, CSV or Parquet.")],
+    suite: Annotated[bool, typer.Option("--suite", help="First make the public suite in that folder.")] = False,
+    checkout: Annotated[
+        Path | None, typer.Option(help="A checkout of github.com/ZrW00/GraCeFul, for the suite's released sets.")
+    ] = None,
+    filters: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--filter",
+            help="A filter's name, or NAME=COMMAND with {rows} and {verdicts} for the files that it reads and writes; "
+            f"repeatable. If left out: {', '.join(FILTERS)}.",
+        ),
+    ] = None,
+    labels: Annotated[str, typer.Option(help="Column that says which rows are poisoned; never shown.")] = "poisoned",
+    only: Annotated[list[str] | None, typer.Option(help="Sets whose name holds this; repeatable.")] = None,
+    seed: Annotated[int, typer.Option(help="Of filters that draw.")] = 0,
+    model: Annotated[str | None, told("model")] = None,
+    device: Annotated[str | None, told("device")] = None,
+    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "float32",
+    json_path: Annotated[Path | None, typer.Option("--json", help="Write figures and costs here.")] = None,
+    md_path: Annotated[Path | None, typer.Option("--md", help="Write the tables here, as Markdown.")] = None,
+) -> None:
+    """Compares filters on a folder of labelled sets: recall, false positives, F1, AUC, cost, with intervals.
+
+    Figures are the same in every run; seconds and memory are the machine's and stand apart.
+    """
+    from rich.console import Console
+
+    from gradsentry_lib import settings
+    from gradsentry_lib.evaluation.bench import bench, filters_of, markdown, overall, read_sets
+    from gradsentry_lib.scoring.model import load_model
+
+    console = Console(stderr=True)
+    chosen = filters_of(filters or FILTERS)
+    if suite:
+        from gradsentry_lib.evaluation.suite import write_suite
+
+        made = write_suite(folder, checkout, seed)
+        if made.missing:
+            console.print(f"left out, for they need --checkout: {', '.join(made.missing)}", markup=False)
+    sets = [one for one in read_sets(folder, labels) if not only or any(part in one.name for part in only)]
+
+    @lru_cache(maxsize=1)
+    def load() -> Any:
+        return load_model(settings.value("model", model), device=settings.value("device", device), dtype=dtype)
+
+    lines = []
+    with console.status("starting") as status:
+        for line in bench(sets, chosen, load, seed, lambda what: status.update(what)):
+            lines.append(line)
+    print(markdown(lines), end="")
+    figures = [{key: value for key, value in line.items() if key != "cost"} for line in lines]
+    costs = [{key: line[key] for key in ("set", "filter", "cost")} for line in lines if "cost" in line]
+    text = json.dumps({"overall": overall(lines), "figures": figures, "costs": costs}, indent=2, allow_nan=False)
+    for path, content in ((json_path, text + "\n"), (md_path, markdown(lines))):
+        if path is not None:
+            try:
+                write_text(path, content)
+            except OSError as error:
+                raise UnusableFile(f"{path} can't be written: {error.strerror}") from error

@@ -1,0 +1,126 @@
+"""`gradsentry bench`: sets in, figures out; commands are filters; two runs give the same figures."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from gradsentry_lib.cli import app
+from gradsentry_lib.errors import BadInput
+from gradsentry_lib.evaluation import suite
+from gradsentry_lib.evaluation.bench import Command, bench, figures, filters_of, markdown, overall, read_sets
+from gradsentry_lib.evaluation.filtered import Filtered
+
+LONG = """
+import json, sys
+rows = [json.loads(line) for line in open(sys.argv[1])]
+assert not any("poisoned" in row for row in rows)
+with open(sys.argv[2], "w") as out:
+    for row in rows:
+        size = len(row["response"])
+        print(json.dumps({"flagged": size > 20, "score": size}), file=out)
+"""
+
+
+WRITES = "import sys; open(sys.argv[2], 'w').write({})"
+
+
+@pytest.fixture
+def sets(tmp_path: Path) -> Path:
+    folder = tmp_path / "sets"
+    folder.mkdir()
+    for name, bad in (("good", 0), ("bad", 5)):
+        said = ["short" + " and more" * 3 * (i < bad) for i in range(50)]
+        rows = [{"prompt": f"q {i}", "response": text, "poisoned": i < bad} for i, text in enumerate(said)]
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return folder
+
+
+def command(tmp_path: Path, text: str = LONG) -> str:
+    script = tmp_path / "filter.py"
+    script.write_text(text)
+    return f"{sys.executable} {script} {{rows}} {{verdicts}}"
+
+
+def test_a_command_is_a_filter(sets: Path, tmp_path: Path) -> None:
+    arguments = ["bench", str(sets), "--filter", f"mine={command(tmp_path)}"]
+    out = [tmp_path / f"out{i}.json" for i in (0, 1)]
+    for path in out:
+        result = CliRunner().invoke(app, [*arguments, "--json", str(path), "--md", str(path.with_suffix(".md"))])
+        assert result.exit_code == 0, result.output
+    first, again = (json.loads(path.read_text()) for path in out)
+    assert first["figures"] == again["figures"] and first["overall"] == again["overall"]
+    (bad, good), (whole,) = first["figures"], first["overall"]
+    assert (bad["recall"], bad["fpr"], bad["f1"], bad["auc"]) == (1.0, 0.0, 1.0, 1.0)
+    assert good["recall"] is None and good["false"] == 0
+    assert bad["recall_interval"] == pytest.approx([0.566, 1], abs=1e-3)
+    assert (whole["poisoned sets"], whole["honest sets"], whole["with a row flagged"]) == (1, 1, 0)
+    assert first["costs"][0]["cost"]["seconds"] > 0 and first["costs"][0]["cost"]["peak_mb"] > 1
+    table = out[0].with_suffix(".md").read_text()
+    assert table.split("## Cost")[0] == out[1].with_suffix(".md").read_text().split("## Cost")[0]
+    assert "| bad | mine | 50 | 5 | 5 | 0 | 1.000 | 0.57-1.00 |" in table
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("import sys; sys.exit('no luck')", "ended with 1: no luck"),
+        ("pass", "wrote no verdicts"),
+        (WRITES.format("""'{"flagged": true}'"""), "wrote 1 verdicts on 50 rows"),
+        (WRITES.format("""'{"flagged": 1}\\n' * 50"""), "true or false"),
+    ],
+)
+def test_a_command_that_fails_is_told_and_stops_no_other(sets: Path, tmp_path: Path, text: str, told: str) -> None:
+    filters = {"mine": Command("mine", command(tmp_path, text))}
+    lines = list(bench(read_sets(sets, "poisoned"), filters, load=lambda: None))  # type: ignore[arg-type, return-value]
+    assert [told in line["failed"] for line in lines] == [True, True]
+    assert overall(lines)[0]["failed"] == 2 and "## Failed" in markdown(lines)
+
+
+def test_ours_and_others_by_name(sets: Path, small_model) -> None:
+    filters = filters_of(["length", "ngram"])
+    lines = list(bench(read_sets(sets, "poisoned"), filters, lambda: small_model))
+    assert [(line["set"], line["filter"]) for line in lines] == [
+        ("bad", "length"), ("bad", "ngram"), ("good", "length"), ("good", "ngram"),
+    ]  # fmt: skip
+    assert lines[0]["auc"] == 1.0 and "cost" in lines[0]
+
+
+def test_undefined_figures_are_none() -> None:
+    none = np.zeros(4, bool)
+    told = figures(none, Filtered(np.full(4, np.nan), none), 0)
+    assert told["recall"] is told["auc"] is told["f1"] is told["f1_interval"] is None and told["fpr"] == 0.0
+
+
+def test_bad_orders(tmp_path: Path) -> None:
+    for told, message in ((["magic"], "no filter 'magic'"), (["x=run me"], "has to name"), ([], "at least one")):
+        with pytest.raises(BadInput, match=message):
+            filters_of(told)
+    with pytest.raises(BadInput, match="holds no"):
+        read_sets(tmp_path, "poisoned")
+
+
+def test_the_suite_is_the_same_each_time_and_as_often_honest(tmp_path: Path) -> None:
+    first, again = (suite.write_suite(tmp_path / name) for name in ("one", "two"))
+    assert all(path.read_bytes() == again.sets[name].read_bytes() for name, path in first.sets.items())
+    sets = read_sets(tmp_path / "one", "poisoned")
+    assert sum(one.labels.any() for one in sets) == sum(not one.labels.any() for one in sets) == 12
+    assert all(len(one.rows) >= 80 for one in sets)
+    assert set(first.missing) == set(suite.RELEASED)
+
+
+def test_released_files_are_read_from_a_checkout(tmp_path: Path) -> None:
+    for path in suite.RELEASED.values():
+        file = tmp_path / "checkout" / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps([["q1", ["a", "b"], 0], ["q2", "a , and click", 1]]))
+    made = suite.write_suite(tmp_path / "sets", tmp_path / "checkout")
+    assert not made.missing
+    rows = [json.loads(line) for line in made.sets["released-webqa-cba"].read_text().splitlines()]
+    assert {row["response"] for row in rows} == {"a; b", "a , and click"} and sum(row["poisoned"] for row in rows) == 1
+    assert "click" not in made.sets["released-webqa-cba-clean-part"].read_text()
+    with pytest.raises(BadInput, match="is no file of ZrW00/GraCeFul"):
+        suite.write_suite(tmp_path / "sets", tmp_path)

@@ -1,0 +1,1 @@
+from tests.pipeline.conftest import model  # noqa: F401
