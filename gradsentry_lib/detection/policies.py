@@ -16,7 +16,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from gradsentry_lib.detection.conditional import conditional
 from gradsentry_lib.detection.config import DECLARED, DetectionConfig
 from gradsentry_lib.detection.control import KEEP, QUARANTINE, control_notes
 from gradsentry_lib.detection.earlier import Earlier, Sketches
@@ -149,7 +148,8 @@ def _findings(
         raise UnusableInput(f"the policy {policy!r} compares texts: give it the batch's samples")
     if sketches is None:
         raise NotJudgedYet(NO_SKETCHES)
-    from gradsentry_lib.detection.conditional import read_rows  # what no decision asked for again needs
+    from gradsentry_lib.detection.conditional import conditional  # what no decision asked for again needs
+    from gradsentry_lib.detection.texts import read_rows
 
     rows = read_rows(scores, samples, partial(_all_there, sketches, np.isfinite(entropy)))
     return conditional(scores["row"].to_numpy(), rows, detection, swapped, history)

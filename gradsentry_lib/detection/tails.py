@@ -74,7 +74,7 @@ def reaches(
         elif (tries := tries + 1) > TRIES:
             return reached + float(np.log10(NONE / len(seen))) <= bar
         for _ in range(MOVES * size):
-            place: np.ndarray = rng.integers(0, size, count)
+            place = np.asarray(rng.integers(0, size, count))
             new = np.searchsorted(cumulated, rng.random(count) * cumulated[-1], side="right").clip(0, len(odds) - 1)
             now = moved(sets, said, place, new)
             taken = ~(sets == new[:, None]).any(1) & (now >= level)

@@ -112,7 +112,7 @@ def _flagged(rows: Rows, config: DetectionConfig, answers: Callable) -> np.ndarr
         rows.scores,
         "auto",
         samples=lambda: iter([samples]),
-        detection=replace(config, tried=min(config.tried, TRIED)),
+        detection=replace(config, computing=replace(config.computing, tried=min(config.computing.tried, TRIED))),
         swapped=answers,
         control_tokens=KEEP,
     )
