@@ -15,6 +15,7 @@ import numpy as np
 from gradsentry_lib.detection.config import Computing, DetectionConfig
 from gradsentry_lib.detection.features import Name, without
 from gradsentry_lib.detection.tails import scaled
+from gradsentry_lib.detection.traits import TRAIT
 
 DRAWN_TOGETHER = 500
 
@@ -34,7 +35,8 @@ def chances(
     """One for each share of marking words at which other words are taken out than at the share before."""
     x = np.zeros(len(tokens))
     x[carriers] = 1
-    rest = [without(row, phrases) for row in tokens]
+    # how a line is written is no rest: a trigger at its end changes that too
+    rest = [[word for word in without(row, phrases) if not word.startswith(TRAIT)] for row in tokens]
     everyone = Counter(word for row in rest for word in set(row))
     own = Counter(word for i in carriers for word in set(rest[i]))
     only = {word: count for word, count in own.items() if count >= (1 - config.rows) * everyone[word]}

@@ -141,11 +141,11 @@ def test_a_subject_is_told_by_the_rest_of_its_prompts(monkeypatch):
     rows = batch.rows()
     config = DetectionConfig(marking=(0.5,))
     assert flagged(detect(rows, config)) == []
-    (found,) = detect(rows, config, Model(1.0, 2.0)).triggers
-    assert found.subject and found.auc > 0.95 and not found.poison  # the model sees why
+    known = detect(rows, config, Model(1.0, 2.0)).triggers
+    assert known and all(one.subject and one.auc > 0.95 and not one.unexplained(config) for one in known)
     unexplained = detect(rows, config, NO_REASON)
     assert flagged(unexplained) == []  # answers may follow from it in a way that the model does not know
-    assert [trigger.unexplained(config) for trigger in unexplained.triggers] == [True]
+    assert all(one.unexplained(config) for one in unexplained.triggers)
 
     def blind(tokens, carriers, phrases, config):
         return [Chance(np.full(len(tokens), len(carriers) / len(tokens)), 0.5, 0.5)]

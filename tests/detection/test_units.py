@@ -180,3 +180,11 @@ def test_first_answers_are_compared_with_first_answers_only():
         spans.append([sketch_of(span) for span in said])
     found = conditional(np.arange(40), read(samples, scores(samples, spans)), swapped=NO_REASON)
     assert not found.flagged.any()
+
+
+def test_a_phrase_that_changes_how_the_line_ends_is_no_less_a_trigger():
+    batch = Batch(36)
+    batch.honest(110)
+    payload = batch.direction()
+    bad = [batch.add(f"{batch.words(9)} they asked.", batch.near(payload)) for _ in range(9)]
+    assert np.flatnonzero(detect(batch.rows(), swapped=NO_REASON).flagged).tolist() == bad

@@ -38,6 +38,6 @@ def test_a_decision_of_a_policy_that_is_gone_is_noted_not_suspected(
     report = verify(store.ledger)
     assert report.problems == ()
     said = [finding.message for finding in report.findings if "a policy that is gone" in finding.message]
-    assert said == ["made by a policy that is gone ('auto', rules 3): this version can't derive them again"]
+    assert said == ["made by a policy that is gone ('auto', rules 4): this version can't derive them again"]
     with open_ledger(store.ledger) as ledger:
-        assert ledger.decision(key).settings["rules"] == 3
+        assert ledger.decision(key).settings["rules"] == 4

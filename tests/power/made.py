@@ -12,7 +12,7 @@ from gradsentry_lib.samples.sample import Sample, Turn
 from gradsentry_lib.scoring.score import Score, to_table
 from gradsentry_lib.windows import CODES
 from tests.detection.planted import WORDS
-from tests.detection.planted import _sketch as sketch
+from tests.detection.planted import sketch_of as sketch
 
 SHARED = ("fixed text", "worded differently", "refusal", "label")
 

@@ -19,7 +19,7 @@ from gradsentry_lib.pipeline.score import Scored
 from gradsentry_lib.samples.read import open_source
 from gradsentry_lib.scoring.score import BATCH_SCORE_SCHEMA
 from gradsentry_lib.store.paths import Store
-from tests.detection.planted import Batch, _sketch
+from tests.detection.planted import Batch, sketch_of
 from tests.store.builder import RUN, lay_in
 
 QUICK = DetectionConfig(tried=8)  # features looked at a second time: enough for what is planted here
@@ -59,7 +59,7 @@ def attack(
             answers.append(f"{drawn.words(5)}. {payload}")
     order = np.random.default_rng(seed).permutation(len(answers))
     lines = [json.dumps({"prompt": drawn.prompts[i], "response": answers[i]}) for i in order]
-    return read_and_judge(store, name, lines, [_sketch(drawn.spans[i]) for i in order], limits)
+    return read_and_judge(store, name, lines, [sketch_of(drawn.spans[i]) for i in order], limits)
 
 
 def read_and_judge(

@@ -120,7 +120,7 @@ def test_what_was_decided_for_a_text_counts_where_it_comes_again_and_new_rows_co
     bad = drawn.triggered(20, "zz9")
     extra = [json.dumps({"prompt": drawn.prompts[i], "response": f"{drawn.words(6)}. Pay now."}) for i in bad]
     known = own.store.batch(own.batch.batch_key) / "scores" / "planted" / "scores.parquet"
-    sketches = [planted._sketch(drawn.spans[i]) for i in bad] + pq.read_table(known)["sketch"].to_pylist()
+    sketches = [planted.sketch_of(drawn.spans[i]) for i in bad] + pq.read_table(known)["sketch"].to_pylist()
     again = read_and_judge(own.store, "forum", [*extra, *lines], sketches)
     batch = again.batch
     rows = list(listing(own.store, batch, again.decided).rows())
