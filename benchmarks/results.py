@@ -69,5 +69,6 @@ def _commit() -> str:
     def git(*given: str) -> str:
         return subprocess.run(["git", *given], cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip()
 
-    changed = " with changes" if git("status", "--porcelain", "--untracked-files=no") else ""
+    others = ("--", ".", f":(exclude){RESULTS.relative_to(ROOT)}")  # the results of earlier runs change no figure
+    changed = " with changes" if git("status", "--porcelain", "--untracked-files=no", *others) else ""
     return f"commit {git('rev-parse', '--short=12', 'HEAD') or 'unknown'}{changed}"
