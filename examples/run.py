@@ -69,9 +69,16 @@ def dagster(folder: Path) -> None:
     _run(folder, "dg", "launch", "--assets", "*")
 
 
+def warehouse(folder: Path) -> None:
+    (folder / ".dagster").mkdir()
+    command = ("dagster", "asset", "materialize", "-f", HERE / "warehouse" / "definitions.py", "--select", "*")
+    _run(folder, *command, DAGSTER_HOME=str(folder / ".dagster"))
+
+
 CI_REFUSED = 123  # how xargs ends when what it called did not end with 0
 EXAMPLES: dict[str, Callable[[Path], None]] = {
     "dagster": dagster,
+    "warehouse": warehouse,
     "notebook": notebook,
     "trl": trl,
     "ray": ray,
@@ -86,10 +93,11 @@ def run(name: str, folder: Path) -> None:
     EXAMPLES[name](folder)
 
 
-def _run(folder: Path, *command: str | Path, wanted: int = 0) -> None:
+def _run(folder: Path, *command: str | Path, wanted: int = 0, **more: str) -> None:
     paths = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     told = {"PATH": paths, "GITHUB_BASE_REF": "main", "GRADSENTRY_HOME": str(folder / ".gradsentry")}
     told |= {"VIRTUAL_ENV": sys.prefix, "PYTHONPATH": os.pathsep.join([str(folder / "src"), *sys.path])}  # for `dg`
+    told |= more
     done = subprocess.run(
         [*map(str, command)],
         cwd=folder,

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import duckdb
 import pytest
 
 from examples.run import EXAMPLES, main, run
@@ -25,6 +26,12 @@ def test_it_runs(name: str, folder: Path) -> None:
     if name == "dagster":
         kept = (folder / "trained_on.csv").read_text().splitlines()
         assert kept[0] == "question,answer" and len(list(folder.glob(".gradsentry/batches/collected-*/clean/*"))) == 1
+    if name == "warehouse":
+        with duckdb.connect(str(folder / "warehouse.duckdb"), read_only=True) as kept:
+            ((collected, clean),) = kept.execute(
+                "SELECT (SELECT count(*) FROM main.collected), (SELECT count(*) FROM main.clean_dataset)"
+            ).fetchall()
+        assert collected == 150 and 0 < clean < 150
     if name == "notebook":
         told = json.loads((folder / "scan.ipynb").read_text())
         shown = [out for cell in told["cells"] for out in cell.get("outputs", []) if "text/html" in out.get("data", {})]
