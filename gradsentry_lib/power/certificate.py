@@ -118,8 +118,8 @@ class Certificate:
 
     def _how(self) -> str:
         return (
-            f"Each was searched for among {self.among:,} of the {self.rows:,} rows; in a larger batch so many rows are "
-            "proven no less easily. Attacks of other kinds may go unseen."
+            f"Each was searched for among {self.among:,} of the {self.rows:,} rows; among more, so many rows are as a "
+            "rule proven more easily. Attacks of other kinds may go unseen."
         )
 
 

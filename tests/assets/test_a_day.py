@@ -9,6 +9,7 @@ import json
 import os
 import random
 from collections.abc import Callable, Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import dagster as dg
@@ -47,7 +48,7 @@ def stub_scoring(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
             for sample, length in zip(samples, lengths, strict=True)
         ]
 
-    monkeypatch.setattr(scoring_model, "load_model", lambda identity, whole: object())
+    monkeypatch.setattr(scoring_model, "load_model", lambda identity, whole: SimpleNamespace(whole=whole))
     monkeypatch.setattr(scorer, "score_samples", score)
     return lambda value: chance.__setitem__(0, value)
 

@@ -67,9 +67,27 @@ def test_frames_go_in_and_come_out_through_their_io_manager(instance: dg.Dagster
     (made,) = result.asset_materializations_for_node("trained")
     assert (made.metadata["rows"].value, made.metadata["columns"].value) == (40, ["prompt", "response"])
     assert {event.partition for event in result.get_asset_materialization_events()} == {"monday"}
+    told(result, instance)
     run(defs, instance, "tuesday", only=["collected", "answers/raw_samples"])
     with open_ledger(Store.default().ledger, read_only=True) as ledger:
         assert [key.rpartition("-")[0] for key in ledger.batch_keys()] == ["collected-monday", "collected-tuesday"]
+
+
+def told(result: dg.ExecuteInProcessResult, instance: dg.DagsterInstance) -> None:
+    """What the catalogue and the list of runs say of that run."""
+    (raw,) = result.asset_materializations_for_node("answers__raw_samples")
+    (clean,) = result.asset_materializations_for_node("answers__clean_dataset")
+    rows = [made.metadata["dagster/partition_row_count"].value for made in (raw, clean)]
+    assert rows == [48, 40] and int(str(clean.metadata["dagster/size_bytes"].value)) > 0
+    for made, upstream in ((raw, ["collected"]), (clean, ["answers", "raw_samples"])):
+        columns, lineage = (made.metadata[f"dagster/column_{what}"].value for what in ("schema", "lineage"))
+        assert isinstance(columns, dg.TableSchema) and isinstance(lineage, dg.TableColumnLineage)
+        assert [column.name for column in columns.columns] == ["prompt", "response"]
+        assert lineage.deps_by_column["prompt"] == [dg.TableColumnDep(dg.AssetKey(upstream), "prompt")]
+    tags = instance.get_run_by_id(result.run_id).tags  # type: ignore[union-attr]
+    assert tags["gradsentry/answers_batch"] == raw.metadata["batch"].value
+    assert clean.metadata["decision_key"].value == tags["gradsentry/answers_decision"]
+    assert {check.partition for check in result.get_asset_check_evaluations()} == {"monday"}
 
 
 def test_a_file_that_their_metadata_names_without_partitions(

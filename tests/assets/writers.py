@@ -9,6 +9,7 @@ import io
 import os
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from unittest.mock import patch
 
 import dagster as dg
@@ -38,7 +39,7 @@ def work(road: str, sources: list[Path], settings: dict[str, str]) -> None:
     os.environ.update(settings)
     with (
         patch.object(scorer, "score_samples", stand_in),
-        patch.object(model, "load_model", lambda identity, whole: object()),
+        patch.object(model, "load_model", lambda identity, whole: SimpleNamespace(whole=whole)),
     ):
         {"command": by_command, "library": by_library, "dagster": by_dagster}[road](sources)
 

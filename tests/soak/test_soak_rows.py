@@ -13,6 +13,7 @@ import random
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pyarrow as pa
@@ -167,7 +168,7 @@ def test_ten_thousand_fuzzed_rows(
 ) -> None:
     line = tried(f"{ROWS:,} fuzzed rows over {len(LAYOUTS)} layouts and {len(KINDS)} kinds of file")
     monkeypatch.setattr(scorer, "score_samples", stand_in)
-    monkeypatch.setattr(model, "load_model", lambda identity, whole: object())
+    monkeypatch.setattr(model, "load_model", lambda identity, whole: SimpleNamespace(whole=whole))
     (tmp_path / "model").mkdir()
     for name in ("config.json", "tokenizer.json"):
         (tmp_path / "model" / name).write_text("{}")
