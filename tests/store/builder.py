@@ -54,6 +54,8 @@ def score(store: Store, batch: Ingested, seed: int = 0, model: str = "toy") -> S
             "sketch": pa.array([b""] * high.size, pa.binary()),
             "failure": ["too long" if np.isnan(value) else "" for value in entropy],
             "control_tokens": [""] * high.size,
+            "turn_tokens": pa.nulls(high.size, pa.list_(pa.int32())),
+            "turn_nll": pa.nulls(high.size, pa.list_(pa.float64())),
         }
     ).cast(BATCH_SCORE_SCHEMA)
     return lay_in(store, batch, scores, f"{model}-{seed}", model)
