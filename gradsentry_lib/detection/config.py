@@ -49,6 +49,10 @@ class Computing:
     asked: int = 12
     """Answers of a trigger that the model scores again: the median of so many."""
 
+    subjects: int = 3
+    """Subjects, the first look's best, that are held against any rows: each asks the model `asked` times two questions,
+    and a batch of tool calls has dozens. What is proven of one is watched, never flagged."""
+
     shown: int = 500
     """Characters of a row that may be shown as an example, so that the model's context is enough."""
 

@@ -127,7 +127,8 @@ def _search(
     for (first, tried), level, count in [*first_pass, *((one, levels[1], counted[1]) for one in asked)]:
         if level == levels[1] and not any(t.poison for t in triggers):
             break  # only beside a proven attack is there reason to expect more of it
-        best = _best(partial(look, left, count, level), first, tried, config)
+        subjects = sum(t.subject for t in triggers) < config.computing.subjects
+        best = _best(partial(look, left, count, level, subjects), first, tried, config)
         if best is None or len(best.flagged) < LEAST:
             continue
         if any(not t.poison and _alike(best.flagged, t.flagged, config) for t in triggers):
@@ -280,10 +281,12 @@ def _second_look(
     left: "_Left",
     counted: int,
     level: float,
+    subjects: bool,
     clauses: tuple[int, ...],
     first: float,
 ) -> Proven | None:
-    """The trigger against rows that could as well have carried it; None where it is not proven."""
+    """The trigger against rows that could as well have carried it; None where it is not proven. With `subjects`
+    one that the rest of its prompt tells is held against any rows."""
     rows, similar = left.rows, left.similar
     whole = marked(features, clauses)
     carriers = left.place[whole[left.place[whole] >= 0]]
@@ -296,7 +299,7 @@ def _second_look(
     prove = partial(_proven, left, carriers, price, level, config, rng)
     proof, subject = prove(found), False
     told = min(chance.auc for chance in found) >= 1 - config.rows
-    if proof is None and told and len(clauses) == 1 and level == config.level:
+    if proof is None and told and subjects and len(clauses) == 1 and level == config.level:
         flat = Chance(np.full(n, len(carriers) / n), min(chance.auc for chance in found), 0.0)
         proof, subject = prove([flat]), True  # a subject: whether it is a trigger is for the model to say
     if proof is None:
