@@ -31,7 +31,7 @@ from gradsentry_lib.store import (
     open_ledger,
     reading,
 )
-from gradsentry_lib.store.attestation import publish_attestation
+from gradsentry_lib.store.attestation import attestations, publish_attestation
 from gradsentry_lib.store.attestation_repair import repair
 from gradsentry_lib.store.paths import Store
 from gradsentry_lib.store.records import OutputKind
@@ -159,6 +159,10 @@ def _published_before(batch: Ingested, decided: Decided, store: Store, state: Ga
                     if output.file.file.parent == files.folder}  # fmt: skip
         since = ledger.released_elsewhere(batch.batch_key)
         accepted = ledger.find(GateAcceptance, inputs_sha256=decided.gate_inputs, batch_key=batch.batch_key)
+        kept = {file.file for file in attestations(ledger, batch.batch_key)}
+        found = set(ledger.paths.kept_attestations(batch.batch_key))
+    if kept != found:  # one is gone, or a killed process left one: `repair` puts that right
+        return None
     kinds: tuple[OutputKind, ...] = ("clean", "quarantine", "report", "attestation")
     if since or not set(kinds) <= recorded.keys() or any(each.seq > recorded["report"].seq for each in accepted):
         return None
