@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from gradsentry_lib.api.result import Result
 from gradsentry_lib.cli.scan import _tell
 from gradsentry_lib.pipeline.other_batches import ReleasedElsewhere, released_elsewhere
 from gradsentry_lib.store import Override, open_ledger
@@ -37,7 +38,7 @@ def test_it_is_said_in_result_terminal_and_report(
     assert str(expected).startswith(words)
 
     monkeypatch.setenv("COLUMNS", "500")
-    _tell(Console(width=500), second, store, tmp_path)
+    _tell(Console(width=500), Result(second, store), str(tmp_path))
     shown = capsys.readouterr().out
     assert words + "<b>fine</b> [red]x[/] \\x1b[2J{{ 7 }} (does not count here; rows 1, 3, 5)" in shown
     assert "\x1b[2J" not in shown
