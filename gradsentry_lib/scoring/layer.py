@@ -84,6 +84,9 @@ def by_layer(
             waiting += [members[half:], members[:half]]
 
 
+NOISE = 16 * 2.0**-23  # of the derivative at the last state: what rounding leaves where a layer has no part in the loss
+
+
 def _pass(
     rows: Sequence[Encoded], members: Sequence[int], model: ScoringModel, layer: Any, config: ScoringConfig
 ) -> list[tuple[States | Unfit, list[float]]]:
@@ -101,7 +104,8 @@ def _pass(
                 pull[at] = _derivatives(hidden[at].detach(), rows[i].ids[start:end], model)
             errors, inputs = _factors(hidden, pull, calls, [len(own) for own in ids])
             for i in having:
-                entropies[i].append(_entropy(errors[i], inputs[i], config))
+                has_part = float(errors[i].abs().max()) > NOISE * float(pull[starts[i] : starts[i + 1]].abs().max())
+                entropies[i].append(_entropy(errors[i], inputs[i], config) if has_part else None)
     kept = hidden.detach()
     made: list[tuple[States | Unfit, list[float]]] = []
     for i, row in enumerate(rows):
