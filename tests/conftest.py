@@ -16,7 +16,7 @@ from tests.store.made import copied, empty, made  # noqa: F401  stores to look a
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
-SLOW = ("golden", "assets", "soak")  # folders whose tests start whole graphs, or scan with the embedded model
+SLOW = ("golden", "assets", "docs", "examples", "packaging", "soak")  # whole graphs, processes, real scans
 REAL = ("embedded_model", "server", "page")  # fixtures that load the embedded model, a running UI, a browser
 
 
