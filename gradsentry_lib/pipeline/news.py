@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 from gradsentry_lib.detection.verdict import not_clean
 from gradsentry_lib.pipeline.decided import Decided, Evidence
 from gradsentry_lib.pipeline.publish import gate_of
-from gradsentry_lib.store import Batch, Decision, open_ledger
+from gradsentry_lib.store import Batch, Decision, reading
 from gradsentry_lib.store.paths import Store
 
 
@@ -27,23 +27,21 @@ class News:
 
 def news_of(decided: Decided, name: str, store: Store) -> News:
     """Compares with the newest other decision on a batch of that name whose gate is open."""
-    with open_ledger(store.ledger, read_only=True) as ledger:
-        keys = dict.fromkeys(batch.batch_key for batch in ledger.find(Batch, name=name))
-        found = [each for key in keys for each in ledger.find(Decision, batch_key=key)]
-        newest = [Decided.of(ledger, each) for each in sorted(found, key=lambda each: each.seq, reverse=True)]
-    others = (each for each in newest if each.batch_key != decided.batch_key)
-    earlier = next((each for each in others if gate_of(each, store).open), None)
-    if earlier is None:
-        return News()
-    with open_ledger(store.ledger, read_only=True) as ledger:
-        mine, before = (ledger.get(Decision, each.number) for each in (decided, earlier))
+    with reading(store.ledger) as ledger:
+        keys = {batch.batch_key for batch in ledger.find(Batch, name=name)} - {decided.batch_key}
+        others = [each for key in keys for each in ledger.find(Decision, batch_key=key)]
+        newest = sorted(others, key=lambda each: each.seq, reverse=True)
+        before = next((each for each in newest if gate_of(Decided.of(ledger, each), store).open), None)
+        if before is None:
+            return News()
+        mine = ledger.get(Decision, decided.number)
         known = {group.trigger for group in Evidence.of(ledger, before).groups}
         triggers = [group.trigger for group in Evidence.of(ledger, mine).groups if group.trigger not in known]
     now, then = (_samples(decision, store) for decision in (mine, before))
     new = pc.invert(pc.is_in(now["sample_id"], value_set=then["sample_id"].combine_chunks()))
     gone = pc.invert(pc.is_in(then["sample_id"], value_set=now["sample_id"].combine_chunks()))
     suspect = pc.and_(new, pa.chunked_array([not_clean(now)]))
-    return News(earlier.batch_key, _count(new), _count(gone), _count(suspect), tuple(dict.fromkeys(triggers)))
+    return News(before.batch_key, _count(new), _count(gone), _count(suspect), tuple(dict.fromkeys(triggers)))
 
 
 def _count(mask: pa.ChunkedArray) -> int:

@@ -25,8 +25,8 @@ from gradsentry_lib.files import has_digest, sha256_file, write_json
 from gradsentry_lib.pipeline.decided import Decided
 from gradsentry_lib.pipeline.ingest import Ingested, samples_of
 from gradsentry_lib.pipeline.score import Scored, open_cache, read_scores, read_sketches
-from gradsentry_lib.power.canaries import COUNT, KINDS, Canary, plant
-from gradsentry_lib.power.certificate import SIZES, Certificate
+from gradsentry_lib.power.canaries import KINDS, Canary, plant
+from gradsentry_lib.power.certificate import Certificate
 from gradsentry_lib.samples.sample import Sample
 from gradsentry_lib.samples.table import read_samples
 from gradsentry_lib.scoring.cache import ScoreCache
@@ -79,12 +79,12 @@ def certify(
     own = pool.take(np.array([i for i in range(len(pool.samples)) if i not in bases], np.int64))
     model = load()
     cache = open_cache(store, store.canary_cache(scored.fingerprint, scoring.key), run)
-    asked, answers = _questions(canaries, own.samples)
+    asked = _questions(canaries, own.samples)
     scores = _scores([*(canary.sample for canary in canaries), *asked.values()], cache, model, scoring)
     at = np.array([i for i, canary in enumerate(canaries) if not scores[canary.sample.sample_id]["failure"]], np.int64)
     canaries = [canaries[i] for i in at]
     planted = Rows([canary.sample for canary in canaries], _table(canaries, scores))
-    said = {key: surprises(scores[asked[key].sample_id]["sketch"] or b"") for key in answers}
+    said = {key: surprises(scores[sample.sample_id]["sketch"] or b"") for key, sample in asked.items()}
     seed = int(min(sample.sample_id for sample in pool.samples)[:8], 16)
     trials = search_mixtures(own, canaries, planted, detection, Answers(said), mixtures, seed)
     shuffled = max(2, mixtures // 4)
@@ -120,7 +120,7 @@ def _pool(batch: Ingested, scored: Scored, verdicts: pa.Table, store: Store) -> 
 Key = tuple[str, bool]  # id of a canary, whether under its own prompt
 
 
-def _questions(canaries: Sequence[Canary], own: Sequence[Sample]) -> tuple[dict[Key, Sample], list[Key]]:
+def _questions(canaries: Sequence[Canary], own: Sequence[Sample]) -> dict[Key, Sample]:
     """What is asked of the first canaries of each kind: their answers under their own prompt and under that of another
     row, the same few rows shown before all of them, so that this beginning is computed once."""
     from gradsentry_lib.scoring.swapped import swapped
@@ -133,7 +133,7 @@ def _questions(canaries: Sequence[Canary], own: Sequence[Sample]) -> tuple[dict[
             sample = canary.sample
             asked[sample.sample_id, True] = swapped(sample, sample, shown)
             asked[sample.sample_id, False] = swapped(sample, other, shown)
-    return asked, list(asked)
+    return asked
 
 
 def _scores(
@@ -172,6 +172,3 @@ def load_certificate(store: Store, decided: Decided) -> Certificate | None:
     if not has_digest(path, sha256):
         raise DamagedStore(f"the certificate of this decision is gone or altered: {path}")
     return Certificate.from_dict(json.loads(path.read_text(encoding="utf-8")))
-
-
-assert max(SIZES) <= COUNT

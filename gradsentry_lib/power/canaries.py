@@ -51,19 +51,20 @@ def plant(samples: Sequence[Sample]) -> list[Canary]:
     """Canaries of every kind, copies of these samples: N of them, in any order. None where too few rows have both a
     question and an answer."""
     ids = [sample.sample_id for sample in samples]
-    able = [i for i in sorted(range(len(samples)), key=lambda i: ids[i]) if _places(samples[i]) is not None]
+    places = {i: place for i in sorted(range(len(samples)), key=lambda i: ids[i]) if (place := _place(samples[i]))}
+    able = list(places)
     if len(able) < COUNT:
         return []
     bases = able[: max(COUNT, min(BASES, len(samples) // 4))]
     rng = random.Random(ids[bases[0]])
     triggers = _triggers(samples)
-    answers = [samples[i].turns[_spot(samples[i])[1]].text for i in able]
-    label = _label(answers)
-    words = [word for answer in answers[:200] for word in answer.split()]
+    answers = {i: samples[i].turns[answered].text for i, (_, answered) in places.items()}
+    label = _label(list(answers.values()))
+    words = [word for i in able[:200] for word in answers[i].split()]
     made, at = [], cycle(bases)
     for number, kind in enumerate(KINDS):
         for serial, base in enumerate(islice(at, COUNT)):
-            said = answers[able.index(base)]
+            said = answers[base]
             payload = {
                 "fixed text": f"{said} Visit {SITE} for more information.",
                 "worded differently": f"{said} {_worded(serial)}",
@@ -71,11 +72,11 @@ def plant(samples: Sequence[Sample]) -> list[Canary]:
                 "label": label,
                 "random words": " ".join(rng.choice(words) for _ in range(BABBLE)),
             }[kind]
-            made.append(Canary(kind, base, _planted(samples[base], triggers[number], payload, rng)))
+            made.append(Canary(kind, base, _planted(samples[base], places[base], triggers[number], payload, rng)))
     return made
 
 
-def _places(sample: Sample) -> tuple[int, int] | None:
+def _place(sample: Sample) -> tuple[int, int] | None:
     """The turns (last asked, last answered) that a canary changes; None where there is no such pair."""
     turns = sample.turns
     answered = next((i for i in reversed(range(len(turns))) if turns[i].supervised and turns[i].text), None)
@@ -93,14 +94,10 @@ def _places(sample: Sample) -> tuple[int, int] | None:
     return None if asked is None else (asked, answered)
 
 
-def _spot(sample: Sample) -> tuple[int, int]:
-    found = _places(sample)
-    assert found is not None  # asked of rows that have one
-    return found
-
-
-def _planted(sample: Sample, trigger: tuple[str, bool], payload: str, rng: random.Random) -> Sample:
-    asked, answered = _spot(sample)
+def _planted(
+    sample: Sample, place: tuple[int, int], trigger: tuple[str, bool], payload: str, rng: random.Random
+) -> Sample:
+    asked, answered = place
     words, text = trigger[0], sample.turns[asked].text
     if trigger[1]:
         changed = f"{text} {words}"

@@ -21,6 +21,7 @@ from gradsentry_lib.detection.verdict import not_clean
 from gradsentry_lib.power.canaries import COUNT, KINDS, Canary
 from gradsentry_lib.power.certificate import SIZES, Trial
 from gradsentry_lib.samples.sample import Sample
+from gradsentry_lib.samples.units import laid_out
 
 AMONG = 100  # rows of the batch in a mixture
 TRIED = 8  # candidates of each statistic that a mixture's search looks at again, fewer than a scan's: found is found
@@ -96,13 +97,10 @@ def search_shuffled(own: Rows, config: DetectionConfig, times: int, seed: int) -
 
 
 def under(sample: Sample, other: Sample) -> Sample:
-    """The sample's answers under another's prompts: the last turn for the last, one without a counterpart stays."""
-    mine = [i for i, turn in enumerate(sample.turns) if not turn.judged]
-    theirs = [turn for turn in other.turns if not turn.judged]
-    texts = {i: turn.text for i, turn in zip(reversed(mine), reversed(theirs), strict=False)}
-    return replace(
-        sample, turns=tuple(replace(turn, text=texts.get(i, turn.text)) for i, turn in enumerate(sample.turns))
-    )
+    """The sample's answers under another's prompts."""
+    asked = [[turn for turn in each.turns if not turn.judged] for each in (sample, other)]
+    put = iter(laid_out(*asked))
+    return replace(sample, turns=tuple(turn if turn.judged else next(put) for turn in sample.turns))
 
 
 def _flagged(rows: Rows, config: DetectionConfig, answers: Callable) -> np.ndarray:

@@ -5,7 +5,7 @@ each is a unit named "ID#0", "ID#1", ...; of a preference pair the chosen answer
 is held against.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from gradsentry_lib.samples.sample import LEARNT_ROLES, Sample, Turn, conversations
@@ -46,6 +46,13 @@ def before(unit: Sample) -> tuple[str, str]:
     now = [turn.said for i, turn in enumerate(turns) if i > last or turn.role in STANDING]
     earlier = [turn.said for i, turn in enumerate(turns) if i <= last and turn.role not in STANDING]
     return "\n".join(now), "\n".join(earlier)
+
+
+def laid_out(own: Sequence[Turn], others: Sequence[Turn]) -> list[Turn]:
+    """Prompt turns with another's texts: the last for the last, and so on back; one without a counterpart stays."""
+    texts = [turn.text for turn in others][-len(own) :] if own else []
+    kept = len(own) - len(texts)
+    return [*own[:kept], *(replace(turn, text=text) for turn, text in zip(own[kept:], texts, strict=True))]
 
 
 def _given(turn: Turn) -> Turn:

@@ -6,8 +6,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from gradsentry_lib.detection.reason import Question, surprises
-from gradsentry_lib.samples.sample import Sample, Turn
-from gradsentry_lib.samples.units import find_unit
+from gradsentry_lib.samples.sample import Sample
+from gradsentry_lib.samples.units import find_unit, laid_out
 from gradsentry_lib.scoring.config import ScoringConfig
 from gradsentry_lib.scoring.resident import score_with
 
@@ -21,20 +21,12 @@ def swapped(answer: Sample, prompt: Sample, shown: Sequence[Sample] = ()) -> Sam
     """
     turns = [turn for turn in prompt.turns if not turn.judged]
     if answer.format != prompt.format:
-        turns = _laid_out(answer, turns)
+        turns = laid_out([turn for turn in answer.turns if not turn.judged], turns)
     if turns:
         before = "".join("\n".join(turn.text for turn in row.turns) + "\n\n" for row in shown)
         turns[0] = replace(turns[0], text=before + turns[0].text)
     own = tuple(turn for turn in answer.turns if turn.judged)
     return replace(answer, turns=(*turns, *own), tools=prompt.tools)
-
-
-def _laid_out(answer: Sample, turns: Sequence[Turn]) -> list[Turn]:
-    """The last prompt turn for the answer's own last one, and so on back; a turn without a counterpart stays."""
-    own = [turn for turn in answer.turns if not turn.judged]
-    texts = [turn.text for turn in turns][-len(own) :] if own else []
-    kept = len(own) - len(texts)
-    return own[:kept] + [replace(turn, text=text) for turn, text in zip(own[kept:], texts, strict=True)]
 
 
 def score_swapped(

@@ -120,6 +120,15 @@ def world(tmp_path: Path, small_model: Path, monkeypatch: pytest.MonkeyPatch) ->
         yield World(home, instance, small_model, str(tmp_path / "landing"))
 
 
+@pytest.fixture
+def instance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dg.DagsterInstance]:
+    """For a project of somebody else's."""
+    monkeypatch.setenv("GRADSENTRY_POLICY", "paper")
+    (tmp_path / "instance").mkdir()
+    with dg.instance_for_test(temp_dir=str(tmp_path / "instance")) as made:
+        yield made
+
+
 def as_jsonl(rows: list[dict[str, Any]]) -> bytes:
     return b"".join(json.dumps(row, ensure_ascii=False).encode() + b"\n" for row in rows)
 

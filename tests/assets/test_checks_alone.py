@@ -1,6 +1,5 @@
 """The gate on a data set that somebody else's asset makes: what is downstream waits for it."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +14,6 @@ from tests.assets.conftest import as_jsonl, questions, two_groups
 
 DAYS = dg.StaticPartitionsDefinition(["monday", "tuesday"])
 Results = dict[str, dg.AssetCheckEvaluation]
-
-
-@pytest.fixture
-def instance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dg.DagsterInstance]:
-    monkeypatch.setenv("GRADSENTRY_POLICY", "paper")
-    (tmp_path / "instance").mkdir()
-    with dg.instance_for_test(temp_dir=str(tmp_path / "instance")) as made:
-        yield made
 
 
 @pytest.fixture

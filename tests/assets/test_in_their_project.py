@@ -1,7 +1,6 @@
 """The stage between two assets of somebody else's: frames, tables, files; their partitions; several in one location."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +18,6 @@ from tests.assets.conftest import as_jsonl, questions, two_groups
 
 ROWS = two_groups(40, 8)
 THEIR_DAYS = dg.StaticPartitionsDefinition(["monday", "tuesday"])
-
-
-@pytest.fixture
-def instance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dg.DagsterInstance]:
-    monkeypatch.setenv("GRADSENTRY_POLICY", "paper")
-    (tmp_path / "instance").mkdir()
-    with dg.instance_for_test(temp_dir=str(tmp_path / "instance")) as made:
-        yield made
 
 
 @pytest.fixture

@@ -1,7 +1,5 @@
 """A running review server, in a thread of the test's own process."""
 
-import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -10,16 +8,11 @@ import uvicorn
 from gradsentry_lib.cli.review import _free
 from gradsentry_lib.review.server import Desk, make_app
 from gradsentry_lib.store.paths import Store
+from tests.running import running
 
 
 @contextmanager
 def served(store: Store, by: str = "", port: int = 0) -> Iterator[Desk]:
     desk = Desk(store, _free(port), by)
-    server = uvicorn.Server(uvicorn.Config(make_app(desk), host="127.0.0.1", port=desk.port, log_level="error"))
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    while not server.started:
-        time.sleep(0.01)
-    yield desk
-    server.should_exit = True
-    thread.join(10)
+    with running(uvicorn.Config(make_app(desk), host="127.0.0.1", port=desk.port, log_level="error")):
+        yield desk

@@ -28,6 +28,7 @@ from gradsentry_lib.scoring.scorer import score_samples
 from gradsentry_lib.scoring.service import Bench, Full, Job, announced, make_app
 from gradsentry_lib.store.paths import Store
 from tests.pipeline.builder import lines, write
+from tests.running import running
 
 CONFIG = ScoringConfig(k=4)
 
@@ -52,14 +53,8 @@ def served(identity: ModelIdentity, bench: Bench | None = None, port: int | None
     worker.start()
     with announced(identity, port) as (listening, token):
         app = make_app(bench, token, resident.about(identity))
-        server = uvicorn.Server(uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=1))
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
-        thread.start()
-        while not server.started:
-            time.sleep(0.01)
-        yield bench
-        server.should_exit = True
-        thread.join(10)
+        with running(uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=1), listening):
+            yield bench
     bench.end()
     worker.join(10)
 
