@@ -27,7 +27,7 @@ def as_html(result: "Result") -> str:
         _list([_group(g.rows, g.payload, g.trigger, "look like one attack") for g in result.groups[:SHOWN]]),
         _list([_group(g.rows, g.payload, g.trigger, "watched, not flagged") for g in result.watched[:SHOWN]]),
         _flagged(result),
-        _list(list(result.power.sentences()[:1]) if result.power is not None else []),
+        _list([result.power.sentences()[0]] if result.power is not None else []),
         _list(list(result.remarks)),
     ]
     return str(Markup("").join(parts))

@@ -22,7 +22,6 @@ from gradsentry_lib.cli.options import told
 from gradsentry_lib.errors import GateFailed, SourceChanged
 from gradsentry_lib.pipeline.deliver import earlier_results, outputs_at
 from gradsentry_lib.pipeline.fetch import is_url
-from gradsentry_lib.pipeline.power import load_certificate
 from gradsentry_lib.report.escape import rich_markup
 from gradsentry_lib.report.progress import progress_bar
 from gradsentry_lib.samples.read import open_as_told
@@ -164,9 +163,8 @@ def _tell(console: Console, result: Result, out: str) -> None:
         more = len(made.batch.unread) - SHOWN
         named += f"; and {more} more" if more > 0 else ""
         console.print(f"[yellow]not read[/] text in the columns {rich_markup(named, 2000)}")
-    if (certificate := load_certificate(result.store, decided)) is not None:
-        for sentence in certificate.sentences()[:1]:
-            console.print(f"[cyan]power[/] {rich_markup(sentence, 600)}")
+    if result.power is not None:
+        console.print(f"[cyan]power[/] {rich_markup(result.power.sentences()[0], 600)}")
     for remark in decided.remarks:
         console.print(f"[cyan]note[/] {rich_markup(remark, 600)}")
     for released in made.released_elsewhere:

@@ -10,10 +10,8 @@ from pathlib import Path
 
 from gradsentry_lib.errors import UnusableOption
 from gradsentry_lib.pipeline.fetch import located
-from gradsentry_lib.pipeline.output_folder import OutputFolder
+from gradsentry_lib.pipeline.output_folder import NAMED, OutputFolder
 from gradsentry_lib.pipeline.output_url import OutputUrl
-
-NAMED = 5  # names in a message
 
 
 def outputs_at(place: str, home: Path, source: str | Path | None, overwrite: bool = False) -> OutputFolder | OutputUrl:
