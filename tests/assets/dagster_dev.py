@@ -72,14 +72,13 @@ class DagsterDev:
                 materializedPartitions failedPartitions unmaterializedPartitions } } } } }"""
         return self.query(text, key={"path": [asset]})["assetNodeOrError"]["assetPartitionStatuses"]
 
-    def checks(self, asset: str) -> dict[str, dict[str, Any]]:
-        """Latest evaluation of each check."""
-        text = """query($key: AssetKeyInput!) { assetNodeOrError(assetKey: $key) { ... on AssetNode {
-            assetChecksOrError { ... on AssetChecks { checks { name executionForLatestMaterialization {
-                runId status evaluation { severity success description metadataEntries {
-                    label ... on FloatMetadataEntry { floatValue } } } } } } } } } }"""
-        found = self.query(text, key={"path": [asset]})["assetNodeOrError"]["assetChecksOrError"]["checks"]
-        return {check["name"]: check["executionForLatestMaterialization"] for check in found}
+    def check(self, asset: str, name: str, partition: str) -> dict[str, Any]:
+        """The last evaluation of one check over one partition: batches of one run are judged in any order."""
+        text = """query($key: AssetKeyInput!, $name: String!, $partition: String!) {
+            assetCheckExecutions(assetKey: $key, checkName: $name, partition: $partition, limit: 1) {
+                evaluation { success description } } }"""
+        found = self.query(text, key={"path": [asset]}, name=name, partition=partition)["assetCheckExecutions"]
+        return found[0]["evaluation"]
 
     def drop(self, name: str, content: bytes) -> Path:
         """Puts a file into the landing folder, all at once."""

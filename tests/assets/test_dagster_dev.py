@@ -35,7 +35,8 @@ def test_from_a_dropped_file_to_an_accepted_gate(tmp_path: Path, small_model: Pa
         empty = server.wait("a failed file", lambda: batch_of(server, "empty", "raw_samples", "failedPartitions"))
         refused = server.wait("a refused batch", lambda: batch_of(server, "refused", where="failedPartitions"))
         assert server.partitions("clean_dataset")["materializedPartitions"] == [poisoned]
-        flagged = server.checks("entropy_threshold")["flagged_fraction"]["evaluation"]
+        assert server.check("entropy_threshold", "flagged_fraction", poisoned)["success"]
+        flagged = server.check("entropy_threshold", "flagged_fraction", refused)
         assert not flagged["success"]
         assert f"{refused}: 66.7% of the readable rows are flagged, limit 50.0%" in flagged["description"]
 
