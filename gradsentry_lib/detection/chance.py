@@ -6,16 +6,19 @@ carriers have are part of what marks them, not of the rest: how many carriers mu
 shares (config.py).
 """
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from gradsentry_lib.detection.config import Computing, DetectionConfig
-from gradsentry_lib.detection.features import Name, without
+from gradsentry_lib.detection.features import Name
 from gradsentry_lib.detection.tails import scaled
-from gradsentry_lib.detection.traits import TRAIT
+from gradsentry_lib.detection.word_counts import WordCounts
+
+if TYPE_CHECKING:
+    from scipy import sparse
 
 DRAWN_TOGETHER = 500
 
@@ -30,49 +33,57 @@ class Chance:
 
 
 def chances(
-    tokens: Sequence[Sequence[str]], carriers: np.ndarray, phrases: Sequence[Name], config: DetectionConfig
+    prompts: WordCounts, carriers: np.ndarray, phrases: Sequence[Name], config: DetectionConfig
 ) -> list[Chance]:
     """One for each share of marking words at which other words are taken out than at the share before."""
-    x = np.zeros(len(tokens))
+    x = np.zeros(len(prompts.tokens))
     x[carriers] = 1
-    # how a line is written is no rest: a trigger at its end changes that too
-    rest = [[word for word in without(row, phrases) if not word.startswith(TRAIT)] for row in tokens]
-    everyone = Counter(word for row in rest for word in set(row))
-    own = Counter(word for i in carriers for word in set(rest[i]))
-    only = {word: count for word, count in own.items() if count >= (1 - config.rows) * everyone[word]}
+    rest = prompts.without(phrases)
+    everyone, own = rest.getnnz(axis=0), rest[carriers].getnnz(axis=0)
+    only = (own > 0) & (own >= (1 - config.rows) * everyone)
     found: list[Chance] = []
-    before: set[str] | None = None
+    before: np.ndarray | None = None
     for share in config.marking:
-        marks = {word for word, count in only.items() if count >= max(2, share * len(carriers))}
-        if marks != before:
-            found.append(_fit([[w for w in row if w not in marks] for row in rest], x, share, config.computing))
+        marks = only & (own >= max(2, share * len(carriers)))
+        if before is None or (marks != before).any():
+            found.append(_fit(rest[:, ~marks], x, share, config.computing))
         before = marks
     return found
 
 
-def _fit(rest: Sequence[Sequence[str]], x: np.ndarray, marking: float, computing: Computing) -> Chance:
+def _fit(rest: "sparse.csr_matrix", x: np.ndarray, marking: float, computing: Computing) -> Chance:
     from scipy.sparse import csr_matrix, hstack
-    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn import config_context
+    from sklearn.feature_extraction.text import TfidfTransformer
     from sklearn.linear_model import LogisticRegression
     from sklearn.metrics import roc_auc_score
-    from sklearn.model_selection import cross_val_predict
 
     count, flat = int(x.sum()), Chance(np.full(len(x), x.mean()), 0.5, marking)
-    try:
-        seen = TfidfVectorizer(analyzer=list, sublinear_tf=True, min_df=2).fit_transform(rest)
-    except ValueError:  # no words are left
+    common = rest[:, rest.getnnz(axis=0) >= 2]  # a word of one prompt tells nothing of others
+    if not common.shape[1]:
         return flat
-    size = np.log1p([len(row) for row in rest])
+    size = np.log1p(np.asarray(rest.sum(axis=1)).ravel())
     size = csr_matrix(0.3 * (size - size.mean())[:, None] / (size.std() + 1e-9))
-    z = hstack([seen, size]).tocsr()
-    model = LogisticRegression(C=computing.penalty, class_weight="balanced", solver="liblinear", random_state=0)
-    score = cross_val_predict(model, z, x, cv=min(computing.folds, count), method="decision_function")
-    score = np.round(score, 4)  # the solver's last digits are the machine's
-    auc = float(roc_auc_score(x, score))
-    if auc <= 0.5:
-        return Chance(flat.p, auc, marking)
-    calibrated = LogisticRegression(C=1e3, solver="liblinear", random_state=0).fit(score[:, None], x)
-    return Chance(scaled(calibrated.predict_proba(score[:, None])[:, 1], count), auc, marking)
+    with config_context(assume_finite=True, skip_parameter_validation=True):  # half of the time of small regressions
+        said = TfidfTransformer(sublinear_tf=True).fit_transform(common)
+        score = _cross_fitted(hstack([said, size]).tocsr(), x, min(computing.folds, count), computing.penalty)
+        auc = float(roc_auc_score(x, score))
+        if auc <= 0.5:
+            return Chance(flat.p, auc, marking)
+        calibrated = LogisticRegression(C=1e3, solver="liblinear", random_state=0).fit(score[:, None], x)
+        return Chance(scaled(calibrated.predict_proba(score[:, None])[:, 1], count), auc, marking)
+
+
+def _cross_fitted(z: "sparse.csr_matrix", x: np.ndarray, folds: int, penalty: float) -> np.ndarray:
+    """(N,) each row's log odds by a regression that did not see it."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import StratifiedKFold
+
+    model = LogisticRegression(C=penalty, class_weight="balanced", solver="liblinear", random_state=0)
+    score = np.empty(len(x))
+    for seen, unseen in StratifiedKFold(folds).split(x, x):
+        score[unseen] = model.fit(z[seen], x[seen]).decision_function(z[unseen])
+    return np.round(score, 4)  # the solver's last digits are the machine's
 
 
 def draw(chance: np.ndarray, size: int, rng: np.random.Generator, count: int) -> np.ndarray:

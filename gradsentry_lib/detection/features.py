@@ -6,8 +6,9 @@ numbered by their sorted text, so that neither the order of rows nor the process
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import chain
 from typing import TYPE_CHECKING
 
@@ -74,6 +75,11 @@ class Features:
     def sizes(self) -> np.ndarray:
         """(F,) rows that carry each feature."""
         return np.diff(self.matrix.indptr)
+
+    @cached_property
+    def holders(self) -> Mapping[str, int]:
+        """How many prompts have each word."""
+        return Counter(word for row in self.tokens for word in set(row))
 
 
 def read_features(prompts: Sequence[str], least: int = 3, most: float = 0.5, longest: int = 3) -> Features:

@@ -25,6 +25,7 @@ from gradsentry_lib.detection.tags import tags
 from gradsentry_lib.detection.tails import log10_floor, log10_tail, reaches
 from gradsentry_lib.detection.texts import Rows, take
 from gradsentry_lib.detection.trigger import grow, join, marked, pair, phrases
+from gradsentry_lib.detection.word_counts import WordCounts
 from gradsentry_lib.windows import unpack
 
 LARGE = 100  # rows a group, from which on fewer sets are drawn: their sums are nearer to normal, and cost more
@@ -120,7 +121,8 @@ def _search(
         features, asked = _asked(looked, features, similar, counted[0], config)
     alive = np.ones(n, bool)
     same = (question, np.asarray(rows.row))
-    left = _Left.of(alive, features, similar, same)
+    prompts = WordCounts.of(features.tokens)
+    left = _Left.of(alive, prompts, similar, same)
     look = partial(_second_look, features, config, rng)
     triggers: list[Proven] = []
     first_pass = [(candidate, levels[0], counted[0]) for candidate in asked]
@@ -142,7 +144,7 @@ def _search(
         triggers.append(best)
         if best.poison:
             alive[best.flagged] = False
-            left = _Left.of(alive, features, similar, same)
+            left = _Left.of(alive, prompts, similar, same)
     known = np.zeros(n, bool)
     for trigger in triggers:
         known[trigger.carriers] = True
@@ -262,16 +264,16 @@ class _Left:
     rows: np.ndarray
     place: np.ndarray
     similar: Kernels
-    tokens: Sequence[Sequence[str]]
+    prompts: WordCounts
     same: Sequence[np.ndarray]
 
     @classmethod
-    def of(cls, alive: np.ndarray, features: Features, similar: Kernels, same: Sequence[np.ndarray]) -> "_Left":
+    def of(cls, alive: np.ndarray, prompts: WordCounts, similar: Kernels, same: Sequence[np.ndarray]) -> "_Left":
         rows = np.flatnonzero(alive)
         if not alive.all():
             similar = {name: kernel[np.ix_(rows, rows)] for name, kernel in similar.items()}
         place = np.where(alive, np.cumsum(alive) - 1, -1)
-        return cls(rows, place, similar, [features.tokens[i] for i in rows], [group[rows] for group in same])
+        return cls(rows, place, similar, prompts.only(rows), [group[rows] for group in same])
 
 
 def _second_look(
@@ -295,7 +297,7 @@ def _second_look(
         return None
     paid = sum(len(parts(features.names[f])) for f in clauses)
     price = np.log10(len(STATISTICS) * (len(config.marking) + 1)) + paid * np.log10(max(counted, 1))
-    found = chances(left.tokens, carriers, phrases(features, clauses, len(carriers), config), config)
+    found = chances(left.prompts, carriers, phrases(features, clauses, len(carriers), config), config)
     prove = partial(_proven, left, carriers, price, level, config, rng)
     proof, subject = prove(found), False
     told = min(chance.auc for chance in found) >= 1 - config.rows

@@ -103,11 +103,7 @@ def join(features: Features, near: np.ndarray, first: int, candidates: Sequence[
 def phrases(features: Features, clauses: tuple[int, ...], count: int, config: DetectionConfig) -> list[Name]:
     """What is taken out of the prompts for the trigger to be gone, the longest first: its runs of words, as far as most
     carriers share them (the whole sentence), and words that are hardly in other prompts."""
-    holders: dict[str, int] = {}
-    for row in features.tokens:
-        for word in set(row):
-            holders[word] = holders.get(word, 0) + 1
-    out: set[Name] = set()
+    holders, out = features.holders, set[Name]()
     for f, part in [(clause, part) for clause in clauses for part in parts(features.names[clause])]:
         own = words(part)
         if is_trait(own):

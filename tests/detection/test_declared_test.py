@@ -147,8 +147,8 @@ def test_a_subject_is_told_by_the_rest_of_its_prompts(monkeypatch):
     assert flagged(unexplained) == []  # answers may follow from it in a way that the model does not know
     assert all(one.unexplained(config) for one in unexplained.triggers)
 
-    def blind(tokens, carriers, phrases, config):
-        return [Chance(np.full(len(tokens), len(carriers) / len(tokens)), 0.5, 0.5)]
+    def blind(prompts, carriers, phrases, config):
+        return [Chance(np.full(len(prompts.tokens), len(carriers) / len(prompts.tokens)), 0.5, 0.5)]
 
     monkeypatch.setattr(search, "chances", blind)
     assert len(flagged(detect(rows, config, NO_REASON))) >= 16  # without the second clause all are poison
