@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-RULES = 5  # raised whenever the same scores under the same settings would get another verdict
+RULES = 6  # raised whenever the same scores under the same settings would get another verdict
 DECLARED = 5  # the rules from which on all numbers of "auto" are recorded; before, some stood in code that is gone
 
 
@@ -25,11 +25,14 @@ class Computing:
     first_draws: int = 400
     """Sets drawn for the first look at a size; the fitted tail needs their mean, spread and skewness."""
 
+    glance: int = 200
+    """Sets drawn for a candidate at first: most are so far from proven (corrected p above 10) that these tell."""
+
     draws: int = 1000
-    """Sets drawn for a candidate."""
+    """Sets drawn for a candidate that those don't dismiss (corrected p above 1)."""
 
     more: int = 4000
-    """Sets drawn for a candidate that the first of them don't dismiss."""
+    """Sets drawn for a candidate that neither dismisses."""
 
     splitting: int = 300
     """Sets that are split: a level's sampling error is about 1 / sqrt(splitting / 5)."""

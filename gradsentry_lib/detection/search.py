@@ -332,8 +332,8 @@ def _proven(
         floor = log10_floor(chance.p, carriers, *left.same) + price
         if floor > bar:
             continue
-        for count in (computing.draws, computing.more):
-            count = max(int(count * min(1, (LARGE / len(carriers)) ** 2)), computing.splitting)
+        for count, hopeless in ((computing.glance, 1.0), (computing.draws, 0.0), (computing.more, np.inf)):
+            count = max(int(count * min(1, (LARGE / len(carriers)) ** 2)), min(computing.splitting, count))
             sets = draw(chance.p, len(carriers), rng, count)
             drawn = np.bincount(sets.ravel(), minlength=n) / count
             said = {}
@@ -342,7 +342,7 @@ def _proven(
                 null = value(name, similar, sets, drawn, config.nearest)
                 said[name] = float(log10_tail(t, null)[0]) + price
             log10_p = max(min(said.values()), floor)
-            if log10_p > 0:
+            if log10_p > hopeless:
                 break
         if best is None or log10_p < best[0]:
             best = (log10_p, said, chance, drawn, sets)
