@@ -18,7 +18,7 @@ from gradsentry_lib.detection.chance import Chance, chances, draw
 from gradsentry_lib.detection.config import DetectionConfig
 from gradsentry_lib.detection.features import EARLIER, Features, Name, parts, questions, read_features, with_pairs
 from gradsentry_lib.detection.members import members
-from gradsentry_lib.detection.reason import Swapped, ask, explained, shared_windows
+from gradsentry_lib.detection.reason import Swapped, ask, explained, shared_windows, shared_words
 from gradsentry_lib.detection.similarity import Windows, cost_given_length, kernels, normal_scores, windows
 from gradsentry_lib.detection.statistics import STATISTICS, Kernels, first_look, moved, nearness, value
 from gradsentry_lib.detection.tags import tags
@@ -147,7 +147,8 @@ def _search(
             left = _Left.of(alive, prompts, similar, same)
     known = np.zeros(n, bool)
     for trigger in triggers:
-        known[trigger.carriers] = True
+        if not trigger.subject:  # a tag over one subject is still a tag, whatever the model makes of the answers
+            known[trigger.carriers] = True
     watched = () if given else tuple(tags(features.tokens, known, config))
     return Detection(~alive, tuple(triggers), counted[0], watched)
 
@@ -371,13 +372,14 @@ def _reason(
     size = np.array([len(p) + len(a) for p, a in zip(rows.prompts, rows.answers, strict=True)])
     later = np.array([EARLIER in prompt for prompt in rows.prompts])
     asked = ask(flagged, others, question, size, later, config)
-    shown = [tuple(rows.ids[k] for k in ks) for _, _, ks in asked]
-    own = [(rows.ids[i], rows.ids[i], ids) for (i, _, _), ids in zip(asked, shown, strict=True)]
-    other = [(rows.ids[i], rows.ids[j], ids) for (i, j, _), ids in zip(asked, shown, strict=True)]
+    parts = shared_words(rows.answers, flagged, config)
+    about = [(tuple(rows.ids[k] for k in ks), parts.get(i)) for i, _, ks in asked]
+    own = [(rows.ids[i], rows.ids[i], *rest) for (i, _, _), rest in zip(asked, about, strict=True)]
+    other = [(rows.ids[i], rows.ids[j], *rest) for (i, j, _), rest in zip(asked, about, strict=True)]
     said = swapped([*own, *other])
     shared = shared_windows(spans.vectors, spans.owner, flagged, config.alike)
     numbers = [i for i, _, _ in asked]
-    return explained(numbers, shared, spans.start, said[: len(own)], said[len(own) :], config)
+    return explained(numbers, shared, parts, spans.start, said[: len(own)], said[len(own) :], config)
 
 
 def _order(rows: Rows) -> tuple[np.ndarray, np.ndarray]:
