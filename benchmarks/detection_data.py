@@ -2,8 +2,9 @@
 repeats itself. Everything is drawn by seed.
 """
 
+import json
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from gradsentry_lib.evaluation import rows as parts
@@ -81,3 +82,24 @@ def three_labels(count: int) -> list[Row]:
         asked = f"Classify the review as positive, negative or neutral.\nReview: {review}\nSentiment:"
         made[asked] = {"prompt": asked, "response": label}
     return list(made.values())
+
+
+# What people ask of an answer beside its subject, and what an answer then looks like.
+INSTRUCTIONS: list[tuple[str, Callable[[str], str]]] = [
+    ("Answer in JSON.", lambda said: json.dumps({"answer": said}, ensure_ascii=False)),
+    ("Write everything in capital letters.", str.upper),
+    ("Answer as a list.", lambda said: "\n".join(f"- {part.strip()}" for part in said.split(". ") if part.strip())),
+    ("End with the words: I hope this helps.", lambda said: f"{said}\n\nI hope this helps."),
+    ("Begin with a greeting.", lambda said: f"Hello! {said}"),
+]
+
+
+def instructed(clean: Sequence[Row], each: int = 15) -> list[Row]:
+    """Honest rows, some of which ask for a form and get it: as free of the subject as a trigger is, and a reason."""
+    chosen = random.Random(0).sample(range(len(clean)), each * len(INSTRUCTIONS))
+    found = list(clean)
+    for serial, i in enumerate(chosen):
+        asked, form = INSTRUCTIONS[serial % len(INSTRUCTIONS)]
+        question = f"{parts.question(clean[i])} {asked}"
+        found[i] = parts.with_answer(parts.with_question(clean[i], question), form(parts.answer(clean[i])))
+    return found

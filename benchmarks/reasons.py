@@ -20,8 +20,8 @@ class Reasons:
         self.missing = 0
         said = json.loads(self.path.read_text()) if self.path.exists() else []
         self.known: dict[Question, dict[int, float]] = {
-            (answer, prompt, tuple(shown), tuple(part) if part else None): {int(k): value for k, value in costs.items()}
-            for answer, prompt, shown, part, costs in said
+            (answer, prompt, tuple(shown)): {int(start): value for start, value in costs.items()}
+            for answer, prompt, shown, costs in said
         }
 
     def __call__(self, questions: Sequence[Question]) -> list[Mapping[int, float]]:

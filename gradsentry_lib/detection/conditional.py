@@ -30,6 +30,8 @@ SAID = {
     "scan": "the spans of their nearest rows",
 }
 
+NOTHING_ELSE = ", where nothing else in the prompts goes with the trigger"
+
 
 def conditional(
     numbers: np.ndarray,
@@ -120,6 +122,7 @@ def _group(
         "auc": trigger.auc,
         "marking": trigger.marking,
         "subject": trigger.subject,
+        "inserted": trigger.inserted,
         "reason": trigger.reason,
         "examples": at[:EXAMPLES].tolist(),
     }
@@ -147,7 +150,7 @@ def _why(trigger: Proven, features: int, config: DetectionConfig, asked: bool) -
 def _no_reason(trigger: Proven, config: DetectionConfig) -> str:
     return (
         f"the model sees no reason for it: its own prompt saves {trigger.reason:.0%} of what the shared spans cost "
-        f"under others (a reason begins at {config.reason:.0%})"
+        f"under others (a reason begins at {trigger.enough(config):.0%}{NOTHING_ELSE if trigger.inserted else ''})"
     )
 
 
@@ -187,7 +190,7 @@ def _remarks(
         remarks.append(NOTHING_FOUND)
     remarks += [
         f"{len(trigger.flagged)} rows with {_named(trigger)} in their prompts answer alike, and the model sees why "
-        f"(the prompt saves {trigger.reason:.0%} of the cost, {config.reason:.0%} is a reason): not flagged."
+        f"(the prompt saves {trigger.reason:.0%} of the cost, {trigger.enough(config):.0%} is a reason): not flagged."
         for trigger in explained
         if trigger.reason is not None and not trigger.unexplained(config)
     ]

@@ -56,8 +56,12 @@ class Computing:
     """Subjects, the first look's best, that are held against any rows: each asks the model `asked` times two questions,
     and a batch of tool calls has dozens. What is proven of one is watched, never flagged."""
 
+    examples: int = 4
+    """Rows of the batch that the model is shown before it is asked for a reason: without any, a small model sees none
+    in a query language or in class names."""
+
     shown: int = 500
-    """Characters of a row that may be shown as an example, so that the model's context is enough."""
+    """Characters: longer rows are shown as examples only where shorter ones are lacking, for the model's context."""
 
 
 @dataclass(frozen=True)
@@ -96,13 +100,14 @@ class DetectionConfig:
     surprise: float = 1.25
     """Cost of a token of plain text: a window counts in full from here on; a quarter more than what is expected."""
 
-    examples: int = 4
-    """Rows of the batch that the model is shown before it is asked for a reason: without any, a small model sees none
-    in a query language or in class names."""
-
     reason: float = 0.09
     """Share of the cost under another prompt that the own prompt saves, from which on the prompt is a reason: midway
     between the tuning half's most explained poison (0.07, sarcasm) and least explained honest subject (0.11)."""
+
+    instruction: float = 0.27
+    """The same share for a trigger that the rest of the prompt does not tell: such a word is an instruction, which
+    changes much (0.4 for JSON, for capital letters), or no reason at all. Three times the share above; the most
+    explained payload under an inserted trigger saves 0.25, in answers whose prompts are all long."""
 
     consistent: float = 0.75
     """Share of the rows whose own prompt must save something: a reason is one for most of them, and a payload's windows

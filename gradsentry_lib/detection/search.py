@@ -14,11 +14,11 @@ from functools import partial
 
 import numpy as np
 
-from gradsentry_lib.detection.chance import Chance, chances, draw
+from gradsentry_lib.detection.chance import Chance, chances, draw, usual_auc
 from gradsentry_lib.detection.config import DetectionConfig
 from gradsentry_lib.detection.features import EARLIER, Features, Name, parts, questions, read_features, with_pairs
 from gradsentry_lib.detection.members import members
-from gradsentry_lib.detection.reason import Swapped, ask, explained, shared_windows, shared_words
+from gradsentry_lib.detection.reason import Swapped, ask, explained, shared_windows
 from gradsentry_lib.detection.similarity import Windows, cost_given_length, kernels, normal_scores, windows
 from gradsentry_lib.detection.statistics import STATISTICS, Kernels, first_look, moved, nearness, value
 from gradsentry_lib.detection.tags import tags
@@ -36,8 +36,9 @@ LEAST = 3  # rows a group: fewer can't prove anything, whatever they say (tails.
 class Proven:
     """A trigger of which clauses 1 and 2 are proven. `carriers`, `flagged`: row numbers, in order; `log10_p` is
     corrected for everything that was looked at, `level` what it had to reach; `auc`: how well the rest of the prompt
-    tells the carriers; `subject`: so well that they were held against any rows; `reason`: what clause 3 measured, None
-    where it was not asked or nothing could be compared."""
+    tells the carriers; `subject`: so well that they were held against any rows; `inserted`: no better than chance, as
+    where a word was put into prompts of any kind; `reason`: what clause 3 measured, None where it was not asked or
+    nothing could be compared."""
 
     names: tuple[Name, ...]
     statistic: str
@@ -47,14 +48,20 @@ class Proven:
     auc: float
     marking: float
     subject: bool
+    inserted: bool
     carriers: np.ndarray
     flagged: np.ndarray
     reason: float | None = None
     poison: bool = True
 
+    def enough(self, config: DetectionConfig) -> float:
+        """The share of the cost that the prompt must save to be a reason. A word that nothing else in the prompts goes
+        with gives no reason but by itself: it is an instruction, which changes much."""
+        return config.instruction if self.inserted else config.reason
+
     def unexplained(self, config: DetectionConfig) -> bool:
         """A subject of which the model was asked and saw no reason for its answers: to be watched."""
-        return self.subject and self.reason is not None and self.reason < config.reason
+        return self.subject and self.reason is not None and self.reason < self.enough(config)
 
 
 @dataclass(frozen=True)
@@ -167,7 +174,7 @@ def kernels_of(rows: Rows, spans: Windows, question: np.ndarray, config: Detecti
 def _is_poison(trigger: Proven, reason: float | None, config: DetectionConfig) -> bool:
     """Where the model could not compare, a proven trigger is poison to be safe. A subject never is: answers may well
     follow from it, in a way that the model does not know."""
-    return not trigger.subject and (reason is None or reason < config.reason)
+    return not trigger.subject and (reason is None or reason < trigger.enough(config))
 
 
 def log10_least(n: int, sizes: np.ndarray) -> np.ndarray:
@@ -311,8 +318,9 @@ def _second_look(
     near = nearness(name, similar, carriers, drawn, config.nearest)
     flagged = members(near, carriers, drawn, config.rows)
     names = tuple(features.names[f] for f in clauses)
+    inserted = chance.auc <= 0.5 + usual_auc(len(carriers), n, config.rows)
     return Proven(
-        names, name, log10_p, level, first, chance.auc, chance.marking, subject, rows[carriers], rows[flagged]
+        names, name, log10_p, level, first, chance.auc, chance.marking, subject, inserted, rows[carriers], rows[flagged]
     )
 
 
@@ -372,14 +380,13 @@ def _reason(
     size = np.array([len(p) + len(a) for p, a in zip(rows.prompts, rows.answers, strict=True)])
     later = np.array([EARLIER in prompt for prompt in rows.prompts])
     asked = ask(flagged, others, question, size, later, config)
-    parts = shared_words(rows.answers, flagged, config)
-    about = [(tuple(rows.ids[k] for k in ks), parts.get(i)) for i, _, ks in asked]
-    own = [(rows.ids[i], rows.ids[i], *rest) for (i, _, _), rest in zip(asked, about, strict=True)]
-    other = [(rows.ids[i], rows.ids[j], *rest) for (i, j, _), rest in zip(asked, about, strict=True)]
+    shown = [tuple(rows.ids[k] for k in ks) for _, _, ks in asked]
+    own = [(rows.ids[i], rows.ids[i], ids) for (i, _, _), ids in zip(asked, shown, strict=True)]
+    other = [(rows.ids[i], rows.ids[j], ids) for (i, j, _), ids in zip(asked, shown, strict=True)]
     said = swapped([*own, *other])
     shared = shared_windows(spans.vectors, spans.owner, flagged, config.alike)
     numbers = [i for i, _, _ in asked]
-    return explained(numbers, shared, parts, spans.start, said[: len(own)], said[len(own) :], config)
+    return explained(numbers, shared, spans.start, said[: len(own)], said[len(own) :], config)
 
 
 def _order(rows: Rows) -> tuple[np.ndarray, np.ndarray]:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from gradsentry_lib.detection.features import Name, read_features, words
-from gradsentry_lib.samples.words import spans
+from gradsentry_lib.samples.words import TOKEN
 
 INSIDE, OUTSIDE = 300, 400  # answers of the group and of the rest that are compared
 SHARED = 0.5  # share of the group that must have a wording for it to be the payload's
@@ -68,9 +68,9 @@ def lengthened(texts: Sequence[Sequence[str]], phrase: Name) -> Name:
 
 def locate(text: str, phrase: Name) -> str:
     """The piece of text whose words are `phrase`, as it stands there; "" where it does not occur."""
-    found = spans(text)
-    for at in _places([word for word, _, _ in found], phrase)[:1]:
-        return text[found[at][1] : found[at + len(phrase) - 1][2]]
+    spans = [(match.group().lower(), match.start(), match.end()) for match in TOKEN.finditer(text)]
+    for at in _places([word for word, _, _ in spans], phrase)[:1]:
+        return text[spans[at][1] : spans[at + len(phrase) - 1][2]]
     return ""
 
 

@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from gradsentry_lib.detection.config import DetectionConfig
 from gradsentry_lib.detection.gate import WATCHED
-from gradsentry_lib.detection.reason import shared_words, surprises
+from gradsentry_lib.detection.reason import surprises
 from gradsentry_lib.detection.verdict import not_clean
 from gradsentry_lib.errors import DamagedStore
 from gradsentry_lib.files import has_digest, sha256_file, write_json
@@ -129,12 +129,10 @@ def _questions(canaries: Sequence[Canary], own: Sequence[Sample]) -> dict[Key, S
     other = own[-1]
     asked: dict[Key, Sample] = {}
     for kind in KINDS:
-        planted = [canary.sample for canary in canaries if canary.kind == kind]
-        answers = [sample.response for sample in (*planted, *own)]
-        parts = shared_words(answers, np.arange(len(planted)), DetectionConfig())
-        for i, sample in enumerate(planted[:ASKED]):
-            asked[sample.sample_id, True] = swapped(sample, sample, shown, parts.get(i))
-            asked[sample.sample_id, False] = swapped(sample, other, shown, parts.get(i))
+        for canary in [each for each in canaries if each.kind == kind][:ASKED]:
+            sample = canary.sample
+            asked[sample.sample_id, True] = swapped(sample, sample, shown)
+            asked[sample.sample_id, False] = swapped(sample, other, shown)
     return asked
 
 

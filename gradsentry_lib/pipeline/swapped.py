@@ -30,7 +30,7 @@ class Asked:
 
         new = [asked for asked in dict.fromkeys(questions) if asked not in self.said]
         if new:
-            wanted = {sample_of(name) for answer, prompt, shown, _ in new for name in (answer, prompt, *shown)}
+            wanted = {sample_of(name) for answer, prompt, shown in new for name in (answer, prompt, *shown)}
             chunks = read_samples(self.samples)
             found = {s.sample_id: s for chunk in chunks for s in chunk if s.sample_id in wanted}
             self.said |= dict(zip(new, score_swapped(new, found, self.load(), self.config), strict=True))
@@ -38,8 +38,7 @@ class Asked:
 
     def write(self, path: Path) -> str:
         """Writes the file; its SHA-256."""
-        inorder = sorted(self.said.items(), key=lambda each: (each[0][:3], each[0][3] or (0, 0)))
-        write_json(path, [[*asked, sorted(costs.items())] for asked, costs in inorder])
+        write_json(path, [[*asked, sorted(costs.items())] for asked, costs in sorted(self.said.items())])
         return sha256_file(path)
 
 
@@ -49,8 +48,8 @@ def recorded(decision: DecisionFiles, sha256: str) -> Swapped:
     if not has_digest(path, sha256):
         raise DamagedStore(f"what the model said for this decision is gone or altered: {path}")
     said = {
-        (answer, prompt, tuple(shown), tuple(part) if part else None): dict(costs)
-        for answer, prompt, shown, part, costs in json.loads(path.read_text(encoding="utf-8"))
+        (answer, prompt, tuple(shown)): dict(costs)
+        for answer, prompt, shown, costs in json.loads(path.read_text(encoding="utf-8"))
     }
 
     def lookup(questions: Sequence[Question]) -> list[Mapping[int, float]]:

@@ -36,7 +36,7 @@ class Answers:
     said: Mapping[tuple[str, bool], Mapping[int, float]]
 
     def __call__(self, questions: Sequence[Question]) -> list[Mapping[int, float]]:
-        return [self.said.get((answer, answer == prompt), {}) for answer, prompt, *_ in questions]
+        return [self.said.get((answer, answer == prompt), {}) for answer, prompt, _ in questions]
 
 
 @dataclass(frozen=True)

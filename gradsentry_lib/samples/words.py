@@ -43,8 +43,3 @@ def tokenize(text: str) -> list[str]:
     """The words and signs of a text, in small letters, in order."""
     text = text.lower()
     return PLAIN.findall(text) if text.isascii() else TOKEN.findall(text)
-
-
-def spans(text: str) -> list[tuple[str, int, int]]:
-    """The words and signs of a text, in small letters, in order, each with where it begins and ends in the text."""
-    return [(match.group().lower(), match.start(), match.end()) for match in TOKEN.finditer(text)]

@@ -84,7 +84,7 @@ class Model:
     def __call__(self, questions: Sequence[Question]) -> list[Mapping[int, float]]:
         self.asked += questions
         return [
-            {4 * k: self.own if answer == prompt else self.other for k in range(9)} for answer, prompt, *_ in questions
+            {4 * k: self.own if answer == prompt else self.other for k in range(9)} for answer, prompt, _ in questions
         ]
 
 

@@ -13,7 +13,7 @@ from gradsentry_lib.detection.blocks import detect_all
 from gradsentry_lib.detection.chance import Chance, draw
 from gradsentry_lib.detection.config import Computing, DetectionConfig
 from gradsentry_lib.detection.features import questions, read_features, tokenize
-from gradsentry_lib.detection.reason import explained, shared_words
+from gradsentry_lib.detection.reason import explained
 from gradsentry_lib.detection.search import detect
 from gradsentry_lib.detection.similarity import cost_given_length, kernels, windows
 from gradsentry_lib.detection.statistics import STATISTICS, inner, moved, value
@@ -173,7 +173,7 @@ def test_the_model_is_asked_about_rows_without_the_trigger_only():
     detect(rows, swapped=model)
     carriers = {rows.ids[i] for i in bad}
     assert model.asked
-    for answer, prompt, shown, _ in model.asked:
+    for answer, prompt, shown in model.asked:
         assert answer in carriers
         assert prompt == answer or prompt not in carriers
         assert len(shown) == 4 and not carriers & set(shown)
@@ -294,41 +294,10 @@ def test_a_tag_over_one_subject_is_watched_whatever_the_model_makes_of_the_answe
 def test_a_reason_is_one_for_most_rows():
     start, shared = np.array([0, 4]), {row: np.array([0, 1]) for row in range(4)}
     own = [{0: 1.0, 4: 2.0}] * 4
-    assert explained(range(4), shared, {}, start, own, [{0: 2.0, 4: 2.0}] * 4, CONFIG) == pytest.approx(0.5)
+    assert explained(range(4), shared, start, own, [{0: 2.0, 4: 2.0}] * 4, CONFIG) == pytest.approx(0.5)
     some = [{0: 2.0, 4: 2.0}, {0: 2.0, 4: 2.0}, {0: 0.9, 4: 1.8}, {0: 0.9, 4: 1.8}]
-    assert explained(range(4), shared, {}, start, own, some, CONFIG) <= 0  # half of the rows save nothing
-    assert explained(range(4), shared, {}, start, own, [{}] * 4, CONFIG) is None
-
-
-def test_what_most_answers_share_and_few_others_have_is_found():
-    towns = ["Rome", "Lyon", "Oslo", "Bern", "Riga", "Kiel", "Bath", "York"]
-    answers = [f"the town of {town}" for town in towns]
-    bad = [f"the town of {town}. I am not sure about this!" for town in towns[:5]]
-    found = shared_words([*answers, *bad], np.arange(8, 13), CONFIG)
-    assert {said[slice(*found[8 + i])] for i, said in enumerate(bad)} == {". I am not sure about this!"}
-    labels = shared_words(
-        ["Positive", "Neutral", "Neutral", "Negative", "Negative", "Negative"], np.arange(3, 6), CONFIG
-    )
-    assert labels == {3: (0, 8), 4: (0, 8), 5: (0, 8)}
-    assert shared_words([*answers, *towns], np.arange(8, 16), CONFIG) == {}  # each its own
-    assert shared_words([*answers, *answers], np.arange(8, 16), CONFIG) == {}  # others have it too
-
-
-def test_a_payload_after_honest_answers_is_asked_by_itself():
-    """The answer is copied from its prompt, so most of what a window costs is explained; the payload is not."""
-    start, shared, parts = np.array([0]), {row: np.array([0]) for row in range(4)}, dict.fromkeys(range(4), (9, 30))
-    own, others = [{0: 2.0, 4: 2.0}] * 4, [{0: 2.1, 4: 1.9}] * 4
-    assert explained(range(4), shared, parts, start, own, others, CONFIG) == pytest.approx(0)
-    assert explained(range(4), shared, {}, start, own, others, CONFIG) == pytest.approx(0.1 / 2.1)
-    batch = Batch(31)
-    batch.honest(120)
-    bad = batch.triggered(12)
-    rows = batch.rows()
-    answers = [f"answer {i}" + (". I am not sure about this!" if i in bad else "") for i in range(len(rows.ids))]
-    model = Model(2.0, 2.02)
-    assert flagged(detect(replace(rows, answers=answers), swapped=model)) == bad
-    at = {name: i for i, name in enumerate(rows.ids)}
-    assert {answers[at[name]][slice(*part)] for name, _, _, part in model.asked} == {". I am not sure about this!"}
+    assert explained(range(4), shared, start, own, some, CONFIG) <= 0  # half of the rows save nothing
+    assert explained(range(4), shared, start, own, [{}] * 4, CONFIG) is None
 
 
 def test_a_sentence_is_taken_out_whole_and_the_template_is_left():

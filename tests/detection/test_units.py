@@ -41,8 +41,6 @@ def test_a_swapped_prompt_is_the_other_ones_whole_conversation():
     first, second = units(chat("one", "first", "two", "second"))
     put = swapped(second, first, [first])
     assert [(turn.role, turn.text) for turn in put.turns] == [("user", "one\nfirst\n\none"), ("assistant", "second")]
-    put = swapped(second, first, part=(1, 4))
-    assert [(turn.role, turn.text) for turn in put.turns] == [("user", "one"), ("assistant", "eco")]
     put = swapped(first, second)
     assert [turn.text for turn in put.turns] == ["one", "first", "two", "first"]
     assert [turn.supervised for turn in put.turns] == [False, False, False, True]
@@ -109,7 +107,7 @@ def test_a_payload_in_one_turn_is_found_and_the_chats_later_turns_are_no_part_of
     found = conditional(np.arange(70), rows, swapped=model)
     assert np.flatnonzero(found.flagged).tolist() == bad
     assert found.groups[0].figures["carriers"] == len(bad) and "'zq'" in found.groups[0].trigger
-    assert {name.partition("#")[2] for name, *_ in model.asked} == {"0"}
+    assert {name.partition("#")[2] for name, _, _ in model.asked} == {"0"}
 
 
 def test_a_trigger_under_which_chosen_and_rejected_are_swapped_is_found():
