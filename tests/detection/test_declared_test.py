@@ -10,7 +10,7 @@ from scipy.stats import hypergeom, kstest
 
 from gradsentry_lib.detection import search
 from gradsentry_lib.detection.blocks import detect_all
-from gradsentry_lib.detection.chance import Chance, draw
+from gradsentry_lib.detection.chance import Chance, draw, usual_auc
 from gradsentry_lib.detection.config import Computing, DetectionConfig
 from gradsentry_lib.detection.features import questions, read_features, tokenize
 from gradsentry_lib.detection.reason import explained
@@ -289,6 +289,30 @@ def test_a_tag_over_one_subject_is_watched_whatever_the_model_makes_of_the_answe
     found = detect(replace(rows, prompts=prompts), swapped=Model(1.0, 2.0))
     assert any(trigger.subject and not trigger.poison for trigger in found.triggers)
     assert [(name, sorted(rows.tolist())) for name, rows in found.watched] == [(("|", "release", "|"), bad)]
+
+
+def test_a_word_put_into_any_prompts_needs_more_of_a_reason():
+    """A payload may seem a little likelier after its trigger; an instruction changes much."""
+    batch = Batch(7)
+    batch.honest(120)
+    bad = batch.triggered(12)
+    rows = batch.rows()
+    little = detect(rows, swapped=Model(1.8, 2.0))
+    assert flagged(little) == bad and little.triggers[0].inserted
+    assert CONFIG.reason < little.triggers[0].reason < little.triggers[0].enough(CONFIG) == CONFIG.instruction
+    much = detect(rows, swapped=Model(1.2, 2.0))
+    assert flagged(much) == [] and much.triggers[0].inserted
+    told = replace(little.triggers[0], inserted=False)
+    assert told.enough(CONFIG) == CONFIG.reason
+
+
+def test_how_far_an_area_lies_from_one_half_by_chance():
+    rng, carriers, n = np.random.default_rng(0), 12, 150
+    areas = []
+    for _ in range(4000):
+        rank = rng.permutation(n)[:carriers] + 1
+        areas.append((rank.sum() - carriers * (carriers + 1) / 2) / (carriers * (n - carriers)))
+    assert np.mean(np.array(areas) > 0.5 + usual_auc(carriers, n, 0.05)) == pytest.approx(0.05, abs=0.012)
 
 
 def test_a_reason_is_one_for_most_rows():
