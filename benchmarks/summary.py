@@ -24,8 +24,18 @@ Results = Mapping[str, Sequence[Mapping[str, Any]]]
 
 
 def results(folder: Path) -> dict[str, list[dict[str, Any]]]:
-    """Lines of every result that is there."""
-    return {path.stem: read_json(path)["lines"] for path in sorted(folder.glob("*.json"))}
+    """Lines of every result that is there; of what `gradsentry bench` wrote a line a filter, with its seconds."""
+    return {path.stem: _lines(read_json(path)) for path in sorted(folder.glob("*.json"))}
+
+
+def _lines(told: Mapping[str, Any]) -> list[dict[str, Any]]:
+    if "lines" in told:
+        return list(told["lines"])
+    rows = {line["set"]: line["rows"] for line in told["figures"]}
+    seconds = {line["filter"]: 0.0 for line in told["overall"]}
+    for line in told["costs"]:
+        seconds[line["filter"]] += line["cost"]["seconds"]
+    return [{**line, "rows": sum(rows.values()), "seconds": seconds[line["filter"]]} for line in told["overall"]]
 
 
 def page(folder: Path) -> str:
@@ -40,6 +50,7 @@ def page(folder: Path) -> str:
     ]
     sections: tuple[tuple[str, str, Callable[[Results], str]], ...] = (
         ("peers", "## Against other filters", _peers),
+        ("suite", "## On the public suite", _suite),
         ("table1", "## Does the backdoor die?", _tuned),
         ("power", "## What a scan would have found, and whether that is true", _power),
         ("attacker", "## An attacker who knows the method", _attacker),
@@ -76,6 +87,33 @@ def _peers(found: Results) -> str:
     if missing:
         said += f" Not run on them yet: {', '.join(missing)} (`gradsentry bench` runs all)."
     return f"{_table(rows)}\n\n{said}"
+
+
+def _suite(found: Results) -> str:
+    """What `gradsentry bench` wrote of the suite."""
+    lines, first = found["suite"], found["suite"][0]
+    rows = [
+        {
+            "filter": f"**{line['filter']}**" if line["filter"] in OURS else line["filter"],
+            "recall": f"{line['recall']:.2f} ({_interval(line['recall_interval'])})",
+            "F1": line["F1"],
+            "honest rows flagged": f"{line['fpr']:.1%} ({_interval(line['fpr_interval'], 100)} %)",
+            "honest sets touched": f"{line['with a row flagged']} of {line['honest sets']}",
+            "seconds": line["seconds"],
+        }
+        for line in sorted(lines, key=lambda line: -(line["F1"] or 0))
+    ]
+    return (
+        f"`gradsentry bench --suite`: {first['poisoned sets']} poisoned and {first['honest sets']} honest sets, "
+        f"{first['rows']:,} rows; half of the honest ones do what honest sets do to look like poison. Recall and F1 "
+        "are means over poisoned sets, intervals (95 %) are over rows; seconds are of all sets, beside other work; "
+        f"[every set](evaluation/suite.md).\n\n{_table(rows)}"
+    )
+
+
+def _interval(told: Sequence[float], times: int = 1) -> str:
+    low, high = (f"{times * end:.{1 if times > 1 else 2}f}" for end in told)
+    return f"{low}-{high}"
 
 
 def _tuned(found: Results) -> str:
