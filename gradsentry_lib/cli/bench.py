@@ -34,7 +34,7 @@ def bench_command(
     ] = None,
     labels: Annotated[str, typer.Option(help="Column that says which rows are poisoned; never shown.")] = "poisoned",
     only: Annotated[list[str] | None, typer.Option(help="Sets whose name holds this; repeatable.")] = None,
-    rows: Annotated[int, typer.Option(min=0, help="At most so many rows of a set, drawn by the seed; 0: all.")] = 0,
+    rows: Annotated[int, typer.Option(min=0, help="At most so many rows of a set, in their share; 0: all.")] = 0,
     seed: Annotated[int, typer.Option(help="Of filters that draw.")] = 0,
     model: Annotated[str | None, told("model")] = None,
     device: Annotated[str | None, told("device")] = None,

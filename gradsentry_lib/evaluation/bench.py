@@ -48,8 +48,12 @@ class Labelled:
     labels: np.ndarray
 
     def part(self, limit: int, seed: int) -> "Labelled":
-        """At most `limit` of the rows, drawn by `seed`, in their order."""
-        where = take(range(len(self.rows)), limit, seed)
+        """At most `limit` of the rows, drawn by `seed`, poisoned and honest ones in their share, in their order."""
+        if limit >= len(self.rows):
+            return self
+        bad, good = np.flatnonzero(self.labels).tolist(), np.flatnonzero(~self.labels).tolist()
+        few = round(limit * len(bad) / len(self.rows))
+        where = sorted([*take(bad, few, seed), *take(good, limit - few, seed)])
         return Labelled(self.name, [self.rows[i] for i in where], self.labels[where])
 
 
