@@ -142,15 +142,23 @@ def _power(found: Results) -> str:
                 "data": f"{line['data']}, {line['rows']} rows",
                 "rows of an attack": line["attack rows"],
                 "the certificate says": f"{line['certified']:.0%} ({_range(line, 'certified')})",
-                "planted, found": f"{line['found']} of {line['planted']} ({_range(line, 'found')})",
+                "planted, found": f"{line['found']} of {line['planted']} ({_range(line, 'found')})"
+                if line["planted"]
+                else "none planted",
                 "false alarms": line["alarms"],
-                "cost, share of the scan": line["certificate_seconds"] / max(line["scan_seconds"], 1e-9),
+                "cost, share of the scan": ("" if line.get("scan_ended", True) else "less than ")
+                + f"{line['certificate_seconds'] / max(line['scan_seconds'], 1e-9):.2f}",
             }
         )
+    stopped = [line for line in found["power"] if not line.get("scan_ended", True)]
+    said = ""
+    if stopped:
+        seconds = max(line["scan_seconds"] for line in stopped)
+        said = f" *Less than*: the scan was stopped after {seconds:,.0f} s; the certificate was made by itself."
     return (
         "Attacks are planted into copies of a batch's rows and searched for in mixtures; then the same kinds are "
-        "planted for good, one at a time, and the whole batch is scanned (processor time; with `--power on`: 40 "
-        f"mixtures for any size).\n\n{_table(rows)}"
+        "planted for good, one at a time, and the whole batch is scanned. Cost is processor time; batches under 2,000 "
+        f"rows with `--power on`: 40 mixtures for any size.{said}\n\n{_table(rows)}"
     )
 
 
@@ -226,11 +234,11 @@ def _rules(folder: Path) -> str:
     """Which rules of judging each result is of, as far as it says so: `auto` is another test under other rules."""
     by: dict[str, list[str]] = {}
     for path in sorted(folder.glob("*.json")):
-        rules = read_json(path).get("rules")
-        by.setdefault("not recorded, so perhaps of earlier rules" if rules is None else f"rules {rules}", []).append(
-            path.stem
-        )
-    return "\n".join(f"- {which}: {', '.join(names)}" for which, names in by.items())
+        told = read_json(path)
+        for rules in {told.get("rules", line.get("rules")) for line in _lines(told)}:
+            which = "not recorded, so perhaps of earlier rules" if rules is None else f"rules {rules}"
+            by.setdefault(which, []).append(path.stem)
+    return "\n".join(f"- {which}: {', '.join(names)}" for which, names in sorted(by.items()))
 
 
 def readme_figures(found: Results) -> str:
