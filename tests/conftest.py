@@ -20,6 +20,12 @@ SLOW = ("golden", "assets", "docs", "examples", "packaging", "soak")  # whole gr
 REAL = ("embedded_model", "server", "page")  # fixtures that load the embedded model, a running UI, a browser
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Whoever leaves out `graph` does not wait for its imports, Dagster's and Great Expectations', either."""
+    slow = collection_path.parent == Path(__file__).parent and collection_path.name in SLOW
+    return True if slow and "not graph" in config.option.markexpr else None
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Marks what `make test-fast` leaves out: `real` for the embedded model, `graph` for what starts whole graphs."""
     for item in items:

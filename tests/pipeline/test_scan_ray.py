@@ -21,6 +21,8 @@ from gradsentry_lib.scoring.ray_engine import plan, score_on_cluster
 from gradsentry_lib.store.paths import Store
 from tests.pipeline.builder import lines, run, verdicts, write
 
+pytestmark = pytest.mark.xdist_group("ray")  # on one of pytest's workers: one cluster for all
+
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[None]:
