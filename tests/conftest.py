@@ -1,5 +1,6 @@
 """What tests of several rooms share: the embedded model, a tiny model, a store of their own."""
 
+import gc
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -24,6 +25,13 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     """Whoever leaves out `graph` does not wait for its imports, Dagster's and Great Expectations', either."""
     slow = collection_path.parent == Path(__file__).parent and collection_path.name in SLOW
     return True if slow and "not graph" in config.option.markexpr else None
+
+
+def pytest_collection_finish() -> None:
+    """What the libraries made while they were imported stays: nobody looks through millions of objects again each time
+    that a scan gives its model back."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -10,6 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.slow
 def test_quick_benchmark_writes_results_and_a_report(small_model, tmp_path):
     model = tmp_path / "model"
     small_model.model.save_pretrained(model)

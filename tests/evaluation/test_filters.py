@@ -39,6 +39,7 @@ def test_finds_a_planted_target(name, planted, small_model):
     assert found.flags[labels].mean() > found.flags[~labels].mean()
 
 
+@pytest.mark.slow  # UMAP compiles itself
 def test_cube_finds_a_planted_cluster_of_states():
     rng = np.random.default_rng(0)
     labels = np.arange(120) < 15

@@ -45,6 +45,7 @@ def workers() -> list[int]:
     return found
 
 
+@pytest.mark.slow
 def test_a_killed_worker_loses_nothing(
     cluster: None, tmp_path: Path, tiny_model: Callable[..., Path], store: Store
 ) -> None:
@@ -79,6 +80,7 @@ def test_a_killed_worker_loses_nothing(
     assert run(source, model, store).scored.computed == 0  # found again by a scan without a cluster
 
 
+@pytest.mark.slow
 def test_only_the_wanted_rows_are_scored(cluster: None, tmp_path: Path, model: Path, store: Store) -> None:
     source = open_source(str(write(tmp_path / "rows.jsonl", ["{broken", *lines(range(30))])))
     write_samples(source, tmp_path / "samples.parquet", tmp_path / "rejected.jsonl")
