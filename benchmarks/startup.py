@@ -117,6 +117,7 @@ class Bench:
     ) -> Any:
         told = {"PYTHONPATH": str(package), "GRADSENTRY_TESTED": str(self.scratch / package.name / tested)}
         told |= {"GRADSENTRY_HOME": str(self.scratch / package.name / home)}
+        told |= {"PYTHONDONTWRITEBYTECODE": ""}  # compiled once, as what pip installs is
         done = subprocess.run(
             [sys.executable, "-c", END + program, *arguments],
             env=os.environ | told, cwd=self.scratch, capture_output=True, text=True, check=False,

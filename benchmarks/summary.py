@@ -24,8 +24,18 @@ Results = Mapping[str, Sequence[Mapping[str, Any]]]
 
 
 def results(folder: Path) -> dict[str, list[dict[str, Any]]]:
-    """Lines of every result that is there."""
-    return {path.stem: read_json(path)["lines"] for path in sorted(folder.glob("*.json"))}
+    """Lines of every result that is there; of what `gradsentry bench` wrote a line a filter, with its seconds."""
+    return {path.stem: _lines(read_json(path)) for path in sorted(folder.glob("*.json"))}
+
+
+def _lines(told: Mapping[str, Any]) -> list[dict[str, Any]]:
+    if "lines" in told:
+        return list(told["lines"])
+    rows = {line["set"]: line["rows"] for line in told["figures"]}
+    seconds = {line["filter"]: 0.0 for line in told["overall"]}
+    for line in told["costs"]:
+        seconds[line["filter"]] += line["cost"]["seconds"]
+    return [{**line, "rows": sum(rows.values()), "seconds": seconds[line["filter"]]} for line in told["overall"]]
 
 
 def page(folder: Path) -> str:
@@ -40,6 +50,7 @@ def page(folder: Path) -> str:
     ]
     sections: tuple[tuple[str, str, Callable[[Results], str]], ...] = (
         ("peers", "## Against other filters", _peers),
+        ("suite", "## On the public suite", _suite),
         ("table1", "## Does the backdoor die?", _tuned),
         ("power", "## What a scan would have found, and whether that is true", _power),
         ("attacker", "## An attacker who knows the method", _attacker),
@@ -78,6 +89,33 @@ def _peers(found: Results) -> str:
     return f"{_table(rows)}\n\n{said}"
 
 
+def _suite(found: Results) -> str:
+    """What `gradsentry bench` wrote of the suite."""
+    lines, first = found["suite"], found["suite"][0]
+    rows = [
+        {
+            "filter": f"**{line['filter']}**" if line["filter"] in OURS else line["filter"],
+            "recall": f"{line['recall']:.2f} ({_interval(line['recall_interval'])})",
+            "F1": line["F1"],
+            "honest rows flagged": f"{line['fpr']:.1%} ({_interval(line['fpr_interval'], 100)} %)",
+            "honest sets touched": f"{line['with a row flagged']} of {line['honest sets']}",
+            "seconds": line["seconds"],
+        }
+        for line in sorted(lines, key=lambda line: -(line["F1"] or 0))
+    ]
+    return (
+        f"`gradsentry bench --suite`: {first['poisoned sets']} poisoned and {first['honest sets']} honest sets, "
+        f"{first['rows']:,} rows; half of the honest ones do what honest sets do to look like poison. Recall and F1 "
+        "are means over poisoned sets, intervals (95 %) are over rows; seconds are of all sets, beside other work; "
+        f"[every set](evaluation/suite.md).\n\n{_table(rows)}"
+    )
+
+
+def _interval(told: Sequence[float], times: int = 1) -> str:
+    low, high = (f"{times * end:.{1 if times > 1 else 2}f}" for end in told)
+    return f"{low}-{high}"
+
+
 def _tuned(found: Results) -> str:
     lines = found["table1"]
     rows = []
@@ -104,15 +142,23 @@ def _power(found: Results) -> str:
                 "data": f"{line['data']}, {line['rows']} rows",
                 "rows of an attack": line["attack rows"],
                 "the certificate says": f"{line['certified']:.0%} ({_range(line, 'certified')})",
-                "planted, found": f"{line['found']} of {line['planted']} ({_range(line, 'found')})",
+                "planted, found": f"{line['found']} of {line['planted']} ({_range(line, 'found')})"
+                if line["planted"]
+                else "none planted",
                 "false alarms": line["alarms"],
-                "cost, share of the scan": line["certificate_seconds"] / max(line["scan_seconds"], 1e-9),
+                "cost, share of the scan": ("" if line.get("scan_ended", True) else "less than ")
+                + f"{line['certificate_seconds'] / max(line['scan_seconds'], 1e-9):.2f}",
             }
         )
+    stopped = [line for line in found["power"] if not line.get("scan_ended", True)]
+    said = ""
+    if stopped:
+        seconds = max(line["scan_seconds"] for line in stopped)
+        said = f" *Less than*: the scan was stopped after {seconds:,.0f} s; the certificate was made by itself."
     return (
         "Attacks are planted into copies of a batch's rows and searched for in mixtures; then the same kinds are "
-        "planted for good, one at a time, and the whole batch is scanned (processor time; with `--power on`: 40 "
-        f"mixtures for any size).\n\n{_table(rows)}"
+        "planted for good, one at a time, and the whole batch is scanned. Cost is processor time; batches under 2,000 "
+        f"rows with `--power on`: 40 mixtures for any size.{said}\n\n{_table(rows)}"
     )
 
 
@@ -188,11 +234,11 @@ def _rules(folder: Path) -> str:
     """Which rules of judging each result is of, as far as it says so: `auto` is another test under other rules."""
     by: dict[str, list[str]] = {}
     for path in sorted(folder.glob("*.json")):
-        rules = read_json(path).get("rules")
-        by.setdefault("not recorded, so perhaps of earlier rules" if rules is None else f"rules {rules}", []).append(
-            path.stem
-        )
-    return "\n".join(f"- {which}: {', '.join(names)}" for which, names in by.items())
+        told = read_json(path)
+        for rules in {told.get("rules", line.get("rules")) for line in _lines(told)}:
+            which = "not recorded, so perhaps of earlier rules" if rules is None else f"rules {rules}"
+            by.setdefault(which, []).append(path.stem)
+    return "\n".join(f"- {which}: {', '.join(names)}" for which, names in sorted(by.items()))
 
 
 def readme_figures(found: Results) -> str:

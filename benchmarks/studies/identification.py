@@ -106,7 +106,7 @@ def peers(bench: Bench) -> list[dict[str, Any]]:
             to_samples(poisoned.rows),
             poisoned.labels,
             bench.model,
-            filters_named(QUICK_PEERS if bench.quick else PEERS),
+            filters_named(bench.filters or (QUICK_PEERS if bench.quick else PEERS)),
             seed=bench.seeds[0],
             draws=100 if bench.quick else 1000,
             **bench.watch(name, task),

@@ -42,5 +42,5 @@ def test_a_scan_imports_what_it_needs(tiny_model: Callable[..., Path], tmp_path:
     assert set(first) & NEVER == set()
     assert "torch" in first and len(first) <= FIRST
     again = imported(tmp_path / "two", source, model)
-    assert set(again) & (NEVER | {"torch", "tokenizers"}) == set()
+    assert set(again) & (NEVER | {"torch", "tokenizers", "pydantic", "jinja2"}) == set()
     assert len(again) <= AGAIN
