@@ -127,7 +127,7 @@ def scan(
         batch = ingest(opened, store, run, told, key)
         with chosen.lease(identity, scoring.module is not None) as load:
             scored = score_batch(batch, store, run, identity, load, scoring, effort, on_progress)
-            decided = decide(batch, scored, store, run, decision, load=load, scoring=scoring)
+            decided = decide(batch, scored, store, run, decision, load=load, scoring=scoring, cluster=effort.cluster)
         try:
             published = publish(batch, decided, store, run)
         except GateFailed:
