@@ -16,10 +16,9 @@ from gradsentry_lib.detection.config import RULES
 from gradsentry_lib.detection.policies import Judgement, judge
 from gradsentry_lib.detection.verdict import not_clean
 from gradsentry_lib.errors import UnusableOption
-from gradsentry_lib.evaluation.data import read_rows, split_labels, take
+from gradsentry_lib.evaluation.data import read_rows, split_labels, take, to_samples
 from gradsentry_lib.evaluation.measures import Measures, measure
 from gradsentry_lib.evaluation.rows import Row
-from gradsentry_lib.evaluation.samples import to_samples
 from gradsentry_lib.samples.sample import Sample
 from gradsentry_lib.scoring.cache import ScoreCache
 from gradsentry_lib.scoring.config import ScoringConfig

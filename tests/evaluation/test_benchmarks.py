@@ -13,6 +13,7 @@ from gradsentry_lib.errors import BadInput
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.slow
 def test_quick_benchmark_writes_results_and_a_report(small_model, tmp_path):
     model = tmp_path / "model"
     small_model.model.save_pretrained(model)
