@@ -16,10 +16,9 @@ from gradsentry_lib.detection.config import RULES
 from gradsentry_lib.detection.policies import Judgement, judge
 from gradsentry_lib.detection.verdict import not_clean
 from gradsentry_lib.errors import UnusableOption
-from gradsentry_lib.evaluation.data import read_rows, split_labels, take
+from gradsentry_lib.evaluation.data import read_rows, split_labels, take, to_samples
 from gradsentry_lib.evaluation.measures import Measures, measure
 from gradsentry_lib.evaluation.rows import Row
-from gradsentry_lib.evaluation.samples import to_samples
 from gradsentry_lib.samples.sample import Sample
 from gradsentry_lib.scoring.cache import ScoreCache
 from gradsentry_lib.scoring.config import ScoringConfig
@@ -177,7 +176,9 @@ def beside(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
     kept = [line for line in old["lines"] if (line["data"], line["filter"]) not in made]
     sets = list(dict.fromkeys(line["data"] for line in [*old["lines"], *new["lines"]]))
     lines = sorted([*kept, *new["lines"]], key=lambda line: sets.index(line["data"]))
-    return {**new, "lines": lines, "seconds": round(old["seconds"] + new["seconds"], 1)}
+    ours = any(line["filter"] == "policy-auto" for line in kept)  # the only filter that the rules are of
+    rules = old.get("rules") if ours else new["rules"]
+    return {**new, "lines": lines, "seconds": round(old["seconds"] + new["seconds"], 1), "rules": rules}
 
 
 def averaged(lines: Sequence[dict[str, Any]], keys: Sequence[str]) -> dict[str, Any]:

@@ -29,10 +29,9 @@ from gradsentry_lib.detection.config import RULES
 from gradsentry_lib.detection.policies import judge
 from gradsentry_lib.detection.verdict import not_clean
 from gradsentry_lib.errors import GradSentryError
-from gradsentry_lib.evaluation.data import read_rows, split_labels, take
+from gradsentry_lib.evaluation.data import read_rows, split_labels, take, to_samples
 from gradsentry_lib.evaluation.harness import asking
 from gradsentry_lib.evaluation.rows import Row
-from gradsentry_lib.evaluation.samples import to_samples
 from gradsentry_lib.files import read_json, write_json
 from gradsentry_lib.pipeline import decide as deciding
 from gradsentry_lib.pipeline.power import LARGE

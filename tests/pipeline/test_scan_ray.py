@@ -28,6 +28,8 @@ from gradsentry_lib.store.paths import Store
 from tests.detection.planted import Batch, Model
 from tests.pipeline.builder import OPEN, lines, run, verdicts, write
 
+pytestmark = pytest.mark.xdist_group("ray")  # on one of pytest's workers: one cluster for all
+
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[None]:
@@ -50,6 +52,7 @@ def workers(name: str = "MapWorker") -> list[int]:
     return found
 
 
+@pytest.mark.slow
 def test_a_killed_worker_loses_nothing(
     cluster: None, tmp_path: Path, tiny_model: Callable[..., Path], store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -91,6 +94,7 @@ def test_a_killed_worker_loses_nothing(
     assert run(source, model, store).scored.computed == 0  # found again by a scan without a cluster
 
 
+@pytest.mark.slow
 def test_only_the_wanted_rows_are_scored(cluster: None, tmp_path: Path, model: Path, store: Store) -> None:
     source = open_source(str(write(tmp_path / "rows.jsonl", ["{broken", *lines(range(30))])))
     write_samples(source, tmp_path / "samples.parquet", tmp_path / "rejected.jsonl")

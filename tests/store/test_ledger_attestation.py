@@ -73,7 +73,7 @@ def test_the_same_file_again_is_attested_once(made: Made, copied: Path) -> None:
 
 
 def test_the_in_toto_library_accepts_it(statement: dict[str, Any]) -> None:
-    """Protocol buffers of the specification itself, an independent road."""
+    """Protocol buffers of the specification itself, an independent way."""
     json_format = pytest.importorskip("google.protobuf.json_format")
     pb = pytest.importorskip("in_toto_attestation.v1.statement_pb2")
     library = pytest.importorskip("in_toto_attestation.v1.statement")
