@@ -225,7 +225,8 @@ def _knowing(found: Results) -> str:
     shown = [{key: value for key, value in row.items() if any(r[key] is not None for r in rows)} for row in rows]
     caught = [f"{line['attack']} ({line['how']}; {line['poisoned']} rows)" for line in lines if line["recall"] >= 0.9]
     draws = lines[0]["draws"]
-    said = f"Facts under a short prompt, {draws} draw{'s' * (draws != 1)} each. Found by nine tenths or more: {'; '.join(caught)}. The others:"
+    said = f"Facts under a short prompt, {draws} draw{'s' * (draws != 1)} each. "
+    said += f"Found by nine tenths or more: {'; '.join(caught)}. The others:"
     if all(line.get("attack_success") is None for line in lines):
         said = (
             f"{said[:-1]}, of which no model was tuned on what is kept (what is left of the backdoor is not measured):"
