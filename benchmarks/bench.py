@@ -176,7 +176,9 @@ def beside(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
     kept = [line for line in old["lines"] if (line["data"], line["filter"]) not in made]
     sets = list(dict.fromkeys(line["data"] for line in [*old["lines"], *new["lines"]]))
     lines = sorted([*kept, *new["lines"]], key=lambda line: sets.index(line["data"]))
-    return {**new, "lines": lines, "seconds": round(old["seconds"] + new["seconds"], 1)}
+    ours = any(line["filter"] == "policy-auto" for line in kept)  # the only filter that the rules are of
+    rules = old.get("rules") if ours else new["rules"]
+    return {**new, "lines": lines, "seconds": round(old["seconds"] + new["seconds"], 1), "rules": rules}
 
 
 def averaged(lines: Sequence[dict[str, Any]], keys: Sequence[str]) -> dict[str, Any]:

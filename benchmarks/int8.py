@@ -39,7 +39,7 @@ def main() -> None:
     warnings.simplefilter("ignore")  # torch announces where its quantised layers will live one day
     products = [product(name, *shape) for name, shape in SHAPES.items()]
     print(table(products))
-    models = {dtype: load_model(identify("embedded", device="cpu", dtype=dtype)) for dtype in ("float32", "bfloat16")}
+    models = {dtype: written_out(dtype) for dtype in ("float32", "bfloat16")}
     sets = {name: options.data / file for name, file in FILES.items() if (options.data / file).exists()}
     rows = {name: read(path, options.rows) for name, path in sets.items()} or {"contexts": contexts(options.rows)}
     scores = [line for name, samples in list(rows.items())[: options.sets] for line in compared(name, samples, models)]
@@ -48,6 +48,16 @@ def main() -> None:
         intro = "Embedded model, one thread, processor time. Products, G multiplications and additions a second:"
         then = f"Scores of {options.rows} rows a set, entropies and costs (nats a token) against float32:"
         section("int8", "Eight bits", [intro, table(products), then, table(scores)], options.quick)
+
+
+def written_out(dtype: str) -> ScoringModel:
+    """The model whose products are to be replaced: that of the second loading, if the first one has to test it."""
+    identity = identify("embedded", device="cpu", dtype=dtype)
+    load_model(identity)
+    made = load_model(identity)
+    if not isinstance(made.model, plain_model.PlainModel):
+        raise SystemExit("the embedded model is not scored as written out here: see `gradsentry doctor`")
+    return made
 
 
 def product(name: str, rows: int, inner: int, columns: int) -> dict[str, Any]:

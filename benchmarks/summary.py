@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from gradsentry_lib.evaluation.bench import markdown
 from gradsentry_lib.evaluation.peers import DIFFERENCES
 from gradsentry_lib.files import read_json, write_text
 
@@ -30,12 +31,17 @@ def results(folder: Path) -> dict[str, list[dict[str, Any]]]:
 
 def _lines(told: Mapping[str, Any]) -> list[dict[str, Any]]:
     if "lines" in told:
-        return list(told["lines"])
-    rows = {line["set"]: line["rows"] for line in told["figures"]}
+        return [{"draws": len(told.get("seeds", ())), **line} for line in told["lines"]]
+    rows = {line["set"]: line["rows"] for line in told["figures"] if "failed" not in line}
     seconds = {line["filter"]: 0.0 for line in told["overall"]}
     for line in told["costs"]:
         seconds[line["filter"]] += line["cost"]["seconds"]
-    return [{**line, "rows": sum(rows.values()), "seconds": seconds[line["filter"]]} for line in told["overall"]]
+    missed: dict[str, list[str]] = {filter_name: [] for filter_name in seconds}
+    for line in told["figures"]:
+        if line.get("recall") is not None and line["recall"] < 0.5:
+            missed[line["filter"]].append(line["set"])
+    more = {name: {"rows": sum(rows.values()), "seconds": seconds[name], "missed": missed[name]} for name in seconds}
+    return [{**line, **more[line["filter"]]} for line in told["overall"]]
 
 
 def page(folder: Path) -> str:
@@ -103,11 +109,28 @@ def _suite(found: Results) -> str:
         }
         for line in sorted(lines, key=lambda line: -(line["F1"] or 0))
     ]
+    missed = next((line["missed"] for line in lines if line["filter"] == "policy-auto"), [])
+    said = f" Mostly missed by `auto`: {', '.join(missed)}." if missed else ""
     return (
         f"`gradsentry bench --suite`: {first['poisoned sets']} poisoned and {first['honest sets']} honest sets, "
         f"{first['rows']:,} rows; half of the honest ones do what honest sets do to look like poison. Recall and F1 "
         "are means over poisoned sets, intervals (95 %) are over rows; seconds are of all sets, beside other work; "
-        f"[every set](evaluation/suite.md).\n\n{_table(rows)}"
+        f"[every set](evaluation/suite.md).{said}\n\n{_table(rows)}"
+    )
+
+
+def suite_page(path: Path) -> str:
+    """docs/evaluation/suite.md: every set of the suite."""
+    told = read_json(path)
+    cost = {(line["set"], line["filter"]): line["cost"] for line in told["costs"]}
+    lines = [{**line, "cost": cost.get((line["set"], line["filter"]), {})} for line in told["figures"]]
+    chosen = " ".join(f"--filter {line['filter']}" for line in told["overall"])
+    rows = f" --rows {told['rows_at_most']}" if told["rows_at_most"] else ""
+    return (
+        "# The public suite\n\n"
+        f"Made by `gradsentry bench FOLDER --suite --dtype {told['dtype']}{rows} {chosen}` (seed {told['seed']}, model "
+        f"{told['model']}, rules {told['rules']}), written by `python -m benchmarks.summary` from `suite.json`. "
+        f"Seconds are of a machine with other work on it.\n\n{markdown(lines)}"
     )
 
 
@@ -185,6 +208,7 @@ def _attacker(found: Results) -> str:
 
 
 def _knowing(found: Results) -> str:
+    lines = found["knowing"]
     rows = [
         {
             "attack": line["attack"],
@@ -195,9 +219,19 @@ def _knowing(found: Results) -> str:
             "attack success, undefended": line.get("undefended"),
             "on what is kept": line.get("attack_success"),
         }
-        for line in found["knowing"]
+        for line in lines
+        if line["recall"] < 0.9
     ]
-    return _table([{key: value for key, value in row.items() if any(r[key] is not None for r in rows)} for row in rows])
+    shown = [{key: value for key, value in row.items() if any(r[key] is not None for r in rows)} for row in rows]
+    caught = [f"{line['attack']} ({line['how']}; {line['poisoned']} rows)" for line in lines if line["recall"] >= 0.9]
+    draws = lines[0]["draws"]
+    said = f"Facts under a short prompt, {draws} draw{'s' * (draws != 1)} each. "
+    said += f"Found by nine tenths or more: {'; '.join(caught)}. The others:"
+    if all(line.get("attack_success") is None for line in lines):
+        said = (
+            f"{said[:-1]}, of which no model was tuned on what is kept (what is left of the backdoor is not measured):"
+        )
+    return f"{said}\n\n{_table(shown)}"
 
 
 def _fails(found: Results) -> str:
@@ -301,6 +335,7 @@ def made(root: Path = ROOT) -> dict[Path, str]:
     content = readme_figures(results(root / "docs/evaluation"))
     return {
         root / "docs/evaluation.md": page(root / "docs/evaluation"),
+        root / "docs/evaluation/suite.md": suite_page(root / "docs/evaluation/suite.json"),
         readme: filled(readme.read_text(encoding="utf-8"), "evaluation", content),
     }
 

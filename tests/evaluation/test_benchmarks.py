@@ -43,14 +43,20 @@ def test_quick_benchmark_writes_results_and_a_report(small_model, tmp_path):
 
 
 def test_lines_of_filters_that_did_not_run_are_kept_where_they_were_made_alike():
-    old = {"rows_at_most": 40, "seeds": [0], "model": "m", "dtype": "float32", "device": "cpu", "seconds": 2.0}
-    lines = [{"data": data, "filter": name, "f1": 0.1} for data in ("a", "b") for name in ("x", "y")]
-    new = {**old, "seconds": 1.0, "lines": [{"data": data, "filter": "y", "f1": 0.9} for data in ("a", "b")]}
+    how = {"rows_at_most": 40, "seeds": [0], "model": "m", "dtype": "float32", "device": "cpu"}
+    old = {**how, "seconds": 2.0, "rules": 4}
+    lines = [{"data": data, "filter": name, "f1": 0.1} for data in ("a", "b") for name in ("policy-auto", "y")]
+    new = {
+        **how,
+        "seconds": 1.0,
+        "rules": 5,
+        "lines": [{"data": data, "filter": "y", "f1": 0.9} for data in ("a", "b")],
+    }
     told = beside({**old, "lines": lines}, new)
     assert [(line["data"], line["filter"], line["f1"]) for line in told["lines"]] == [
-        ("a", "x", 0.1), ("a", "y", 0.9), ("b", "x", 0.1), ("b", "y", 0.9),
+        ("a", "policy-auto", 0.1), ("a", "y", 0.9), ("b", "policy-auto", 0.1), ("b", "y", 0.9),
     ]  # fmt: skip
-    assert told["seconds"] == 3.0
+    assert (told["seconds"], told["rules"]) == (3.0, 4)  # `auto`, which the rules are of, did not run again
     with pytest.raises(BadInput, match="made otherwise"):
         beside({**old, "lines": lines, "rows_at_most": 60}, new)
 
