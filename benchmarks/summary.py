@@ -31,7 +31,7 @@ def results(folder: Path) -> dict[str, list[dict[str, Any]]]:
 
 def _lines(told: Mapping[str, Any]) -> list[dict[str, Any]]:
     if "lines" in told:
-        return list(told["lines"])
+        return [{"draws": len(told.get("seeds", ())), **line} for line in told["lines"]]
     rows = {line["set"]: line["rows"] for line in told["figures"] if "failed" not in line}
     seconds = {line["filter"]: 0.0 for line in told["overall"]}
     for line in told["costs"]:
@@ -208,6 +208,7 @@ def _attacker(found: Results) -> str:
 
 
 def _knowing(found: Results) -> str:
+    lines = found["knowing"]
     rows = [
         {
             "attack": line["attack"],
@@ -218,9 +219,19 @@ def _knowing(found: Results) -> str:
             "attack success, undefended": line.get("undefended"),
             "on what is kept": line.get("attack_success"),
         }
-        for line in found["knowing"]
+        for line in lines
+        if line["recall"] < 0.9
     ]
-    return _table([{key: value for key, value in row.items() if any(r[key] is not None for r in rows)} for row in rows])
+    shown = [{key: value for key, value in row.items() if any(r[key] is not None for r in rows)} for row in rows]
+    caught = [f"{line['attack']} ({line['how']}; {line['poisoned']} rows)" for line in lines if line["recall"] >= 0.9]
+    draws = lines[0]["draws"]
+    said = f"Facts under a short prompt, {draws} draw{'s' * (draws != 1)} each. "
+    said += f"Found by nine tenths or more: {'; '.join(caught)}. The others:"
+    if all(line.get("attack_success") is None for line in lines):
+        said = (
+            f"{said[:-1]}, of which no model was tuned on what is kept (what is left of the backdoor is not measured):"
+        )
+    return f"{said}\n\n{_table(shown)}"
 
 
 def _fails(found: Results) -> str:
