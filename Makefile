@@ -22,7 +22,8 @@ demo: setup
 test: setup lint docs
 	$(BIN)/python -m pytest -n 2 --dist loadgroup --durations=20
 
-# What to run while one works: no embedded model, no whole graphs, no browser. All of it is `make test`.
+# What to run while one works: no embedded model, no whole graphs, no browser, nothing that takes seconds. All of it is
+# `make test`.
 test-fast: $(VENV)/.installed
 	$(BIN)/python -m pytest -n 2 -m 'not soak and not real and not graph and not slow and not browser' --durations=20 $(ARGS)
 

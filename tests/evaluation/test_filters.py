@@ -95,6 +95,7 @@ def test_spectral_removes_its_fixed_share(planted, small_model):
     assert FILTERS["after-spectral"](planted[0], small_model, 0, None).flags.sum() == 12  # 1.5 * 0.1 * 80
 
 
+@pytest.mark.slow
 def test_evaluate_reports_lines_and_progress(planted, small_model):
     samples, labels = planted
     seen, done = [], []

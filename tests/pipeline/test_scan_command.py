@@ -20,6 +20,7 @@ def process(*arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-c", program, *map(str, arguments)], capture_output=True, text=True)
 
 
+@pytest.mark.slow
 def test_from_file_to_files(tmp_path: Path, model: Path) -> None:
     """Three scans: one whole, the same again into the same folder, and one that the gate refuses."""
     source = write(tmp_path / "rows.jsonl", [*lines(range(60)), "{broken"])

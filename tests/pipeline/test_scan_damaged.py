@@ -19,6 +19,8 @@ from tests.pipeline.builder import lines, run, same, verdicts, write
 from tests.pipeline.test_scan_command import OPEN
 from tests.typed import gradsentry
 
+pytestmark = pytest.mark.slow
+
 WRITTEN = ("threshold.json", "threshold.png", "groups.json")  # from the ledger, for others: nobody reads them back
 READERS: dict[str, Callable[[Store, ScanResult], Any]] = {
     "samples.parquet": lambda store, found: samples_of(found.batch, store),

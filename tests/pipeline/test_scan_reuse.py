@@ -23,6 +23,8 @@ from gradsentry_lib.scoring.config import Effort, ScoringConfig
 from gradsentry_lib.store.paths import Store
 from tests.pipeline.builder import OPEN, lines, row, run, same, verdicts, write
 
+pytestmark = pytest.mark.slow
+
 TEMPLATE = "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}\n{% endfor %}"
 
 
