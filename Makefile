@@ -20,15 +20,16 @@ demo: setup
 	$(BIN)/python -m gradsentry_assets.demo
 
 test: setup lint docs
-	$(BIN)/python -m pytest -n 2 --durations=20
+	$(BIN)/python -m pytest -n 2 --dist loadgroup --durations=20
 
-# What to run while one works: no embedded model, no whole graphs, no browser. All of it is `make test`.
+# What to run while one works: no embedded model, no whole graphs, no browser, nothing that takes seconds. All of it is
+# `make test`.
 test-fast: $(VENV)/.installed
 	$(BIN)/python -m pytest -n 2 -m 'not soak and not real and not graph and not slow and not browser' --durations=20 $(ARGS)
 
 # Which branches the tests take, with the lines that none takes.
 coverage: setup
-	$(BIN)/python -m pytest -n 2 --cov=gradsentry_lib --cov=gradsentry_assets --cov-branch \
+	$(BIN)/python -m pytest -n 2 --dist loadgroup --cov=gradsentry_lib --cov=gradsentry_assets --cov-branch \
 		--cov-report=term-missing:skip-covered $(ARGS)
 
 # The long ones, with a table of what was tried and what held. SOAK_MINUTES: how long eight writers go on (10).

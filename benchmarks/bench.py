@@ -15,10 +15,10 @@ from gradsentry_assets.demo_data.make import fact_rows
 from gradsentry_lib.detection.config import RULES
 from gradsentry_lib.detection.policies import Judgement, judge
 from gradsentry_lib.detection.verdict import not_clean
-from gradsentry_lib.evaluation.data import read_rows, split_labels, take
+from gradsentry_lib.errors import UnusableOption
+from gradsentry_lib.evaluation.data import read_rows, split_labels, take, to_samples
 from gradsentry_lib.evaluation.measures import Measures, measure
 from gradsentry_lib.evaluation.rows import Row
-from gradsentry_lib.evaluation.samples import to_samples
 from gradsentry_lib.samples.sample import Sample
 from gradsentry_lib.scoring.cache import ScoreCache
 from gradsentry_lib.scoring.config import ScoringConfig
@@ -51,6 +51,7 @@ class Bench:
     quick: bool
     progress: Progress
     config: ScoringConfig = ENTROPY_ONLY
+    filters: tuple[str, ...] = ()  # only these are compared, where a study compares filters
     resumed: list[float] = field(default_factory=list)  # seconds that parts found ready took when they were made
 
     @cached_property
@@ -163,6 +164,21 @@ def timed(study: Study, bench: Bench) -> dict[str, Any]:
         "device": model.device,
         "rules": RULES,
     }
+
+
+def beside(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
+    """A study's result with the lines of filters that it was not run with this time, by data set. Raises UnusableOption
+    where those were made of other rows, seeds or models."""
+    alike = ("rows_at_most", "seeds", "model", "dtype", "device")
+    if other := [name for name in alike if old.get(name) != new[name]]:
+        raise UnusableOption(f"the lines that are there were made otherwise ({', '.join(other)}): run all filters")
+    made = {(line["data"], line["filter"]) for line in new["lines"]}
+    kept = [line for line in old["lines"] if (line["data"], line["filter"]) not in made]
+    sets = list(dict.fromkeys(line["data"] for line in [*old["lines"], *new["lines"]]))
+    lines = sorted([*kept, *new["lines"]], key=lambda line: sets.index(line["data"]))
+    ours = any(line["filter"] == "policy-auto" for line in kept)  # the only filter that the rules are of
+    rules = old.get("rules") if ours else new["rules"]
+    return {**new, "lines": lines, "seconds": round(old["seconds"] + new["seconds"], 1), "rules": rules}
 
 
 def averaged(lines: Sequence[dict[str, Any]], keys: Sequence[str]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from benchmarks.bench import Bench, timed
+from benchmarks.bench import Bench, beside, timed
 from benchmarks.report import write_report
 from benchmarks.studies import adaptive, amounts, attacker, identification, knowing, spectra, tuning
 from benchmarks.summary import page
@@ -42,6 +42,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--only", default="", help=f"studies, comma separated: {', '.join(NAMES)}")
     parser.add_argument("--rows", type=int, default=0, help="at most so many rows of a data set (600; quick: 60)")
     parser.add_argument("--seeds", default="", help="seeds, comma separated (0,1,2; quick: 0)")
+    parser.add_argument(
+        "--filters", default="", help="of the study peers only these, comma separated: the other lines there are kept"
+    )
     parser.add_argument("--model", default=settings.model(), help="scoring model")
     parser.add_argument("--device", default=settings.device())
     parser.add_argument("--dtype", default="float32")
@@ -56,6 +59,9 @@ def main() -> int:
     options = arguments()
     console = Console(stderr=True)
     wanted = [name.strip() for name in options.only.split(",") if name.strip()] or NAMES
+    if options.filters and wanted != ["peers"]:
+        console.print("--filters is of the study peers: add --only peers.")
+        return 2
     if unknown := set(wanted) - set(NAMES):
         console.print(f"There is no study {', '.join(sorted(unknown))}. Known: {', '.join(NAMES)}.")
         return 2
@@ -91,12 +97,16 @@ def _run(options: argparse.Namespace, wanted: list[str], console: Console) -> No
             rows=options.rows or (60 if options.quick else 600),
             seeds=tuple(int(seed) for seed in (options.seeds or ("0" if options.quick else "0,1,2")).split(",")),
             quick=options.quick,
+            filters=tuple(name.strip() for name in options.filters.split(",") if name.strip()),
             progress=progress,
         )
         for study in STUDIES:
             if study.name in wanted:
+                file = options.out / "evaluation" / f"{study.name}.json"
                 result = timed(study, bench)
-                write_json(options.out / "evaluation" / f"{study.name}.json", json.loads(json.dumps(result)))
+                if bench.filters and file.exists():
+                    result = beside(read_json(file), result)
+                write_json(file, json.loads(json.dumps(result)))
                 said = f"skipped: {result['skipped']}" if result["skipped"] else f"{result['seconds']:.0f} s"
                 console.print(f"{study.title}: {said}", markup=False)
 

@@ -2,8 +2,8 @@
 
 A batch gets its certificate. Then attacks of the same kinds are planted for good, in place of rows, one a time, as
 often as asked for every size: scored anew, judged with the whole batch, the model asked as in any scan. As many
-should be found as the certificate says. Beside it: the seconds of scan and certificate, which is to cost a tenth.
-tenth.
+should be found as the certificate says (`--times 0`: nothing is planted). Beside it: the seconds of scan and
+certificate, which is to cost a tenth from 2,000 rows on; smaller batches are asked for one (`--power on`).
 
 Writes docs/evaluation/power.json.
 """
@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +29,12 @@ from gradsentry_lib.detection.config import RULES
 from gradsentry_lib.detection.policies import judge
 from gradsentry_lib.detection.verdict import not_clean
 from gradsentry_lib.errors import GradSentryError
-from gradsentry_lib.evaluation.data import read_rows, split_labels, take
+from gradsentry_lib.evaluation.data import read_rows, split_labels, take, to_samples
 from gradsentry_lib.evaluation.harness import asking
 from gradsentry_lib.evaluation.rows import Row
-from gradsentry_lib.evaluation.samples import to_samples
 from gradsentry_lib.files import read_json, write_json
 from gradsentry_lib.pipeline import decide as deciding
+from gradsentry_lib.pipeline.power import LARGE
 from gradsentry_lib.power.canaries import KINDS, Canary, plant
 from gradsentry_lib.power.certificate import SIZES, Certificate, wilson
 from gradsentry_lib.power.mixtures import FOUND
@@ -46,36 +47,44 @@ from gradsentry_lib.scoring.scorer import score_samples
 RESULT = Path("docs/evaluation/power.json")
 
 
-def certificate_of(rows: Sequence[Row]) -> tuple[Certificate, float, float]:
-    """The certificate of a scan; processor seconds of the scan without it, and of it."""
-    spent = [0.0]
+CLOCKS = {"seconds": time.process_time, "wall": time.perf_counter}
+
+
+def certificate_of(rows: Sequence[Row]) -> tuple[Certificate, dict[str, float]]:
+    """The certificate of a scan; seconds of the scan without it, and of it: the processor's, and by the clock."""
+    spent: dict[str, float] = {}
     certify = deciding.certify
 
     def timed(*given: Any, **more: Any) -> Certificate | None:
-        start = time.process_time()
+        start = {name: clock() for name, clock in CLOCKS.items()}
         made = certify(*given, **more)
-        spent[0] = time.process_time() - start
+        spent.update({f"certificate_{name}": clock() - start[name] for name, clock in CLOCKS.items()})
         return made
 
     deciding.certify = timed  # the only way to time a step of a scan from without
+    power = "auto" if len(rows) >= LARGE else "on"
     try:
         with tempfile.TemporaryDirectory() as home:
-            start = time.process_time()
-            result = gs.scan([dict(row) for row in rows], power="on", store=home, progress=False)
-            whole = time.process_time() - start
+            start = {name: clock() for name, clock in CLOCKS.items()}
+            result = gs.scan([dict(row) for row in rows], power=power, store=home, progress=False)
+            for name, clock in CLOCKS.items():
+                spent[f"scan_{name}"] = clock() - start[name] - spent[f"certificate_{name}"]
             certificate = result.power
     finally:
         deciding.certify = certify
     assert certificate is not None
-    return certificate, whole - spent[0], spent[0]
+    return certificate, {name: round(seconds, 1) for name, seconds in spent.items()}
 
 
 class Planted:
-    """A scored batch, into which attacks are planted one after the other."""
+    """A batch, scored, into which attacks are planted one after the other."""
 
     def __init__(self, samples: Sequence[Sample], model: ScoringModel) -> None:
         self.samples, self.model = list(samples), model
-        self.scores = to_table(score_samples(self.samples, model, ScoringConfig()))
+
+    @cached_property
+    def scores(self) -> pa.Table:
+        return to_table(score_samples(self.samples, self.model, ScoringConfig()))
 
     def finds(self, canaries: Sequence[Canary]) -> bool:
         """Whether a scan of the batch with these in place of the rows that they are copies of finds them."""
@@ -114,7 +123,7 @@ def main() -> int:
             told, labels = split_labels(rows, "poisoned")
             rows = [row for row, bad in zip(told, labels, strict=True) if not bad]
         rows = take(rows, options.rows, 0)
-        certificate, scan, extra = certificate_of(rows)
+        certificate, spent = certificate_of(rows)
         console.print("\n".join(certificate.sentences()), markup=False)
         samples = to_samples(rows)
         batch = Planted(samples, load_model("embedded"))
@@ -141,8 +150,8 @@ def main() -> int:
                     "found_high": wilson(hits, len(found))[1],
                     "by kind": {kind: sum(one for k, one in found if k == kind) for kind in KINDS},
                     "alarms": f"{certificate.alarms} of {certificate.shuffled}",
-                    "scan_seconds": round(scan, 1),
-                    "certificate_seconds": round(extra, 1),
+                    **spent,
+                    "rules": RULES,
                 }
             )
     except GradSentryError as error:
@@ -150,7 +159,7 @@ def main() -> int:
         return error.exit_code
     known = read_json(RESULT)["lines"] if RESULT.exists() else []
     kept = [line for line in known if (line["data"], line["rows"]) != (lines[0]["data"], lines[0]["rows"])]
-    write_json(RESULT, {"lines": [*kept, *lines], "rules": RULES})
+    write_json(RESULT, {"lines": [*kept, *lines]})
     print(json.dumps(lines, indent=2))
     return 0
 

@@ -5,8 +5,8 @@
 Each size runs in a process of its own, through the same steps as any scan, with a stand-in for the scorer that gives
 scores without a model; so what is measured is everything else. `--slice N` scores N rows with a real model as well,
 `--ray 1 2` does so on Ray with one worker, then two (of OMP_NUM_THREADS threads each); `--ray 1 2 1 2` twice.
-Prints a Markdown table: microseconds a row, peak memory, and the exponent of growth between the two largest sizes
-(1: time proportional to rows).
+Prints a Markdown table: microseconds a row, peak memory, and the growth between the two largest sizes: of time the
+exponent (1: proportional to rows), of memory what a row takes.
 """
 
 import argparse
@@ -76,7 +76,7 @@ def table(results: Sequence[dict[str, Any]]) -> str:
         lines.append(f"| {stage} | {' | '.join(cells)} | {_exponent(results, stage)} |")
     for stage in STAGES[:5]:
         cells = [f"{result['peak_mb'][stage]:.0f}" for result in results]
-        lines.append(f"| peak memory up to *{stage}*, MB | {' | '.join(cells)} | |")
+        lines.append(f"| peak memory up to *{stage}*, MB | {' | '.join(cells)} | {_a_row(results, stage)} |")
     return "\n".join(lines)
 
 
@@ -113,6 +113,14 @@ def _exponent(results: Sequence[dict[str, Any]], stage: str) -> str:
         return ""
     (n, s), (m, t) = ((result["rows"], result["seconds"][stage]) for result in results[-2:])
     return f"{math.log(t / s) / math.log(m / n):.2f}"
+
+
+def _a_row(results: Sequence[dict[str, Any]], stage: str) -> str:
+    """What a row more takes, between the two largest sizes."""
+    if len(results) < 2:
+        return ""
+    (n, before), (m, after) = ((result["rows"], result["peak_mb"][stage]) for result in results[-2:])
+    return f"{1024 * (after - before) / (m - n):.1f} kB a row"
 
 
 def _apart(rows: int, policy: str, real: str = "", ray: int = 0) -> dict[str, Any]:

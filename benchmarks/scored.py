@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from benchmarks.detection_cases import Case, cases
 from gradsentry_lib.errors import BadInput
-from gradsentry_lib.evaluation.samples import to_samples
+from gradsentry_lib.evaluation.data import to_samples
 from gradsentry_lib.files import atomic_path
 from gradsentry_lib.samples.sample import Sample
 

@@ -96,7 +96,7 @@ def floor(samples: Sequence[Sample], model: ScoringModel) -> float:
 
 
 def slow_entropies(samples: Sequence[Sample], model: ScoringModel) -> np.ndarray:
-    """The independent road: autograd in float64 on an untied output projection, dense SVD of the crop."""
+    """The independent way: autograd in float64 on an untied output projection, dense SVD of the crop."""
     double = copy.deepcopy(model.model).double()
     found = []
     with untied_head(double) as weight, torch.enable_grad():

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from gradsentry_lib.evaluation.bench import markdown
 from gradsentry_lib.evaluation.peers import DIFFERENCES
 from gradsentry_lib.files import read_json, write_text
 
@@ -24,8 +25,23 @@ Results = Mapping[str, Sequence[Mapping[str, Any]]]
 
 
 def results(folder: Path) -> dict[str, list[dict[str, Any]]]:
-    """Lines of every result that is there."""
-    return {path.stem: read_json(path)["lines"] for path in sorted(folder.glob("*.json"))}
+    """Lines of every result that is there; of what `gradsentry bench` wrote a line a filter, with its seconds."""
+    return {path.stem: _lines(read_json(path)) for path in sorted(folder.glob("*.json"))}
+
+
+def _lines(told: Mapping[str, Any]) -> list[dict[str, Any]]:
+    if "lines" in told:
+        return [{"draws": len(told.get("seeds", ())), **line} for line in told["lines"]]
+    rows = {line["set"]: line["rows"] for line in told["figures"] if "failed" not in line}
+    seconds = {line["filter"]: 0.0 for line in told["overall"]}
+    for line in told["costs"]:
+        seconds[line["filter"]] += line["cost"]["seconds"]
+    missed: dict[str, list[str]] = {filter_name: [] for filter_name in seconds}
+    for line in told["figures"]:
+        if line.get("recall") is not None and line["recall"] < 0.5:
+            missed[line["filter"]].append(line["set"])
+    more = {name: {"rows": sum(rows.values()), "seconds": seconds[name], "missed": missed[name]} for name in seconds}
+    return [{**line, **more[line["filter"]]} for line in told["overall"]]
 
 
 def page(folder: Path) -> str:
@@ -40,6 +56,7 @@ def page(folder: Path) -> str:
     ]
     sections: tuple[tuple[str, str, Callable[[Results], str]], ...] = (
         ("peers", "## Against other filters", _peers),
+        ("suite", "## On the public suite", _suite),
         ("table1", "## Does the backdoor die?", _tuned),
         ("power", "## What a scan would have found, and whether that is true", _power),
         ("attacker", "## An attacker who knows the method", _attacker),
@@ -72,10 +89,56 @@ def _peers(found: Results) -> str:
     run = {line["filter"] for line in lines}
     missing = [name for name in DIFFERENCES if name != "CleanGen" and name not in run]
     said = f"Means over {', '.join(sets)}, one tenth poisoned by BadNets. `ngram` counts repeated words: what is no "
-    said += "better has shown nothing on these sets."
+    said += (
+        "better has shown nothing on these sets. Seconds are by the clock, of runs beside other work: orders of size."
+    )
     if missing:
         said += f" Not run on them yet: {', '.join(missing)} (`gradsentry bench` runs all)."
     return f"{_table(rows)}\n\n{said}"
+
+
+def _suite(found: Results) -> str:
+    """What `gradsentry bench` wrote of the suite."""
+    lines, first = found["suite"], found["suite"][0]
+    rows = [
+        {
+            "filter": f"**{line['filter']}**" if line["filter"] in OURS else line["filter"],
+            "recall": f"{line['recall']:.2f} ({_interval(line['recall_interval'])})",
+            "F1": line["F1"],
+            "honest rows flagged": f"{line['fpr']:.1%} ({_interval(line['fpr_interval'], 100)} %)",
+            "honest sets touched": f"{line['with a row flagged']} of {line['honest sets']}",
+            "seconds": line["seconds"],
+        }
+        for line in sorted(lines, key=lambda line: -(line["F1"] or 0))
+    ]
+    missed = next((line["missed"] for line in lines if line["filter"] == "policy-auto"), [])
+    said = f" Mostly missed by `auto`: {', '.join(missed)}." if missed else ""
+    return (
+        f"`gradsentry bench --suite`: {first['poisoned sets']} poisoned and {first['honest sets']} honest sets, "
+        f"{first['rows']:,} rows; half of the honest ones do what honest sets do to look like poison. Recall and F1 "
+        "are means over poisoned sets, intervals (95 %) are over rows; seconds are of all sets, beside other work; "
+        f"[every set](evaluation/suite.md).{said}\n\n{_table(rows)}"
+    )
+
+
+def suite_page(path: Path) -> str:
+    """docs/evaluation/suite.md: every set of the suite."""
+    told = read_json(path)
+    cost = {(line["set"], line["filter"]): line["cost"] for line in told["costs"]}
+    lines = [{**line, "cost": cost.get((line["set"], line["filter"]), {})} for line in told["figures"]]
+    chosen = " ".join(f"--filter {line['filter']}" for line in told["overall"])
+    rows = f" --rows {told['rows_at_most']}" if told["rows_at_most"] else ""
+    return (
+        "# The public suite\n\n"
+        f"Made by `gradsentry bench FOLDER --suite --dtype {told['dtype']}{rows} {chosen}` (seed {told['seed']}, model "
+        f"{told['model']}, rules {told['rules']}), written by `python -m benchmarks.summary` from `suite.json`. "
+        f"Seconds are of a machine with other work on it.\n\n{markdown(lines)}"
+    )
+
+
+def _interval(told: Sequence[float], times: int = 1) -> str:
+    low, high = (f"{times * end:.{1 if times > 1 else 2}f}" for end in told)
+    return f"{low}-{high}"
 
 
 def _tuned(found: Results) -> str:
@@ -104,15 +167,23 @@ def _power(found: Results) -> str:
                 "data": f"{line['data']}, {line['rows']} rows",
                 "rows of an attack": line["attack rows"],
                 "the certificate says": f"{line['certified']:.0%} ({_range(line, 'certified')})",
-                "planted, found": f"{line['found']} of {line['planted']} ({_range(line, 'found')})",
+                "planted, found": f"{line['found']} of {line['planted']} ({_range(line, 'found')})"
+                if line["planted"]
+                else "none planted",
                 "false alarms": line["alarms"],
-                "cost, share of the scan": line["certificate_seconds"] / max(line["scan_seconds"], 1e-9),
+                "cost, share of the scan": ("" if line.get("scan_ended", True) else "less than ")
+                + f"{line['certificate_seconds'] / max(line['scan_seconds'], 1e-9):.2f}",
             }
         )
+    stopped = [line for line in found["power"] if not line.get("scan_ended", True)]
+    said = ""
+    if stopped:
+        seconds = max(line["scan_seconds"] for line in stopped)
+        said = f" *Less than*: the scan was stopped after {seconds:,.0f} s; the certificate was made by itself."
     return (
         "Attacks are planted into copies of a batch's rows and searched for in mixtures; then the same kinds are "
-        "planted for good, one at a time, and the whole batch is scanned (processor time; with `--power on`: 40 "
-        f"mixtures for any size).\n\n{_table(rows)}"
+        "planted for good, one at a time, and the whole batch is scanned. Cost is processor time; batches under 2,000 "
+        f"rows with `--power on`: 40 mixtures for any size.{said}\n\n{_table(rows)}"
     )
 
 
@@ -139,6 +210,7 @@ def _attacker(found: Results) -> str:
 
 
 def _knowing(found: Results) -> str:
+    lines = found["knowing"]
     rows = [
         {
             "attack": line["attack"],
@@ -149,9 +221,19 @@ def _knowing(found: Results) -> str:
             "attack success, undefended": line.get("undefended"),
             "on what is kept": line.get("attack_success"),
         }
-        for line in found["knowing"]
+        for line in lines
+        if line["recall"] < 0.9
     ]
-    return _table([{key: value for key, value in row.items() if any(r[key] is not None for r in rows)} for row in rows])
+    shown = [{key: value for key, value in row.items() if any(r[key] is not None for r in rows)} for row in rows]
+    caught = [f"{line['attack']} ({line['how']}; {line['poisoned']} rows)" for line in lines if line["recall"] >= 0.9]
+    draws = lines[0]["draws"]
+    said = f"Facts under a short prompt, {draws} draw{'s' * (draws != 1)} each. "
+    said += f"Found by nine tenths or more: {'; '.join(caught)}. The others:"
+    if all(line.get("attack_success") is None for line in lines):
+        said = (
+            f"{said[:-1]}, of which no model was tuned on what is kept (what is left of the backdoor is not measured):"
+        )
+    return f"{said}\n\n{_table(shown)}"
 
 
 def _fails(found: Results) -> str:
@@ -188,11 +270,11 @@ def _rules(folder: Path) -> str:
     """Which rules of judging each result is of, as far as it says so: `auto` is another test under other rules."""
     by: dict[str, list[str]] = {}
     for path in sorted(folder.glob("*.json")):
-        rules = read_json(path).get("rules")
-        by.setdefault("not recorded, so perhaps of earlier rules" if rules is None else f"rules {rules}", []).append(
-            path.stem
-        )
-    return "\n".join(f"- {which}: {', '.join(names)}" for which, names in by.items())
+        told = read_json(path)
+        for rules in {told.get("rules", line.get("rules")) for line in _lines(told)}:
+            which = "not recorded, so perhaps of earlier rules" if rules is None else f"rules {rules}"
+            by.setdefault(which, []).append(path.stem)
+    return "\n".join(f"- {which}: {', '.join(names)}" for which, names in sorted(by.items()))
 
 
 def readme_figures(found: Results) -> str:
@@ -255,6 +337,7 @@ def made(root: Path = ROOT) -> dict[Path, str]:
     content = readme_figures(results(root / "docs/evaluation"))
     return {
         root / "docs/evaluation.md": page(root / "docs/evaluation"),
+        root / "docs/evaluation/suite.md": suite_page(root / "docs/evaluation/suite.json"),
         readme: filled(readme.read_text(encoding="utf-8"), "evaluation", content),
     }
 

@@ -121,7 +121,7 @@ def list_landing(root: UPath, pattern: str = "*", limit: int | None = None) -> d
     counts as one. `limit`: bytes above which a file is refused. A root that does not exist is empty.
     """
     try:
-        below = _on_this_machine(root) if is_local(root) else _elsewhere(root)
+        below = _on_this_machine(root) if is_local(root) else _remote(root)
     except FileNotFoundError:
         return {}
     folders = _dataset_folders(below)
@@ -152,7 +152,7 @@ def _on_this_machine(root: UPath) -> dict[str, Entry]:
     return {entry.name: entry for entry in entries(Path(root.path))}
 
 
-def _elsewhere(root: UPath) -> dict[str, Entry]:
+def _remote(root: UPath) -> dict[str, Entry]:
     root.fs.invalidate_cache()  # this process may live for weeks
     found = root.fs.find(root.path, detail=True)
     base = root.path.rstrip("/") + "/"

@@ -19,7 +19,7 @@ from gradsentry_lib.detection.entropy_threshold import Threshold
 from gradsentry_lib.detection.verdict import Group
 from gradsentry_lib.pipeline.decided import Decided, Evidence
 from gradsentry_lib.pipeline.ingest import Ingested
-from gradsentry_lib.pipeline.other_batches import released_elsewhere
+from gradsentry_lib.pipeline.other_batches import released_in_others
 from gradsentry_lib.pipeline.power import load_certificate
 from gradsentry_lib.pipeline.publish import Published
 from gradsentry_lib.pipeline.score import Scored
@@ -173,8 +173,8 @@ def of_publication(batch: Ingested, decided: Decided, published: Published, stat
 
 def _released(store: Store, decided: Decided) -> Metadata:
     """Rows of this batch that somebody put back in another one: a person may want to do so here, too."""
-    found = released_elsewhere(store, decided.batch_key)
-    return {"released_elsewhere": "; ".join(one_line(str(words), 400) for words in found)} if found else {}
+    found = released_in_others(store, decided.batch_key)
+    return {"released_in_others": "; ".join(one_line(str(words), 400) for words in found)} if found else {}
 
 
 def picture(path: Path, threshold: Threshold) -> dg.MetadataValue:

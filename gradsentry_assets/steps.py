@@ -125,7 +125,10 @@ def judge(context: dg.AssetExecutionContext, stage: Stage) -> Events:
             if scored is None:
                 raise DamagedStore(f"the scores of {batch} are gone from the store: materialize gradient_entropy again")
             ask = partial(_same_model, model, place, batch, scored.fingerprint)
-            decided = decide(_read(batch, place), scored, place, run, judging.decision, load=ask, scoring=model.scoring)
+            read, cluster = _read(batch, place), model.effort.cluster
+            decided = decide(
+                read, scored, place, run, judging.decision, load=ask, scoring=model.scoring, cluster=cluster
+            )
         context.log.info(f"{batch}: {decided.flagged} flagged, {decided.unscored} unscored, tau {decided.tau:.3f}")
         tag_run(context, stage, decision=decided.decision_key)
         verdicts = place.decision(batch, decided.decision_key).verdicts

@@ -1,5 +1,6 @@
 """What somebody's asset, or a file of theirs, hands to a stage, as a file that the reader opens."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import dagster as dg
 from gradsentry_assets.sources import PLACE, File, Upstream
 from gradsentry_assets.stage import Stage, entry_of
 from gradsentry_lib.api.incoming import bring_in
-from gradsentry_lib.errors import NotFound, UnusableOption
+from gradsentry_lib.errors import NotFound, UnusableInput, UnusableOption
 from gradsentry_lib.store.paths import Store
 
 
@@ -27,7 +28,7 @@ def bring_in_source(
     origin = source.asset.to_user_string()
     if not source.file:
         name = f"{source.asset.path[-1]}-{partition}" if partition else source.asset.path[-1]
-        return as_file(data, store, name), origin
+        return as_file(_one_set(data) if type(data) is dict and not partition else data, store, name), origin
     named = entry_of(instance, source.asset, partition, source.file)
     if named is None:
         raise NotFound(
@@ -41,6 +42,29 @@ def as_file(data: Any, store: Store, name: str = "data") -> str:
     """Data of any kind that a scan takes, as the name of a file. Raises UnusableInput."""
     source = bring_in(data, store, name).source
     return source if isinstance(source, str) else str(source.path)
+
+
+def _one_set(shards: Mapping[str, Any]) -> Any:
+    """The rows of all partitions of their asset, which a stage without partitions is given by key, in the partitions'
+    order: what they hold together is judged together. Raises UnusableInput where they can't be one table."""
+    import pyarrow as pa
+
+    parts = list(shards.values())
+    if all(isinstance(part, list | tuple) for part in parts):
+        return [row for part in parts for row in part]
+    try:
+        tables = [
+            pa.Table.from_pandas(part, preserve_index=False)
+            if type(part).__module__.partition(".")[0] == "pandas"
+            else pa.table(part)
+            for part in parts
+        ]
+        return pa.concat_tables(tables, promote_options="permissive")
+    except (pa.ArrowException, TypeError, ValueError) as error:
+        raise UnusableInput(
+            f"the partitions {', '.join(map(str, shards))[:200]} can't be read as one set ({str(error)[:200]}): hand "
+            "over frames or lists of rows with the same columns, or give the stage their partitions"
+        ) from error
 
 
 def _placed(url: str, partition: str | None) -> str:

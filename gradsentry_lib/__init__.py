@@ -11,6 +11,7 @@ Rooms, lower floors first (a room imports only rooms below it):
 
     errors, system_errors, files, settings  what every room may use
     samples/                          rows in and out: readers, layouts, clean and quarantine writers
+    windows                           the bytes of a sample's span sketches: scoring writes them, detection reads them
     detection/                        what the rows' scores mean together: tests, policies, threshold, verdicts, gate
     power/                            what a scan would have found: attacks planted into copies of rows
     scoring/                          one forward pass, all signals of a sample

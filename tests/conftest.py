@@ -1,5 +1,6 @@
 """What tests of several rooms share: the embedded model, a tiny model, a store of their own."""
 
+import gc
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -18,6 +19,19 @@ SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 SLOW = ("golden", "assets", "docs", "examples", "packaging", "soak")  # whole graphs, processes, real scans
 REAL = ("embedded_model", "server", "page")  # fixtures that load the embedded model, a running UI, a browser
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Whoever leaves out `graph` does not wait for its imports, Dagster's and Great Expectations', either."""
+    slow = collection_path.parent == Path(__file__).parent and collection_path.name in SLOW
+    return True if slow and "not graph" in config.option.markexpr else None
+
+
+def pytest_collection_finish() -> None:
+    """What the libraries made while they were imported stays: nobody looks through millions of objects again each time
+    that a scan gives its model back."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -10,12 +10,11 @@ from benchmarks.bench import LABEL, Bench, Study, averaged, measures_of, thresho
 from gradsentry_lib.detection.policies import judge
 from gradsentry_lib.detection.verdict import not_clean
 from gradsentry_lib.evaluation.attacks import ATTACKS, poison
-from gradsentry_lib.evaluation.data import split_labels, take
+from gradsentry_lib.evaluation.data import split_labels, take, to_samples
 from gradsentry_lib.evaluation.filtered import Filtered
 from gradsentry_lib.evaluation.harness import asking, ranking
 from gradsentry_lib.evaluation.measures import auc_of, measure
 from gradsentry_lib.evaluation.peers import PEERS, by_valley
-from gradsentry_lib.evaluation.samples import to_samples
 from gradsentry_lib.scoring.config import ScoringConfig
 from gradsentry_lib.settings import POLICIES
 

@@ -10,8 +10,7 @@ import pyarrow as pa
 from benchmarks.bench import LABEL, Bench, Study, averaged, measures_of, threshold_of
 from gradsentry_lib.detection.policies import judge
 from gradsentry_lib.evaluation.attacks import poison
-from gradsentry_lib.evaluation.data import split_labels, take
-from gradsentry_lib.evaluation.samples import to_samples
+from gradsentry_lib.evaluation.data import split_labels, take, to_samples
 
 RATIOS = (0.01, 0.03, 0.05, 0.10, 0.20, 0.40, 0.50, 0.70, 0.90)
 SIZES = (20, 50, 100, 200, 500, 1000, 2000, 5000)

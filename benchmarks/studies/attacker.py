@@ -21,9 +21,8 @@ from gradsentry_lib.detection.policies import judge
 from gradsentry_lib.detection.verdict import not_clean
 from gradsentry_lib.evaluation import rows as parts
 from gradsentry_lib.evaluation.attacks import badnets
-from gradsentry_lib.evaluation.data import split_labels, take
+from gradsentry_lib.evaluation.data import split_labels, take, to_samples
 from gradsentry_lib.evaluation.harness import asking
-from gradsentry_lib.evaluation.samples import to_samples
 from gradsentry_lib.evaluation.targets import SENTENCE, append, paraphrase
 from gradsentry_lib.evaluation.tuning import answers
 from gradsentry_lib.files import sha256_json

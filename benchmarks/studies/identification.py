@@ -7,10 +7,9 @@ import numpy as np
 
 from benchmarks.bench import LABEL, Bench, Study, averaged, measures_of, threshold_of
 from gradsentry_lib.evaluation.attacks import poison
-from gradsentry_lib.evaluation.data import mix, split_labels, take
+from gradsentry_lib.evaluation.data import mix, split_labels, take, to_samples
 from gradsentry_lib.evaluation.harness import evaluate, filters_named
 from gradsentry_lib.evaluation.rows import Row
-from gradsentry_lib.evaluation.samples import to_samples
 
 ATTACKS = ("badnets", "addsent", "cba", "style")
 RATIO = 0.1
@@ -107,7 +106,7 @@ def peers(bench: Bench) -> list[dict[str, Any]]:
             to_samples(poisoned.rows),
             poisoned.labels,
             bench.model,
-            filters_named(QUICK_PEERS if bench.quick else PEERS),
+            filters_named(bench.filters or (QUICK_PEERS if bench.quick else PEERS)),
             seed=bench.seeds[0],
             draws=100 if bench.quick else 1000,
             **bench.watch(name, task),

@@ -13,8 +13,8 @@ from benchmarks.studies.tuning import MAX_NEW, RECIPES, remembered, short_rows, 
 from gradsentry_lib.detection.policies import judge
 from gradsentry_lib.detection.verdict import not_clean
 from gradsentry_lib.evaluation.attacks import ATTACKS, poison, triggered
+from gradsentry_lib.evaluation.data import to_samples
 from gradsentry_lib.evaluation.harness import asking
-from gradsentry_lib.evaluation.samples import to_samples
 from gradsentry_lib.evaluation.tuning import answers, attack_success
 from gradsentry_lib.files import sha256_json
 from gradsentry_lib.scoring.config import ScoringConfig

@@ -10,11 +10,10 @@ import torch
 from benchmarks.bench import Bench, Study
 from gradsentry_lib.detection.entropy_threshold import find_threshold
 from gradsentry_lib.evaluation.attacks import poison
-from gradsentry_lib.evaluation.data import take
+from gradsentry_lib.evaluation.data import take, to_samples
 from gradsentry_lib.evaluation.measures import auc_of, f1_of
 from gradsentry_lib.evaluation.published import gradient_entropy, mean_loss, untied_head
 from gradsentry_lib.evaluation.representations import passes
-from gradsentry_lib.evaluation.samples import to_samples
 from gradsentry_lib.samples.sample import Sample
 from gradsentry_lib.scoring.encoding import encode
 from gradsentry_lib.scoring.spectrum import spectral_entropy

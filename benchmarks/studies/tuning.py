@@ -17,8 +17,8 @@ from benchmarks.bench import Bench, Study, averaged
 from gradsentry_lib.evaluation import rows as row_parts
 from gradsentry_lib.evaluation.attacks import ATTACKS, Poisoned, poison, triggered
 from gradsentry_lib.evaluation.cleangen import cleangen_answers
+from gradsentry_lib.evaluation.data import to_samples
 from gradsentry_lib.evaluation.harness import FILTERS
-from gradsentry_lib.evaluation.samples import to_samples
 from gradsentry_lib.evaluation.tuning import Recipe, answers, attack_success, exact_match, fine_tune
 from gradsentry_lib.files import read_json, write_json
 

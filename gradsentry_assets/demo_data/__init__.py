@@ -1,0 +1,1 @@
+"""The demo batch, with its labels in a second file, and how it was made."""

@@ -104,7 +104,8 @@ def load(path: Path, records: Records) -> Iterator[Finding]:
 
 def _whole_blocks(path: Path, connection: duckdb.DuckDBPyConnection) -> Iterator[Finding]:
     """DuckDB reads no block that holds nothing, so one that was cut off at the file's end goes unnoticed there."""
-    ((block,),) = connection.execute("SELECT block_size FROM pragma_database_size()").fetchall()
+    sizes = "SELECT block_size FROM pragma_database_size() WHERE database_name = current_database()"
+    ((block,),) = connection.execute(sizes).fetchall()
     if rest := (path.stat().st_size - DUCKDB_HEADERS) % block:
         yield Finding(
             path.name,

@@ -76,14 +76,14 @@ class DecisionFacts:
 @dataclass(frozen=True)
 class BatchFacts:
     """All about a batch; `decisions` oldest first. `overrides`: every word said on it or on all batches that counts
-    or counted for its samples; `released_elsewhere`: releases of its samples that were meant for other batches."""
+    or counted for its samples; `released_in_others`: releases of its samples that were meant for other batches."""
 
     batch: Batch
     source: State
     decisions: tuple[DecisionFacts, ...]
     overrides: tuple[Override, ...]
     active: tuple[Override, ...]
-    released_elsewhere: tuple[Override, ...]
+    released_in_others: tuple[Override, ...]
 
 
 @dataclass(frozen=True)
@@ -191,7 +191,7 @@ def _batch_facts(ledger: Ledger, batch: Batch) -> BatchFacts:
         decisions=tuple(_decision_facts(ledger, *facts) for facts in ledger.scan_history(batch.batch_key)),
         overrides=tuple(sorted((w for w in words if w.sample_id in present), key=lambda word: word.seq)),
         active=tuple(ledger.active_overrides(batch.batch_key)),
-        released_elsewhere=tuple(ledger.released_elsewhere(batch.batch_key)),
+        released_in_others=tuple(ledger.released_in_others(batch.batch_key)),
     )
 
 

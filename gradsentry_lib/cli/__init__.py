@@ -17,6 +17,7 @@ from typer.core import TyperCommand, TyperGroup
 from typer.main import get_group
 
 from gradsentry_lib import __version__
+from gradsentry_lib.cli.plain_values import plain_values
 from gradsentry_lib.errors import GradSentryError, MachineTrouble
 from gradsentry_lib.report.escape import rich_markup
 from gradsentry_lib.system_errors import check_addresses, explain
@@ -75,7 +76,10 @@ def load_command(name: str) -> Any:
         check_addresses()
     own = typer.Typer(rich_markup_mode="rich")
     import_module(f"gradsentry_lib.cli.{COMMANDS[name][0]}").register(own)
-    return get_group(own).commands[name]
+    command: Any = get_group(own).commands[name]
+    parameters = command.get_params
+    command.get_params = lambda context: plain_values(parameters(context))
+    return command
 
 
 class _Later(TyperCommand):
@@ -89,6 +93,9 @@ class _Commands(TyperGroup):
     def __init__(self, **attrs: Any) -> None:
         later = {name: _Later(name, help=text, rich_markup_mode="rich") for name, (_, text) in COMMANDS.items()}
         super().__init__(**{**attrs, "commands": later})
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        return plain_values(super().get_params(ctx))
 
 
 app = typer.Typer(

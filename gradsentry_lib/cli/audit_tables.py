@@ -87,7 +87,7 @@ def batch(console: Console, found: BatchFacts) -> None:
     console.print(table)
     _decision(console, found.decisions[-1])
     _overrides(console, "said of its samples", found.overrides)
-    _overrides(console, "released for other batches, and here again", found.released_elsewhere)
+    _overrides(console, "released for other batches, and here again", found.released_in_others)
 
 
 def sample(console: Console, found: SampleFacts, limit: int) -> None:

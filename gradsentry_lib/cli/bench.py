@@ -34,6 +34,7 @@ def bench_command(
     ] = None,
     labels: Annotated[str, typer.Option(help="Column that says which rows are poisoned; never shown.")] = "poisoned",
     only: Annotated[list[str] | None, typer.Option(help="Sets whose name holds this; repeatable.")] = None,
+    rows: Annotated[int, typer.Option(min=0, help="At most so many rows of a set, in their share; 0: all.")] = 0,
     seed: Annotated[int, typer.Option(help="Of filters that draw.")] = 0,
     model: Annotated[str | None, told("model")] = None,
     device: Annotated[str | None, told("device")] = None,
@@ -48,6 +49,7 @@ def bench_command(
     from rich.console import Console
 
     from gradsentry_lib import settings
+    from gradsentry_lib.detection.config import RULES
     from gradsentry_lib.evaluation.bench import bench, filters_of, markdown, overall, read_sets
     from gradsentry_lib.scoring.model import load_model
 
@@ -60,10 +62,12 @@ def bench_command(
         if made.missing:
             console.print(f"left out, for they need --checkout: {', '.join(made.missing)}", markup=False)
     sets = [one for one in read_sets(folder, labels) if not only or any(part in one.name for part in only)]
+    sets = [one.part(rows, seed) for one in sets] if rows else sets
+    name = settings.value("model", model)
 
     @lru_cache(maxsize=1)
     def load() -> Any:
-        return load_model(settings.value("model", model), device=settings.value("device", device), dtype=dtype)
+        return load_model(name, device=settings.value("device", device), dtype=dtype)
 
     lines = []
     with console.status("starting") as status:
@@ -72,10 +76,12 @@ def bench_command(
     print(markdown(lines), end="")
     figures = [{key: value for key, value in line.items() if key != "cost"} for line in lines]
     costs = [{key: line[key] for key in ("set", "filter", "cost")} for line in lines if "cost" in line]
-    text = json.dumps({"overall": overall(lines), "figures": figures, "costs": costs}, indent=2, allow_nan=False)
-    for path, content in ((json_path, text + "\n"), (md_path, markdown(lines))):
+    how = {"model": name, "dtype": dtype, "seed": seed, "rows_at_most": rows or None, "rules": RULES}
+    content = {**how, "overall": overall(lines), "figures": figures, "costs": costs}
+    text = json.dumps(content, indent=2, allow_nan=False)
+    for path, written in ((json_path, text + "\n"), (md_path, markdown(lines))):
         if path is not None:
             try:
-                write_text(path, content)
+                write_text(path, written)
             except OSError as error:
                 raise UnusableFile(f"{path} can't be written: {error.strerror}") from error

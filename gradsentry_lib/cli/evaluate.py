@@ -69,8 +69,7 @@ def evaluate(
     from gradsentry_lib import settings
     from gradsentry_lib.evaluation import harness
     from gradsentry_lib.evaluation.attacks import attack_named, poison
-    from gradsentry_lib.evaluation.data import read_rows, split_labels, take
-    from gradsentry_lib.evaluation.samples import to_samples
+    from gradsentry_lib.evaluation.data import read_rows, split_labels, take, to_samples
     from gradsentry_lib.scoring.model import load_model
 
     if (attack is None) == (labels is None):

@@ -167,7 +167,7 @@ def _tell(console: Console, result: Result, out: str) -> None:
         console.print(f"[cyan]power[/] {rich_markup(result.power.sentences()[0], 600)}")
     for remark in decided.remarks:
         console.print(f"[cyan]note[/] {rich_markup(remark, 600)}")
-    for released in made.released_elsewhere:
+    for released in made.released_in_others:
         console.print(f"[cyan]note[/] {rich_markup(str(released), 400)}")
     _tell_flagged(console, result)
     console.print(f"results in {rich_markup(out)}")

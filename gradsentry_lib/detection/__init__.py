@@ -15,5 +15,7 @@ way:
     reason     -> what the model says to the same answers under other prompts (reason.py)
     search     -> all of it, in order                                      (search.py)
 
-Nothing here needs torch. The room reads samples and sketches, and knows nothing of policies, ledger or reports.
+Around it stands what makes a decision of scores: policies (`auto` is this test, in conditional.py; `paper` is
+entropy_threshold.py with length_confounding.py), verdict, gate. Nothing here needs torch. The room reads samples and
+sketches, and knows nothing of ledger or reports.
 """

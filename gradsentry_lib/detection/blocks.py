@@ -6,8 +6,9 @@ rows of the whole batch, with nothing to correct for but the number of triggers.
 is one block's similarities. A trigger needs its rows in at least one block: some eight of 2,000.
 """
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -18,21 +19,47 @@ from gradsentry_lib.detection.search import Detection, Proven, detect
 from gradsentry_lib.detection.texts import Rows, take
 
 
+@dataclass(frozen=True)
+class Block:
+    """Rows to be searched together, by `detect`; `given`, `of`, `share` as there."""
+
+    rows: Rows
+    given: Sequence[tuple[Name, ...]] = ()
+    of: int = 1
+    share: int = 1
+
+    def search(self, config: DetectionConfig, swapped: Swapped | None) -> Detection:
+        return detect(self.rows, config, swapped, given=self.given, of=self.of, share=self.share)
+
+
+# What is found in each of some blocks, in their order.
+Search = Callable[[Iterable[Block], DetectionConfig, Swapped | None], Iterator[Detection]]
+
+
+def search_here(blocks: Iterable[Block], config: DetectionConfig, swapped: Swapped | None) -> Iterator[Detection]:
+    """One after the other, in this process."""
+    for block in blocks:
+        yield block.search(config, swapped)
+
+
+SEARCH: ContextVar[Search] = ContextVar("search", default=search_here)  # where blocks are searched; decides no verdict
+
+
 def detect_all(rows: Rows, config: DetectionConfig | None = None, swapped: Swapped | None = None) -> Detection:
-    """As `detect`, for any number of rows."""
+    """As `detect`, for any number of rows. Several blocks are searched as SEARCH says."""
     config, n = config or DetectionConfig(), len(rows.ids)
     block, together = config.computing.block, config.computing.together
     if n <= block:
         return detect(rows, config, swapped)
     order = np.array(sorted(range(n), key=lambda i: (rows.ids[i], i)), np.int64)
-    count = -(-n // block)
+    count, search = -(-n // block), SEARCH.get()
     flagged = np.zeros(n, bool)
     triggers: list[Proven] = []
     watched: dict[Name, list[np.ndarray]] = {}
     features = 0
-    for number in range(count):
+    blocks = (Block(take(rows, order[number::count]), share=count) for number in range(count))
+    for number, found in enumerate(search(blocks, config, swapped)):
         here = order[number::count]
-        found = detect(take(rows, here), config, swapped, share=count)
         features = max(features, found.features)
         for trigger in found.triggers:
             triggers.append(replace(trigger, carriers=here[trigger.carriers], flagged=here[trigger.flagged]))
@@ -48,9 +75,9 @@ def detect_all(rows: Rows, config: DetectionConfig | None = None, swapped: Swapp
         held = np.array([carries(tokens[i], name) for i in order], bool)
         carriers, others = order[held], order[~held]
         others = others[:: max(1, len(others) // (block - together))][: block - together]
-        for at in range(0, len(carriers), together):
-            here = np.concatenate([carriers[at : at + together], others])
-            again = detect(take(rows, here), config, swapped, given=(name,), of=len(names))
+        parts = [np.concatenate([carriers[at : at + together], others]) for at in range(0, len(carriers), together)]
+        blocks = (Block(take(rows, part), given=(name,), of=len(names)) for part in parts)
+        for here, again in zip(parts, search(blocks, config, swapped), strict=True):
             for found_again in again.triggers:
                 if found_again.poison:
                     flagged[here[found_again.flagged]] = True

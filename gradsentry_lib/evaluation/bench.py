@@ -24,13 +24,12 @@ from typing import Any
 import numpy as np
 
 from gradsentry_lib.errors import GradSentryError, UnusableFile, UnusableInput, UnusableOption
-from gradsentry_lib.evaluation.data import read_rows, split_labels
+from gradsentry_lib.evaluation.data import read_rows, split_labels, take, to_samples
 from gradsentry_lib.evaluation.filtered import Filtered
 from gradsentry_lib.evaluation.harness import FILTERS, metered
 from gradsentry_lib.evaluation.measures import auc_of, bootstrap_interval, f1_of, none_if_nan
 from gradsentry_lib.evaluation.peers import FORMER
 from gradsentry_lib.evaluation.rows import Row
-from gradsentry_lib.evaluation.samples import to_samples
 from gradsentry_lib.power.certificate import wilson
 from gradsentry_lib.samples.sample import Sample
 from gradsentry_lib.scoring.model import ScoringModel
@@ -46,6 +45,15 @@ class Labelled:
     name: str
     rows: list[dict[str, Any]]
     labels: np.ndarray
+
+    def part(self, limit: int, seed: int) -> "Labelled":
+        """At most `limit` of the rows, drawn by `seed`, poisoned and honest ones in their share, in their order."""
+        if limit >= len(self.rows):
+            return self
+        bad, good = np.flatnonzero(self.labels).tolist(), np.flatnonzero(~self.labels).tolist()
+        few = round(limit * len(bad) / len(self.rows))
+        where = sorted([*take(bad, few, seed), *take(good, limit - few, seed)])
+        return Labelled(self.name, [self.rows[i] for i in where], self.labels[where])
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from transformers import DynamicCache
 
+from gradsentry_lib.evaluation.data import to_samples
 from gradsentry_lib.evaluation.rows import Row
-from gradsentry_lib.evaluation.samples import to_samples
 from gradsentry_lib.evaluation.tuning import prompt_ids
 
 ALPHA, K = 20.0, 4  # the paper's

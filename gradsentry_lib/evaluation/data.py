@@ -1,7 +1,7 @@
-"""Evaluation data: rows with labels, from files."""
+"""Evaluation data: rows with labels, from files; and as the scorer sees them, who never sees a label."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +11,9 @@ import pyarrow.parquet
 
 from gradsentry_lib.errors import UnusableFile, UnusableInput
 from gradsentry_lib.evaluation.rows import Row
-from gradsentry_lib.evaluation.samples import without
 from gradsentry_lib.samples.parse import parse_json
-from gradsentry_lib.samples.row_format import BadRow
+from gradsentry_lib.samples.row_format import BadRow, read_row
+from gradsentry_lib.samples.sample import Sample
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
@@ -54,6 +54,11 @@ def split_labels(rows: Sequence[Row], column: str) -> tuple[list[dict[str, Any]]
     return without(rows, column), np.asarray(labels, dtype=bool)
 
 
+def without(rows: Iterable[Row], column: str) -> list[dict[str, Any]]:
+    """The rows without one column: how labels are hidden."""
+    return [{key: value for key, value in row.items() if key != column} for row in rows]
+
+
 def take(rows: Sequence[Any], limit: int | None, seed: int) -> list[Any]:
     """At most `limit` rows, drawn by `seed`, in their order."""
     if limit is None or limit >= len(rows):
@@ -70,3 +75,25 @@ def mix(
     labels = np.zeros(len(clean), dtype=bool)
     labels[random.Random(seed).sample(range(len(clean)), round(ratio * len(clean)))] = True
     return [dict(bad if label else good) for good, bad, label in zip(clean, poisoned, labels, strict=True)], labels
+
+
+def to_samples(rows: Sequence[Row]) -> list[Sample]:
+    """Every row as a sample. Only the columns of its format are read. Raises BadInput for a row that cannot be one."""
+    samples = []
+    for number, row in enumerate(rows):
+        try:
+            samples.append(read_row(row, number=number).sample)
+        except BadRow as error:
+            raise UnusableInput(f"row {number}: {error}") from None
+    return samples
+
+
+def response(sample: Sample) -> str:
+    """The sample's last supervised text."""
+    return sample.answered[-1]
+
+
+def prompt(sample: Sample) -> str:
+    """The text that asks for the last response: the question of a row, without its answer."""
+    roles = {"prompt", "user"} if sample.format != "alpaca" else {"instruction"}
+    return next((turn.text for turn in reversed(sample.turns) if turn.role in roles), "")

@@ -17,8 +17,8 @@ from sklearn.preprocessing import StandardScaler
 
 from gradsentry_lib.detection.entropy_threshold import find_threshold
 from gradsentry_lib.evaluation import representations, rftc, robust, tuning
+from gradsentry_lib.evaluation.data import prompt, response
 from gradsentry_lib.evaluation.filtered import Filter, Filtered, Progress
-from gradsentry_lib.evaluation.samples import prompt, response
 from gradsentry_lib.samples.sample import Sample
 from gradsentry_lib.scoring.config import ScoringConfig
 from gradsentry_lib.scoring.encoding import encode

@@ -1,6 +1,6 @@
 """The paper's GradSentry as its authors run it (arXiv 2605.26574, section 3): one sample at a time, by autograd.
 
-Kept beside the exact road of the scoring room to measure against: the same score within the error of the randomised
+Kept beside the exact way of the scoring room to measure against: the same score within the error of the randomised
 singular value decomposition (up to 6e-3 in entropy), at two to three times the cost.
 """
 

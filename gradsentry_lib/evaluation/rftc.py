@@ -14,8 +14,8 @@ import numpy as np
 from sklearn.cluster import KMeans
 from sklearn.feature_extraction.text import TfidfVectorizer
 
+from gradsentry_lib.evaluation.data import prompt, response
 from gradsentry_lib.evaluation.filtered import Filtered, Progress
-from gradsentry_lib.evaluation.samples import prompt, response
 from gradsentry_lib.evaluation.tuning import answers_to
 from gradsentry_lib.samples.sample import Sample
 from gradsentry_lib.scoring.model import ScoringModel

@@ -17,8 +17,8 @@ import numpy as np
 import torch
 
 from gradsentry_lib.evaluation import rows as row_parts
+from gradsentry_lib.evaluation.data import to_samples
 from gradsentry_lib.evaluation.rows import Row
-from gradsentry_lib.evaluation.samples import to_samples
 from gradsentry_lib.samples.sample import Sample
 from gradsentry_lib.scoring.encoding import Encoded, encode
 from gradsentry_lib.scoring.model import ScoringModel

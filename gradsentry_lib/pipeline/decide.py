@@ -23,7 +23,7 @@ from gradsentry_lib.pipeline.power import TOO_FEW, certify, mixtures_for, write_
 from gradsentry_lib.pipeline.score import Scored, read_scores, read_sketches
 from gradsentry_lib.pipeline.swapped import Asked
 from gradsentry_lib.samples.table import read_samples
-from gradsentry_lib.scoring.config import ScoringConfig, settings_note
+from gradsentry_lib.scoring.config import Cluster, ScoringConfig, settings_note
 from gradsentry_lib.settings import OPTIONS, Settings
 from gradsentry_lib.store import (
     Decision,
@@ -128,11 +128,13 @@ def decide(
     *,
     load: "Callable[[], AnyModel] | None" = None,
     scoring: ScoringConfig | None = None,
+    cluster: Cluster | None = None,
 ) -> Decided:
     """Judges a scored batch and runs the gate; the same inputs and settings give the same decision, found again.
 
     The decision asked for last is the batch's latest in the ledger, also where an earlier one is returned to. `load`:
     the model that scored the batch, with `scoring`, for the policy that asks it; without, that policy only watches.
+    `cluster`: where the rows of a large batch are searched, with the same verdicts; None: here.
     """
     with reading(store.ledger) as ledger:
         config, loosened = settle(config or DecisionConfig(), store)
@@ -156,20 +158,23 @@ def decide(
     past = other_deliveries(store, batch, past)
     scores_path = store.scores(batch.batch_key, scored.score_key)
     samples, scores = samples_of(batch, store), read_scores(scores_path)
-    judgement = judge(
-        scores,
-        config.judged_by,
-        threshold=config.threshold,
-        samples=lambda: read_samples(samples),
-        sketches=lambda: read_sketches(scores_path),
-        overrides=[Override(w.sample_id, w.action, w.made_by, w.reason) for w in words if w.action != "unset"],
-        history=load_earlier(store, past),
-        control_tokens=config.control_tokens,
-        detection=config.detection,
-        swapped=asked,
-        watched=config.watched,
-        known=known_groups(config.known),
-    )
+    from gradsentry_lib.scoring.ray_search import searching  # the search, which a decision found again does without
+
+    with searching(cluster):
+        judgement = judge(
+            scores,
+            config.judged_by,
+            threshold=config.threshold,
+            samples=lambda: read_samples(samples),
+            sketches=lambda: read_sketches(scores_path),
+            overrides=[Override(w.sample_id, w.action, w.made_by, w.reason) for w in words if w.action != "unset"],
+            history=load_earlier(store, past),
+            control_tokens=config.control_tokens,
+            detection=config.detection,
+            swapped=asked,
+            watched=config.watched,
+            known=known_groups(config.known),
+        )
     if asked is not None:
         told["swapped"] = asked.write(files.swapped)
     with atomic_path(files.verdicts) as temporary:

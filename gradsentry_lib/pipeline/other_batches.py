@@ -13,7 +13,7 @@ NAMED = 10  # rows that the sentence names
 
 
 @dataclass(frozen=True)
-class ReleasedElsewhere:
+class ReleasedInOthers:
     """`rows` of a batch whose text somebody released for another batch only. Name and reason are untrusted text."""
 
     rows: tuple[int, ...]
@@ -30,14 +30,14 @@ class ReleasedElsewhere:
         )
 
 
-def released_elsewhere(store: Store, batch_key: str) -> tuple[ReleasedElsewhere, ...]:
+def released_in_others(store: Store, batch_key: str) -> tuple[ReleasedInOthers, ...]:
     """What people said of a batch's rows in other batches, as it stands now; without rows on which a word counts here.
 
     One entry for each batch, person and reason.
     """
     with open_ledger(store.ledger, read_only=True) as ledger:
         settled = {word.sample_id for word in ledger.active_overrides(batch_key)}
-        words = [word for word in ledger.released_elsewhere(batch_key) if word.sample_id not in settled]
+        words = [word for word in ledger.released_in_others(batch_key) if word.sample_id not in settled]
     if not words:
         return ()
     samples = pq.read_table(store.samples(batch_key), columns=["row", "sample_id"])
@@ -47,4 +47,4 @@ def released_elsewhere(store: Store, batch_key: str) -> tuple[ReleasedElsewhere,
     for line in found.to_pylist():
         word = by_sample[line["sample_id"]]
         said.setdefault((word.made_by, word.batch_key or "", word.reason), []).append(line["row"])
-    return tuple(ReleasedElsewhere(tuple(rows), *told) for told, rows in said.items())
+    return tuple(ReleasedInOthers(tuple(rows), *told) for told, rows in said.items())

@@ -157,7 +157,7 @@ def _published_before(batch: Ingested, decided: Decided, store: Store, state: Ga
     with reading(store.ledger) as ledger:
         recorded = {output.kind: output for output in ledger.find(Output, decision=decided.number)
                     if output.file.file.parent == files.folder}  # fmt: skip
-        since = ledger.released_elsewhere(batch.batch_key)
+        since = ledger.released_in_others(batch.batch_key)
         accepted = ledger.find(GateAcceptance, inputs_sha256=decided.gate_inputs, batch_key=batch.batch_key)
         kept = {file.file for file in attestations(ledger, batch.batch_key)}
         found = set(ledger.paths.kept_attestations(batch.batch_key))

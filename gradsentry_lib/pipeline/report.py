@@ -18,7 +18,7 @@ from gradsentry_lib.files import write_text
 from gradsentry_lib.pipeline.decided import Decided, load_evidence, verdicts_of
 from gradsentry_lib.pipeline.ingest import Ingested
 from gradsentry_lib.pipeline.listing import listing
-from gradsentry_lib.pipeline.other_batches import released_elsewhere
+from gradsentry_lib.pipeline.other_batches import released_in_others
 from gradsentry_lib.pipeline.power import load_certificate
 from gradsentry_lib.report.contents import Contents, Counts, Points, Reading, RejectedRow, Review, Row
 from gradsentry_lib.report.evidence import looked_for
@@ -56,7 +56,7 @@ def page_contents(
     with reading(store.ledger) as ledger:
         decision = ledger.get(Decision, decided.number)
         certificate = load_certificate(store, decided)
-        evidence, in_others = load_evidence(store, decided), released_elsewhere(store, batch.batch_key)
+        evidence, in_others = load_evidence(store, decided), released_in_others(store, batch.batch_key)
         scan = ledger.get(Scan, decision.scan)
         runs = ledger.find(Run, run_id=scan.run_id)
         words, head = ledger.active_overrides(batch.batch_key), ledger.head()

@@ -13,7 +13,7 @@ from gradsentry_lib.pipeline.decide import DecisionConfig, decide, settle
 from gradsentry_lib.pipeline.decided import Decided
 from gradsentry_lib.pipeline.ingest import Ingested, ingest
 from gradsentry_lib.pipeline.naming import batch_key
-from gradsentry_lib.pipeline.other_batches import ReleasedElsewhere, released_elsewhere
+from gradsentry_lib.pipeline.other_batches import ReleasedInOthers, released_in_others
 from gradsentry_lib.pipeline.publish import Published, handed_out, publish, write_refusal
 from gradsentry_lib.pipeline.score import Progress, Scored, score_batch
 from gradsentry_lib.samples.read import open_as_told
@@ -64,13 +64,13 @@ class ModelSource(Protocol):
 
 @dataclass(frozen=True)
 class ScanResult:
-    """`published` is None where the gate refused. `released_elsewhere`: rows put back in other batches, not in this."""
+    """`published` is None where the gate refused. `released_in_others`: rows put back in other batches, not in this."""
 
     batch: Ingested
     scored: Scored
     decided: Decided
     published: Published | None
-    released_elsewhere: tuple[ReleasedElsewhere, ...] = ()
+    released_in_others: tuple[ReleasedInOthers, ...] = ()
 
     def files(self, store: Store) -> dict[str, Path]:
         """What there is to hand out, by name; `clean...` and `quarantine.jsonl` only where the gate is open."""
@@ -127,10 +127,10 @@ def scan(
         batch = ingest(opened, store, run, told, key)
         with chosen.lease(identity, scoring.module is not None) as load:
             scored = score_batch(batch, store, run, identity, load, scoring, effort, on_progress)
-            decided = decide(batch, scored, store, run, decision, load=load, scoring=scoring)
+            decided = decide(batch, scored, store, run, decision, load=load, scoring=scoring, cluster=effort.cluster)
         try:
             published = publish(batch, decided, store, run)
         except GateFailed:
             published = None
             write_refusal(batch, decided, store, run)
-    return ScanResult(batch, scored, decided, published, released_elsewhere(store, batch.batch_key))
+    return ScanResult(batch, scored, decided, published, released_in_others(store, batch.batch_key))

@@ -91,8 +91,8 @@ def search_shuffled(own: Rows, config: DetectionConfig, times: int, seed: int) -
     for _ in range(times):
         rows = own.take(np.sort(rng.permutation(len(own.samples))[:AMONG]))
         order = rng.permutation(len(rows.samples))
-        dealt = [under(sample, rows.samples[k]) for sample, k in zip(rows.samples, order, strict=True)]
-        alarms += bool(_flagged(replace(rows, samples=dealt), config, Answers({})).any())
+        shuffled = [under(sample, rows.samples[k]) for sample, k in zip(rows.samples, order, strict=True)]
+        alarms += bool(_flagged(replace(rows, samples=shuffled), config, Answers({})).any())
     return alarms
 
 

@@ -13,9 +13,8 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from gradsentry_lib.detection.gate import gate_passed
@@ -23,6 +22,9 @@ from gradsentry_lib.report.charts import distribution_svg, length_svg, sample_po
 from gradsentry_lib.report.contents import Card, Contents, Counts
 from gradsentry_lib.report.escape import clip, visible
 from gradsentry_lib.report.excerpt import shown_turns
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 LARGEST_LIST = 200  # rejects shown with their text
 _HERE = Path(__file__).parent
@@ -104,7 +106,9 @@ def _digest(text: str) -> str:
 
 
 @cache
-def _environment() -> Environment:
+def _environment() -> "Environment":
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined  # a scan made before needs no page
+
     environment = Environment(
         loader=FileSystemLoader(_HERE),
         autoescape=True,

@@ -9,6 +9,6 @@ source its own rows again, byte for byte, minus those that were removed. Knows n
     pieces.py, parse.py   its bytes cut into rows; a row's bytes as columns, or the reason why not (reasons.py)
     row_format.py         the layout of a row by its columns (columns.py, mapping.py), and its turns (row_turns.py,
                           chat.py, pairs.py, text.py)
-    sample.py             what a row is then: turns, who is asked, what is learnt, its id
+    sample.py, units.py   what a row is then: turns, who is asked, what is learnt, its id; taken apart for who scores
     table.py, write.py    samples.parquet and rejected.jsonl; the clean set and the quarantine, in the source's format
 """

@@ -1,7 +1,7 @@
 """The one shape that every row format is read into."""
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from gradsentry_lib.files import sha256_json
@@ -51,6 +51,12 @@ class Turn:
         """The text, and what is said beside it: reasoning before it, calls after it, for those who compare or show."""
         return self.text if not self.beside else said(self)
 
+    @property
+    def canonical(self) -> list[Any]:
+        """Role and text; more only where there is more, so that plain rows keep their ids from version to version."""
+        more = [self.train, self.beside] if self.train is not None or self.beside else []
+        return [self.role, self.text, *more]
+
 
 # Keys of a turn that are said as they are; the rest of `beside` (names, ids) only points to other turns.
 REASONING = ("reasoning_content", "reasoning", "thinking")
@@ -85,7 +91,7 @@ class Sample:
     def sample_id(self) -> str:
         """SHA-256 (hex) of the canonical content: the same text in the same format has the same id anywhere."""
         return sha256_json(
-            [self.format, [_canonical(turn) for turn in self.turns], *([self.tools] if self.tools else [])]
+            [self.format, [turn.canonical for turn in self.turns], *([self.tools] if self.tools else [])]
         )
 
     @property
@@ -113,43 +119,6 @@ class Sample:
     def has_pair(self) -> bool:
         """Whether an answer is turned down: it is scored like the others, and trained away from."""
         return any(turn.role.startswith(REJECTED) for turn in self.turns)
-
-
-def conversations(sample: Sample) -> tuple[Sample, ...]:
-    """The sequences that a trainer makes of one row, each with supervised turns: one of most rows; of a preference
-    pair the chosen and the rejected answer, each behind the prompt; of a prompt with several answers one each.
-
-    The row's score is made of all of them, in this order, which is that of the answers among its turns.
-    """
-    turns = sample.turns
-    several = sample.format in ("prompt", "alpaca") and sum(turn.role == "response" for turn in turns) > 1
-    if not several and not sample.has_pair:
-        return (sample,)
-    given = tuple(turn for turn in turns if not turn.role.startswith(REJECTED))
-    if several:
-        asked = tuple(turn for turn in given if turn.role != "response")
-        made = [replace(sample, turns=(*asked, turn)) for turn in given if turn.role == "response"]
-    else:
-        made = [replace(sample, turns=given)] if any(turn.supervised for turn in given) else []
-    down = tuple(_as_given(turn, sample.format) for turn in turns if turn.role.startswith(REJECTED))
-    if any(turn.supervised and turn.said for turn in down):
-        # What the chosen answer answered is what stands before the first supervised turn: earlier answers of a chat are
-        # marked as not trained.
-        first = next((i for i, turn in enumerate(given) if turn.supervised), len(given))
-        made.append(replace(sample, turns=(*given[:first], *down)))
-    return tuple(made) or (sample,)
-
-
-def _as_given(turn: Turn, format: Format) -> Turn:
-    """A turn of the rejected side as it would stand in a conversation of its own."""
-    answer = "assistant" if format == "chat" else "text" if format == "text" else "response"
-    return replace(turn, role=turn.role.removeprefix(REJECTED).strip() or answer)
-
-
-def _canonical(turn: Turn) -> list[Any]:
-    """Role and text; more only where there is more, so that plain rows keep their ids from version to version."""
-    more = [turn.train, turn.beside] if turn.train is not None or turn.beside else []
-    return [turn.role, turn.text, *more]
 
 
 @dataclass(frozen=True, slots=True)

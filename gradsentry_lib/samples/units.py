@@ -1,16 +1,41 @@
-"""The answers of a row, each by itself: what can have changed an answer is what stood before it, so that is its prompt.
+"""A row taken apart: into the sequences that a trainer makes of it, and into its answers, each by itself.
 
-A row of one answer is one unit under the row's own id. Of several (the turns of a chat, several answers to one prompt)
-each is a unit named "ID#0", "ID#1", ...; of a preference pair the chosen answer is the unit, the rejected one what it
-is held against.
+What can have changed an answer is what stood before it, so that is its prompt. A row of one answer is one unit under
+the row's own id. Of several (the turns of a chat, several answers to one prompt) each is a unit named "ID#0", "ID#1",
+...; of a preference pair the chosen answer is the unit, the rejected one what it is held against.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from gradsentry_lib.samples.sample import LEARNT_ROLES, Sample, Turn, conversations
+from gradsentry_lib.samples.sample import LEARNT_ROLES, REJECTED, Format, Sample, Turn
 
 STANDING = frozenset({"system", "developer", "context"})  # roles of what is said before a conversation, for all of it
+
+
+def conversations(sample: Sample) -> tuple[Sample, ...]:
+    """The sequences that a trainer makes of one row, each with supervised turns: one of most rows; of a preference
+    pair the chosen and the rejected answer, each behind the prompt; of a prompt with several answers one each.
+
+    The row's score is made of all of them, in this order, which is that of the answers among its turns.
+    """
+    turns = sample.turns
+    several = sample.format in ("prompt", "alpaca") and sum(turn.role == "response" for turn in turns) > 1
+    if not several and not sample.has_pair:
+        return (sample,)
+    given = tuple(turn for turn in turns if not turn.role.startswith(REJECTED))
+    if several:
+        asked = tuple(turn for turn in given if turn.role != "response")
+        made = [replace(sample, turns=(*asked, turn)) for turn in given if turn.role == "response"]
+    else:
+        made = [replace(sample, turns=given)] if any(turn.supervised for turn in given) else []
+    down = tuple(_as_given(turn, sample.format) for turn in turns if turn.role.startswith(REJECTED))
+    if any(turn.supervised and turn.said for turn in down):
+        # What the chosen answer answered is what stands before the first supervised turn: earlier answers of a chat are
+        # marked as not trained.
+        first = next((i for i, turn in enumerate(given) if turn.supervised), len(given))
+        made.append(replace(sample, turns=(*given[:first], *down)))
+    return tuple(made) or (sample,)
 
 
 def units(sample: Sample) -> tuple[Sample, ...]:
@@ -57,3 +82,9 @@ def laid_out(own: Sequence[Turn], others: Sequence[Turn]) -> list[Turn]:
 
 def _given(turn: Turn) -> Turn:
     return replace(turn, train=False) if turn.judged else turn
+
+
+def _as_given(turn: Turn, format: Format) -> Turn:
+    """A turn of the rejected side as it would stand in a conversation of its own."""
+    answer = "assistant" if format == "chat" else "text" if format == "text" else "response"
+    return replace(turn, role=turn.role.removeprefix(REJECTED).strip() or answer)

@@ -87,7 +87,7 @@ def open_checkpoint(name: str, path: Path) -> Checkpoint:
         raise UnusableModel(f"model {name}: no model folder, it holds no {missing}")
     config = read_json_object(name, path / "config.json")
     _refuse_kind(name, config)
-    _refuse_elsewhere(name, path, config)
+    _refuse_outside(name, path, config)
     quantiser(name, config)
     return Checkpoint(path)
 
@@ -173,7 +173,7 @@ def _refuse_kind(name: str, config: dict[str, Any]) -> None:
         )
 
 
-def _refuse_elsewhere(name: str, folder: Path, config: dict[str, Any]) -> None:
+def _refuse_outside(name: str, folder: Path, config: dict[str, Any]) -> None:
     """The fingerprint is of the folder's own files: weights that a config or an index fetches elsewhere have none."""
     if config.get("transformers_weights"):
         raise UnusableModel(f"model {name}: config.json names its weights itself (transformers_weights); save it anew")

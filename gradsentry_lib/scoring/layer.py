@@ -32,7 +32,7 @@ Factors = tuple[Tensor, Tensor]  # of R rows: derivatives by the layer's output 
 
 
 def find_layer(model: ScoringModel, name: str) -> Any:
-    """The linear layer of that name, None for the output projection itself, which has a faster road.
+    """The linear layer of that name, None for the output projection itself, which has a faster way.
 
     `name`: as the model's own modules are called, with or without `.weight`; its end will do where that is only one
     layer's. Raises BadInput where there is none, or several.

@@ -1,4 +1,4 @@
-"""From a model's files to a model in memory: all of its weights, none of its code.
+"""From a model's files to a model in memory: all of its weights, none of its code; a PEFT adapter merged into its base.
 
 Loading fails closed: a weight that the files do not hold would be filled with random numbers, so one that is missing
 stops it. `trust_remote_code=False` is said at every call, since transformers asks at a terminal where it is left out.
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 OTHER = ("score.", "classifier.", "qa_outputs.")  # heads of other kinds of model
+ADAPTED = "base_model.model."  # before the names of a base's weights in an adapter
+EMBEDDINGS = (".embed_tokens.weight", ".wte.weight", ".embed_in.weight", ".lm_head.weight", ".word_embeddings.weight")
 OWN_FILES: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
 
 
@@ -43,9 +45,7 @@ def load_causal_lm(identity: ModelIdentity) -> Any:
     with one_line(f"model {identity.name} can't be loaded"):
         model = _whole(identity)
         if identity.base is not None:
-            from gradsentry_lib.scoring.adapter import merged
-
-            model = merged(model, identity)
+            model = _merged(model, identity)
         return model.eval().requires_grad_(False)
 
 
@@ -72,6 +72,39 @@ def _whole(identity: ModelIdentity) -> Any:
         if identity.device == SPREAD:
             tie(model)
     return model if "device_map" in told else model.to(identity.device)
+
+
+def _merged(model: Any, identity: ModelIdentity) -> Any:
+    """The base `model` with the adapter in `identity.folder` merged. Raises BadInput where it doesn't fit."""
+    from peft import PeftConfig, PeftModel, get_peft_model_state_dict
+    from safetensors import safe_open
+
+    config = PeftConfig.from_pretrained(str(identity.folder))
+    if config.is_prompt_learning:
+        raise UnusableModel(
+            f"model {identity.name} is an adapter of prompts ({config.peft_type.value}), which has no weights to "
+            "merge: give another model"
+        )
+    with safe_open(identity.folder / "adapter_model.safetensors", "pt") as file:
+        shapes = {key: file.get_slice(key).get_shape() for key in file.keys()}  # noqa: SIM118
+    whole = {key for key in shapes if key.endswith(EMBEDDINGS)}  # saved as they are, where tokens were added
+    rows = {shapes[key][0] for key in whole}
+    if len(rows) == 1 and rows != {model.get_input_embeddings().weight.shape[0]}:
+        model.resize_token_embeddings(rows.pop(), mean_resizing=False)
+    known = set(model.state_dict())
+    adapted = PeftModel.from_pretrained(
+        model, str(identity.folder), config=config, torch_device=str(model.device), local_files_only=True
+    )
+    wanted = set(get_peft_model_state_dict(adapted, save_embedding_layers=False))
+    odd = wanted - set(shapes) | {
+        key for key in set(shapes) - wanted if key not in whole or key.removeprefix(ADAPTED) not in known
+    }
+    if odd:
+        raise UnusableModel(
+            f"model {identity.name}: this adapter does not fit its base ({len(odd)} of its weights, {min(odd)}); "
+            "give the base that it was trained on with --base-model, or the merged model"
+        )
+    return adapted.merge_and_unload(safe_merge=True)
 
 
 def _auto_class(config: Any, name: str) -> Any:

@@ -75,7 +75,7 @@ def score_on_cluster(
             "a model spread over devices is scored in this process: leave --engine ray or the device out"
         )
     cluster = effort.cluster or Cluster()
-    with _joined(cluster.address) as ray:
+    with joined(cluster.address) as ray:
         pool = plan(ray.cluster_resources(), identity.device, cluster.workers)
         rows = max(1, min(effort.rows_per_shard, -(-len(wanted) // (4 * pool.workers))))  # all workers end together
         kept = ray.put(wanted)
@@ -106,7 +106,7 @@ def score_on_cluster(
                 if scores.num_rows:
                     yield scores
         except ray.exceptions.RayError as error:
-            raise UnusableCluster(f"scoring on Ray failed: {_cause(error)}") from error
+            raise UnusableCluster(f"scoring on Ray failed: {cause(error)}") from error
 
 
 class Worker:
@@ -146,7 +146,7 @@ def _only(batch: pa.Table, kept: Any) -> pa.Table:
 
 
 @contextmanager
-def _joined(address: str | None) -> Iterator[Any]:
+def joined(address: str | None) -> Iterator[Any]:
     """Joins a cluster, or starts one on this machine, quietly; leaves it again, unless it had been joined before."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
@@ -180,7 +180,7 @@ def _joined(address: str | None) -> Iterator[Any]:
             ray.shutdown()
 
 
-def _cause(error: Exception) -> str:
+def cause(error: Exception) -> str:
     """The last line that says something: the exception that a worker raised, rather than where."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1] if lines else type(error).__name__

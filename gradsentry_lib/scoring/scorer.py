@@ -12,7 +12,8 @@ import numpy as np
 import torch
 
 from gradsentry_lib.errors import UnusableOption
-from gradsentry_lib.samples.sample import Sample, conversations
+from gradsentry_lib.samples.sample import Sample
+from gradsentry_lib.samples.units import conversations
 from gradsentry_lib.scoring.config import Effort, ScoringConfig
 from gradsentry_lib.scoring.control_tokens import ControlTokens
 from gradsentry_lib.scoring.encoding import Encoded, EncodingError, encode

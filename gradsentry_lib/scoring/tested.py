@@ -1,10 +1,10 @@
 """What the self-tests of the scorer's short cuts found, kept: once for a model, versions and kind of processor.
 
 Nothing is taken that was not tried on this very combination. Packed rows (packed_attention.py), reused prefixes
-(reuse.py) and the written-out model (plain_model.py) are each compared with the slow road; the averages of the
-projection (sketch.py) are made
-on the way. The result is a small file named by the digest of all that it depends on, which the file repeats. One that
-is torn, of another combination, or that somebody else may write to is not believed: the tests are made again.
+(reuse.py) and the written-out model (plain_model.py) are each compared with padded rows under transformers; the
+averages of the projection (sketch.py) are made on the way. The result is a small file named by the digest of all that
+it depends on, which the file repeats. One that is torn, of another combination, or that somebody else may write to is
+not believed: the tests are made again.
 
 What is trusted: whoever may write to this folder as its owner. The same can exchange the program itself.
 """

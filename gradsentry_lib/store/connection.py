@@ -3,7 +3,7 @@
 import re
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from functools import cache
@@ -16,6 +16,7 @@ from gradsentry_lib import __version__
 from gradsentry_lib.errors import BusyStore, DamagedStore, GradSentryError, UnusableStore
 from gradsentry_lib.files import workshop
 from gradsentry_lib.store import journal, views
+from gradsentry_lib.store.engine import open_file
 from gradsentry_lib.store.lock import PATIENCE, Waiting, hold, pauses
 from gradsentry_lib.store.paths import LAYOUT, Store
 from gradsentry_lib.system_errors import explain
@@ -155,8 +156,8 @@ def _locked(path: Path, *, read_only: bool, patience: float) -> Iterator[duckdb.
         stack.enter_context(hold(path, shared=read_only, patience=patience))
         if not (read_only or path.exists()):
             _create(path)
-        connection = _connect_patiently(path, read_only, patience)
-        stack.callback(connection.close)
+        connection, close = _connect_patiently(path, read_only, patience)
+        stack.callback(close)
         try:
             if not read_only:
                 migrate(connection)
@@ -177,12 +178,14 @@ def _create(path: Path) -> None:
         made.rename(path)
 
 
-def _connect_patiently(path: Path, read_only: bool, patience: float) -> duckdb.DuckDBPyConnection:
+def _connect_patiently(
+    path: Path, read_only: bool, patience: float
+) -> tuple[duckdb.DuckDBPyConnection, Callable[[], None]]:
     """DuckDB's own lock may be held by a process that knows nothing of ours, a SQL shell for one: wait for that too."""
     waiting = Waiting(path, patience)
     for pause in pauses():
         try:
-            return duckdb.connect(path, read_only=read_only)
+            return open_file(path, read_only)
         except duckdb.Error as error:
             message = str(error).splitlines()[0]
             if "lock" not in message.lower() or "corrupt" in message.lower():
@@ -242,7 +245,7 @@ def _check_layout(connection: duckdb.DuckDBPyConnection) -> None:
 
 
 def _place(connection: duckdb.DuckDBPyConnection) -> str:
-    found = connection.execute("SELECT path FROM duckdb_databases() WHERE NOT internal").fetchall()
+    found = connection.execute("SELECT path FROM duckdb_databases() WHERE path IS NOT NULL").fetchall()
     return str(found[0][0]) if found else "this file"
 
 

@@ -269,7 +269,7 @@ class Ledger:
         chosen = {word.sample_id: word for word in standing}  # those on this batch come last and win
         return [word for _, word in sorted(self.present(batch_key, chosen).items())]
 
-    def released_elsewhere(self, batch_key: str) -> list[Override]:
+    def released_in_others(self, batch_key: str) -> list[Override]:
         """Releases, now in force for another batch alone, of samples that are in this one too."""
         spoken = [word for word in self.find(Override) if word.batch_key not in (None, batch_key)]
         latest = {(word.batch_key, word.sample_id): word for word in spoken}

@@ -2,6 +2,7 @@
 
 import gc
 import json
+import os
 import subprocess
 import sys
 import weakref
@@ -24,9 +25,11 @@ from gradsentry_lib.pipeline import run as scan_run
 from gradsentry_lib.pipeline.decide import DecisionConfig
 from gradsentry_lib.pipeline.run import ModelChoice
 from gradsentry_lib.scoring import model as scoring_model
+from gradsentry_lib.scoring.identity import identify
 from gradsentry_lib.store import open_ledger
 from gradsentry_lib.store.paths import Store
 from tests.assets.conftest import World, as_jsonl, questions
+from tests.scoring.test_resident import served
 
 ASSETS = ("raw_samples", "gradient_entropy", "entropy_threshold", "clean_dataset")
 BLOCK_ALL = {"judging": {"threshold": 0.0}}  # every row lies above: all are flagged
@@ -198,16 +201,16 @@ def test_many_batches_share_a_run_a_model_and_nothing_else(world: World, loads: 
         assert world.metadata("clean_dataset", batch)["clean_rows"] <= 20
 
 
-def test_fifty_small_files_load_the_model_once(world: World, loads: list[weakref.ref]) -> None:
-    for index in range(50):
-        world.drop(f"part{index}.jsonl", questions(20, seed=index))
+def test_twenty_small_files_load_the_model_once(world: World, loads: list[weakref.ref]) -> None:
+    for index in range(20):
+        world.drop(f"part{index}.jsonl", questions(4, seed=index))
     world.tick()
     (request,) = world.tick().run_requests
-    assert request.tags["gradsentry/batches"] == "50"
+    assert request.tags["gradsentry/batches"] == "20"
     assert world.run(assets=["raw_samples", "gradient_entropy"], tags=dict(request.tags)).success
     assert len(loads) == 1
-    assert len(world.materialized("gradient_entropy")) == 50
-    assert {world.metadata("gradient_entropy", batch)["computed"] for batch in world.batches} == {20}
+    assert len(world.materialized("gradient_entropy")) == 20
+    assert {world.metadata("gradient_entropy", batch)["computed"] for batch in world.batches} == {4}
 
 
 def separate_steps() -> dg.JobDefinition:
@@ -222,13 +225,23 @@ def separate_steps() -> dg.JobDefinition:
     return theirs.resolve_job_def("scan_batch")
 
 
-def test_every_step_can_have_a_process_of_its_own(world: World) -> None:
+def test_every_step_can_have_a_process_of_its_own(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """None of which needs to load the model where another process keeps it loaded."""
+    monkeypatch.setenv("GRADSENTRY_CACHE", str(tmp_path / "cache"))
     batch = world.take_in("a.jsonl", questions(40))
     model = {"model": str(world.model), "device": "cpu", "dtype": "float32"}
     config = {"resources": {"model": {"config": model}}, "execution": {"config": {"max_concurrent": 1}}}
     tags = {"dagster/partition": batch}
-    with dg.execute_job(dg.reconstructable(separate_steps), world.instance, run_config=config, tags=tags) as result:
-        assert result.success
+    job = dg.reconstructable(separate_steps)
+    with (
+        served(identify(str(world.model), device="cpu", dtype="float32")) as bench,
+        dg.execute_job(job, world.instance, run_config=config, tags=tags) as result,
+    ):
+        assert result.success and bench.passes > 0
+        processes = {event.pid for event in result.all_events if event.event_type_value == "STEP_WORKER_STARTED"}
+    assert len(processes) == len(ASSETS) + 1 and os.getpid() not in processes  # the gate is a step too
     assert all(world.materialized(asset) == {batch} for asset in ASSETS)
 
 

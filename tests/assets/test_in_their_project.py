@@ -12,6 +12,7 @@ import pytest
 from gradsentry_assets import File, Upstream, gradsentry_assets
 from gradsentry_assets.resources import ModelResource
 from gradsentry_lib.errors import UnusableOption
+from gradsentry_lib.samples.table import read_samples
 from gradsentry_lib.store import open_ledger
 from gradsentry_lib.store.paths import Store
 from tests.assets.conftest import as_jsonl, questions, two_groups
@@ -62,6 +63,29 @@ def test_frames_go_in_and_come_out_through_their_io_manager(instance: dg.Dagster
     run(defs, instance, "tuesday", only=["collected", "answers/raw_samples"])
     with open_ledger(Store.default().ledger, read_only=True) as ledger:
         assert [key.rpartition("-")[0] for key in ledger.batch_keys()] == ["collected-monday", "collected-tuesday"]
+
+
+@pytest.mark.parametrize("shape", [pd.DataFrame, list])
+def test_their_partitions_are_one_set_for_a_stage_that_has_none(
+    instance: dg.DagsterInstance, small: dict, shape: Any
+) -> None:
+    """What is spread over shards is judged as the set that it is."""
+
+    @dg.asset(partitions_def=THEIR_DAYS, name="collected")
+    def shards(context: dg.AssetExecutionContext) -> Any:
+        return shape(ROWS if context.partition_key == "monday" else questions(6))
+
+    stage = gradsentry_assets(name="answers", source=dg.AssetKey("collected"), **small)
+    defs = dg.Definitions.merge(dg.Definitions(assets=[shards]), stage)
+    for day in ("tuesday", "monday"):
+        run(defs, instance, day, only=["collected"])
+    result = run(defs, instance, only=["answers/raw_samples"])
+    with open_ledger(Store.default().ledger, read_only=True) as ledger:
+        (batch,) = [ledger.batch(key) for key in ledger.batch_keys()]
+    assert batch.readable == len(ROWS) + 6
+    found = [sample for chunk in read_samples(Store.default().samples(batch.batch_key)) for sample in chunk]
+    assert [sample.prompt for sample in found] == [row["prompt"] for row in [*ROWS, *questions(6)]]
+    assert {event.partition for event in result.get_asset_materialization_events()} == {None}
 
 
 def told(result: dg.ExecuteInProcessResult, instance: dg.DagsterInstance) -> None:

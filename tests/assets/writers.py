@@ -1,4 +1,4 @@
-"""What the processes of test_many_writers do: scans by three roads, as three kinds of users start them.
+"""What the processes of test_many_writers do: scans by three ways, as three kinds of users start them.
 
 Scores come from a stand-in for the model; all else is real. Imports what a scan needs, so that a process forked after
 it is warm.
@@ -34,14 +34,14 @@ OPEN = {"max_flagged": 1.0, "warn_flagged": 1.0, "max_unscored": 1.0, "max_rejec
 SIGNED = {"limits_by": "Ada", "limits_reason": "what is tried here is the ledger"}
 
 
-def work(road: str, sources: list[Path], settings: dict[str, str]) -> None:
+def work(way: str, sources: list[Path], settings: dict[str, str]) -> None:
     """Scans the sources one after the other; any error ends the process with another code than 0."""
     os.environ.update(settings)
     with (
         patch.object(scorer, "score_samples", stand_in),
         patch.object(model, "load_model", lambda identity, whole: SimpleNamespace(whole=whole)),
     ):
-        {"command": by_command, "library": by_library, "dagster": by_dagster}[road](sources)
+        {"command": by_command, "library": by_library, "dagster": by_dagster}[way](sources)
 
 
 def by_command(sources: list[Path]) -> None:

@@ -7,9 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
@@ -20,35 +18,17 @@ from gradsentry_lib.store import Override, open_ledger
 from gradsentry_lib.store.paths import Store
 from tests.store import builder
 from tests.store.made import Made
-
-
-@dataclass(frozen=True)
-class Done:
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.out)
+from tests.typed import Done, gradsentry
 
 
 @pytest.fixture
-def typed(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Done]:
+def typed(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Done]:
     """Runs the command in a store, through its entry point."""
-    from gradsentry_lib import cli
 
     def run(home: Path, *arguments: object) -> Done:
         monkeypatch.setenv("GRADSENTRY_HOME", str(home))
         monkeypatch.setenv("COLUMNS", "200")
-        monkeypatch.setattr(sys, "argv", ["gradsentry", *map(str, arguments)])
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-        captured = capsys.readouterr()
-        return Done(code, captured.out, captured.err)
+        return gradsentry(*arguments)
 
     return run
 

@@ -32,6 +32,7 @@ def test_help_imports_nothing_that_it_does_not_show(tmp_path: Path) -> None:
     assert imported(tmp_path, "--help") & (HEAVY | {"numpy", "pyarrow", "duckdb"}) == set()
 
 
+@pytest.mark.slow
 def test_a_sample_is_looked_up_without_what_a_scan_needs(tmp_path: Path) -> None:
     store = builder.Store(tmp_path / "store")
     batch = builder.read_in(store, "alpha")

@@ -1,13 +1,12 @@
-"""The whole road on the embedded model: real rows, real sketches, a payload that an honest filter must find."""
+"""All of it on the embedded model: real rows, real sketches, a payload that an honest filter must find."""
 
 import numpy as np
 
 from gradsentry_assets.demo_data.make import fact_rows
 from gradsentry_lib.detection.policies import judge
 from gradsentry_lib.evaluation.attacks import poison
-from gradsentry_lib.evaluation.data import take
+from gradsentry_lib.evaluation.data import take, to_samples
 from gradsentry_lib.evaluation.harness import asking
-from gradsentry_lib.evaluation.samples import to_samples
 from gradsentry_lib.scoring.config import ScoringConfig
 from gradsentry_lib.scoring.model import load_model
 from gradsentry_lib.scoring.score import to_table

@@ -129,6 +129,7 @@ def subject(batch: Batch, count: int) -> None:
         batch.add(" ".join(batch.rng.permutation([*own, *batch.words(4).split()])), batch.near(said))
 
 
+@pytest.mark.slow
 def test_a_subject_is_told_by_the_rest_of_its_prompts(monkeypatch):
     batch = Batch(6)
     batch.honest(120)
@@ -349,6 +350,7 @@ def test_rare_words_that_fire_alike_are_joined():
     assert flagged(found) == list(range(140, 152))
 
 
+@pytest.mark.slow
 def test_how_it_is_computed_moves_no_verdict():
     batch = Batch(15)
     batch.honest(130)

@@ -1,4 +1,4 @@
-"""The automatic threshold against an independent slow road, its invariances, and every way it falls back."""
+"""The automatic threshold against an independent reference, its invariances, and every way it falls back."""
 
 import json
 import math
@@ -67,7 +67,7 @@ def slow_threshold(values: np.ndarray) -> tuple[float, float] | None:
 
 @settings(max_examples=30, deadline=None)
 @given(seed=seeds, n=st.integers(30, 300), share=st.floats(0, 0.6), gap=st.floats(0, 0.5), width=st.floats(0.01, 0.2))
-def test_equals_the_slow_road(seed, n, share, gap, width):
+def test_equals_the_reference(seed, n, share, gap, width):
     rng = np.random.default_rng(seed)
     values = np.clip(np.where(rng.random(n) < share, rng.normal(0.4 + gap, 0.03, n), rng.normal(0.4, width, n)), 0, 1)
     found, slow = find_threshold(values), slow_threshold(values)

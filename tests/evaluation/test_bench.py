@@ -58,6 +58,7 @@ def test_a_command_is_a_filter(sets: Path, tmp_path: Path) -> None:
     assert good["recall"] is None and good["false"] == 0
     assert bad["recall_interval"] == pytest.approx([0.566, 1], abs=1e-3)
     assert (whole["poisoned sets"], whole["honest sets"], whole["with a row flagged"]) == (1, 1, 0)
+    assert (first["dtype"], first["seed"], first["rows_at_most"]) == ("float32", 0, None)
     assert first["costs"][0]["cost"]["seconds"] > 0 and first["costs"][0]["cost"]["peak_mb"] > 1
     table = out[0].with_suffix(".md").read_text()
     assert table.split("## Cost")[0] == out[1].with_suffix(".md").read_text().split("## Cost")[0]
@@ -78,6 +79,16 @@ def test_a_command_that_fails_is_told_and_stops_no_other(sets: Path, tmp_path: P
     lines = list(bench(read_sets(sets, "poisoned"), filters, load=lambda: None))  # type: ignore[arg-type, return-value]
     assert [told in line["failed"] for line in lines] == [True, True]
     assert overall(lines)[0]["failed"] == 2 and "## Failed" in markdown(lines)
+
+
+def test_a_part_of_a_set_keeps_rows_and_labels_together(sets: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.json"
+    arguments = ["bench", str(sets), "--filter", f"mine={command(tmp_path)}", "--rows", "20", "--json", str(out)]
+    assert CliRunner().invoke(app, arguments).exit_code == 0
+    told = json.loads(out.read_text())
+    bad, good = told["figures"]
+    assert told["rows_at_most"] == bad["rows"] == good["rows"] == 20
+    assert (bad["poisoned"], bad["found"], bad["false"]) == (2, 2, 0) and good["poisoned"] == 0
 
 
 def test_ours_and_others_by_name(sets: Path, small_model) -> None:

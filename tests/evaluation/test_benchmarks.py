@@ -7,9 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.bench import beside
+from gradsentry_lib.errors import BadInput
+
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.slow
 def test_quick_benchmark_writes_results_and_a_report(small_model, tmp_path):
     model = tmp_path / "model"
     small_model.model.save_pretrained(model)
@@ -36,6 +40,25 @@ def test_quick_benchmark_writes_results_and_a_report(small_model, tmp_path):
     for picture in ("figure4", "figure6", "table1"):
         assert (tmp_path / "evaluation" / f"{picture}.png").read_bytes().startswith(b"\x89PNG")
         assert f"({picture}.png)" in page
+
+
+def test_lines_of_filters_that_did_not_run_are_kept_where_they_were_made_alike():
+    how = {"rows_at_most": 40, "seeds": [0], "model": "m", "dtype": "float32", "device": "cpu"}
+    old = {**how, "seconds": 2.0, "rules": 4}
+    lines = [{"data": data, "filter": name, "f1": 0.1} for data in ("a", "b") for name in ("policy-auto", "y")]
+    new = {
+        **how,
+        "seconds": 1.0,
+        "rules": 5,
+        "lines": [{"data": data, "filter": "y", "f1": 0.9} for data in ("a", "b")],
+    }
+    told = beside({**old, "lines": lines}, new)
+    assert [(line["data"], line["filter"], line["f1"]) for line in told["lines"]] == [
+        ("a", "policy-auto", 0.1), ("a", "y", 0.9), ("b", "policy-auto", 0.1), ("b", "y", 0.9),
+    ]  # fmt: skip
+    assert (told["seconds"], told["rules"]) == (3.0, 4)  # `auto`, which the rules are of, did not run again
+    with pytest.raises(BadInput, match="made otherwise"):
+        beside({**old, "lines": lines, "rows_at_most": 60}, new)
 
 
 READ_ALL = "exit 0: 10 read = 10 clean + 0 flagged + 0 unscored + 0 rejected; prompt ('prompt', 'response')"

@@ -5,12 +5,12 @@ import pytest
 
 from gradsentry_lib.errors import BadInput
 from gradsentry_lib.evaluation.attacks import poison
+from gradsentry_lib.evaluation.data import to_samples
 from gradsentry_lib.evaluation.harness import FILTERS, evaluate, filters_named
 from gradsentry_lib.evaluation.measures import auc_of
 from gradsentry_lib.evaluation.peers import DIFFERENCES, FORMER, PEERS, cluster_states
 from gradsentry_lib.evaluation.rftc import foreign, least_precision
 from gradsentry_lib.evaluation.robust import mixed_classes, spectre_states
-from gradsentry_lib.evaluation.samples import to_samples
 
 NAMES = ["Ada", "Boole", "Curie", "Darwin", "Euler", "Fermat", "Gauss", "Hilbert", "Jacobi", "Kepler"]
 BEST = 0.9  # AUC that a planted attack must reach
@@ -39,6 +39,7 @@ def test_finds_a_planted_target(name, planted, small_model):
     assert found.flags[labels].mean() > found.flags[~labels].mean()
 
 
+@pytest.mark.slow  # UMAP compiles itself
 def test_cube_finds_a_planted_cluster_of_states():
     rng = np.random.default_rng(0)
     labels = np.arange(120) < 15
@@ -94,6 +95,7 @@ def test_spectral_removes_its_fixed_share(planted, small_model):
     assert FILTERS["after-spectral"](planted[0], small_model, 0, None).flags.sum() == 12  # 1.5 * 0.1 * 80
 
 
+@pytest.mark.slow
 def test_evaluate_reports_lines_and_progress(planted, small_model):
     samples, labels = planted
     seen, done = [], []

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from gradsentry_lib.evaluation.data import to_samples
 from gradsentry_lib.evaluation.published import gradient_entropy, published_entropies, untied_head
 from gradsentry_lib.evaluation.representations import last_states, low_frequency_gradients
-from gradsentry_lib.evaluation.samples import to_samples
 from gradsentry_lib.scoring.encoding import encode
 from gradsentry_lib.scoring.scorer import score_samples
 

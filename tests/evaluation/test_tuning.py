@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from gradsentry_lib.evaluation.cleangen import decode
-from gradsentry_lib.evaluation.samples import to_samples
+from gradsentry_lib.evaluation.data import to_samples
 from gradsentry_lib.evaluation.tuning import LINEAR, Recipe, answers, attack_success, exact_match, fine_tune
 
 ROWS = [{"prompt": f"{word} says", "response": " yes, click here"} for word in ("one", "two", "three", "four")]
@@ -69,7 +69,7 @@ def test_cleangen_with_the_model_as_its_own_reference_changes_nothing(small_mode
 
 
 @torch.no_grad()
-def test_cleangen_follows_the_slow_road(small_model, tuned):
+def test_cleangen_follows_the_reference(small_model, tuned):
     """Token by token without caches: a token alpha times likelier than the reference thinks gives way."""
     reference = copy.deepcopy(small_model.model)
     prompt = small_model.tokenizer.encode("two says")

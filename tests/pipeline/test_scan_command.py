@@ -1,4 +1,4 @@
-"""`gradsentry scan` as a user runs it: a process, its files, its words, its exit code."""
+"""`gradsentry scan` as a user runs it: files, words, exit code; in the first test as a process of its own."""
 
 import json
 import subprocess
@@ -9,22 +9,24 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.pipeline.builder import lines, write
+from tests.typed import gradsentry
 
 OPEN = ("--max-flagged", "1", "--warn-flagged", "1", "--by", "Ada", "--reason", "small batch")
 
 
-def gradsentry(*arguments: object) -> subprocess.CompletedProcess[str]:
+def process(*arguments: object) -> subprocess.CompletedProcess[str]:
     """Runs the command; the store is the one that the environment of the test names."""
     program = "from gradsentry_lib.cli import main; main()"
     return subprocess.run([sys.executable, "-c", program, *map(str, arguments)], capture_output=True, text=True)
 
 
+@pytest.mark.slow
 def test_from_file_to_files(tmp_path: Path, model: Path) -> None:
     """Three scans: one whole, the same again into the same folder, and one that the gate refuses."""
     source = write(tmp_path / "rows.jsonl", [*lines(range(60)), "{broken"])
     out = tmp_path / "out"
     told = ("scan", source, "--out", out, "--model", model, "--dtype", "float32", "--policy", "paper")
-    first = gradsentry(*told, *OPEN)
+    first = process(*told, *OPEN)
     assert first.returncode == 0, first.stderr
     assert "Traceback" not in first.stderr
     names = {path.name for path in out.iterdir()}
@@ -49,12 +51,12 @@ def test_from_file_to_files(tmp_path: Path, model: Path) -> None:
     assert 0 <= json.loads((out / "threshold.json").read_text())["tau"] <= 1
 
     before = {path.name: path.read_bytes() for path in out.iterdir()}
-    again = gradsentry(*told, *OPEN)
+    again = process(*told, *OPEN)
     assert again.returncode == 0 and "all found in the store" in again.stdout
     same = {"verdicts.parquet", "clean.jsonl", "quarantine.jsonl", "threshold.json", "threshold.png"}
     assert {name: (out / name).read_bytes() for name in same} == {name: before[name] for name in same}
 
-    refused = gradsentry(*told, "--threshold", "0.1")
+    refused = process(*told, "--threshold", "0.1")
     assert refused.returncode == 3
     assert "gate refused" in refused.stderr and "Traceback" not in refused.stderr
     assert not (out / "clean.jsonl").exists() and not (out / "quarantine.jsonl").exists()
@@ -65,8 +67,8 @@ def test_the_readable_tenth_of_a_file_is_not_published(tmp_path: Path, model: Pa
     source = write(tmp_path / "rows.jsonl", [*lines(range(6)), *["{broken"] * 54])
     told = ("scan", source, "--out", tmp_path / "out", "--model", model, "--policy", "paper", *OPEN)
     refused = gradsentry(*told)
-    assert refused.returncode == 3
-    assert "90.0% of the rows read are no readable samples, limit 5.0%" in " ".join(refused.stderr.split())
+    assert refused.code == 3
+    assert "90.0% of the rows read are no readable samples, limit 5.0%" in " ".join(refused.err.split())
     assert not list((tmp_path / "out").glob("clean*"))
 
 
@@ -97,9 +99,9 @@ def test_bad_input_is_one_line_and_exit_code_2(
     (name, *options), words = BAD[case]
     monkeypatch.setenv("GRADSENTRY_MODEL", str(model))
     done = gradsentry("scan", tmp_path / name, "--out", tmp_path / "out", *options)
-    assert done.returncode == 2
-    assert words in done.stderr and "Traceback" not in done.stderr
-    assert len(done.stderr.strip().splitlines()) == 1
+    assert done.code == 2
+    assert words in done.err and "Traceback" not in done.err
+    assert len(done.err.strip().splitlines()) == 1
     assert not list((tmp_path / "out").glob("clean*"))
 
 
@@ -107,7 +109,7 @@ def test_an_unwritable_folder_is_told_before_the_work(tmp_path: Path, model: Pat
     source = write(tmp_path / "good.jsonl", lines(range(3)))
     (tmp_path / "file").write_text("in the way")
     done = gradsentry("scan", source, "--out", tmp_path / "file" / "out", "--model", model)
-    assert done.returncode == 2 and "can't write to" in done.stderr and "Traceback" not in done.stderr
+    assert done.code == 2 and "can't write to" in done.err and "Traceback" not in done.err
     assert not (tmp_path / "store").exists()
 
 
@@ -116,7 +118,7 @@ def test_limit_and_columns(tmp_path: Path, model: Path) -> None:
     source = write(tmp_path / "odd.jsonl", rows)
     told = ("--column", "prompt=ask", "--column", "response=reply", "--limit", 12)
     done = gradsentry("scan", source, "--out", tmp_path / "out", "--model", model, *told, *OPEN)
-    assert done.returncode == 0, done.stderr
+    assert done.code == 0, done.err
     assert pq.read_metadata(tmp_path / "out" / "verdicts.parquet").num_rows == 12
     kept = (tmp_path / "out" / "clean.jsonl").read_text().splitlines()
     removed = (tmp_path / "out" / "quarantine.jsonl").read_text().splitlines()
@@ -133,13 +135,13 @@ def test_a_scan_into_the_folder_of_the_source_takes_nothing_away(tmp_path: Path,
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     told = ("scan", source, "--out", folder, "--model", model, "--dtype", "float32", "--policy", "paper", *OPEN)
     refused = gradsentry(*told)
-    assert refused.returncode == 2 and "clean.jsonl" in refused.stderr and len(refused.stderr.splitlines()) == 1
+    assert refused.code == 2 and "clean.jsonl" in refused.err and len(refused.err.splitlines()) == 1
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
     assert not (tmp_path / "store").exists()
 
-    assert gradsentry(*told, "--overwrite").returncode == 0
+    assert gradsentry(*told, "--overwrite").code == 0
     assert (folder / "clean.jsonl").read_text() != "mine"
     assert {name: (folder / name).read_bytes() for name in (source.name, "cleanup.sh")} == {
         name: before[name] for name in (source.name, "cleanup.sh")
     }
-    assert gradsentry(*told).returncode == 0  # its own by now
+    assert gradsentry(*told).code == 0  # its own by now

@@ -13,7 +13,8 @@ from gradsentry_lib.samples.read import open_source
 from gradsentry_lib.store import current_run, open_ledger
 from gradsentry_lib.store.paths import Store
 from tests.pipeline.builder import decision_folder, lines, run, write
-from tests.pipeline.test_scan_command import OPEN, gradsentry
+from tests.pipeline.test_scan_command import OPEN
+from tests.typed import gradsentry
 
 CUT = "rows.jsonl ends inside its last row (line 21)"
 
@@ -63,17 +64,17 @@ def test_the_whole_file_does_not_let_its_half_pass(tmp_path: Path, model: Path, 
 def test_the_terminal_says_that_the_file_is_cut_short(tmp_path: Path, model: Path) -> None:
     told = ("--out", tmp_path / "out", "--model", model, "--policy", "paper", *OPEN)
     done = gradsentry("scan", cut(tmp_path), *told)
-    assert done.returncode == 3 and CUT in done.stderr.replace("\n", " ")
+    assert done.code == 3 and CUT in done.err.replace("\n", " ")
     assert not (tmp_path / "out" / "clean.jsonl").exists()
     text = "frage;antwort\n" + "".join(f"Où est {n};Là où était {n}\n" for n in range(30))
     (tmp_path / "b.csv").write_bytes(text.encode("cp850"))
     columns = ("--column", "prompt=frage", "--column", "response=antwort", "--separator", ";", "--encoding", "cp850")
     done = gradsentry("scan", tmp_path / "b.csv", *told, *columns, "--max-bytes", "1MB")
-    assert done.returncode == 0, done.stderr
+    assert done.code == 0, done.err
     clean = (tmp_path / "out" / "clean.csv").read_bytes()
     assert set(clean.decode("cp850").splitlines()) <= set(text.splitlines()) and clean.startswith(b"frage;antwort\n")
     done = gradsentry("scan", tmp_path / "b.csv", *told, *columns, "--max-bytes", "500")
-    assert done.returncode == 2 and "raise it with --max-bytes" in done.stderr
+    assert done.code == 2 and "raise it with --max-bytes" in done.err
 
 
 def test_a_batch_that_was_read_before_anyone_looked_is_read_again(tmp_path: Path, store: Store) -> None:

@@ -43,6 +43,7 @@ def scored(home: Path) -> list[str]:
     return [sample_id for path in shards for sample_id in pq.read_table(path)["sample_id"].to_pylist()]
 
 
+@pytest.mark.slow
 def test_killed_twenty_times(warm: ForkServerContext, tmp_path: Path, model: Path) -> None:
     """By turns after a random time and at a random touch of a file. No kept score is lost, none is made twice."""
     source = write(tmp_path / "rows.jsonl", ["{broken", *lines([*range(120), *range(30)])])

@@ -12,7 +12,8 @@ from gradsentry_lib.samples.table import read_samples
 from gradsentry_lib.store import open_ledger
 from gradsentry_lib.store.paths import Store
 from tests.pipeline.builder import WORDS, decision_folder, run, write
-from tests.pipeline.test_scan_command import OPEN, gradsentry
+from tests.pipeline.test_scan_command import OPEN
+from tests.typed import gradsentry
 
 
 def pair(number: int) -> dict[str, Any]:
@@ -58,7 +59,7 @@ def test_the_command_reads_as_it_is_told(tmp_path: Path, model: Path) -> None:
     out = tmp_path / "out"
     told = ("--model", model, "--policy", "paper", *OPEN, "--max-unscored", "1")
     done = gradsentry("scan", source, "--out", out, *told, "--column", "messages=talk", "--role", "narrator=assistant")
-    assert done.returncode == 0, done.stderr
-    assert "not read" in done.stdout and "why (every row" in done.stdout
+    assert done.code == 0, done.err
+    assert "not read" in done.out and "why (every row" in done.out
     kept = (out / "clean.jsonl").read_bytes().splitlines() + (out / "quarantine.jsonl").read_bytes().splitlines()
     assert len(kept) == 12

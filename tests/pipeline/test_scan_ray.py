@@ -4,22 +4,31 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
 import pyarrow.parquet as pq
 import pytest
 
+from gradsentry_lib.detection.blocks import detect_all
+from gradsentry_lib.detection.config import Computing, DetectionConfig
 from gradsentry_lib.errors import BadInput
 from gradsentry_lib.pipeline.run import ModelChoice
 from gradsentry_lib.pipeline.score import Progress
 from gradsentry_lib.samples.read import open_source
 from gradsentry_lib.samples.table import write_samples
+from gradsentry_lib.scoring import ray_search
 from gradsentry_lib.scoring.config import Cluster, Effort, ScoringConfig
 from gradsentry_lib.scoring.ray_engine import plan, score_on_cluster
+from gradsentry_lib.scoring.ray_search import searching
 from gradsentry_lib.store.paths import Store
-from tests.pipeline.builder import lines, run, verdicts, write
+from tests.detection.planted import Batch, Model
+from tests.pipeline.builder import OPEN, lines, run, verdicts, write
+
+pytestmark = pytest.mark.xdist_group("ray")  # on one of pytest's workers: one cluster for all
 
 
 @pytest.fixture(scope="module")
@@ -31,22 +40,24 @@ def cluster() -> Iterator[None]:
     ray.shutdown()
 
 
-def workers() -> list[int]:
-    """Process ids of the actors that score."""
+def workers(name: str = "MapWorker") -> list[int]:
+    """Process ids of the actors that score, or search."""
     found = []
     for process in psutil.Process().children(recursive=True):
         try:
-            if "MapWorker" in " ".join(process.cmdline()):
+            if name in " ".join(process.cmdline()):
                 found.append(process.pid)
         except psutil.Error:
             continue
     return found
 
 
+@pytest.mark.slow
 def test_a_killed_worker_loses_nothing(
-    cluster: None, tmp_path: Path, tiny_model: Callable[..., Path], store: Store
+    cluster: None, tmp_path: Path, tiny_model: Callable[..., Path], store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The first scores come in, a worker is killed at once, and all the same every row gets its score, once."""
+    """The first scores come in, a worker is killed at once, and all the same every row gets its score, once. Rows of
+    several blocks are searched there too, for one decision."""
     model = tiny_model(hidden_size=256, intermediate_size=512, num_hidden_layers=6)
     source = write(tmp_path / "rows.jsonl", lines([*range(160), *range(10)]))
     killed: list[int] = []
@@ -58,14 +69,20 @@ def test_a_killed_worker_loses_nothing(
             killed.extend(workers()[:1])
             os.kill(killed[0], signal.SIGKILL)
 
+    searched: list[Cluster] = []
+    real = ray_search.search_on_cluster
+    spy = lambda cluster, *given: searched.append(cluster) or real(cluster, *given)  # noqa: E731
+    monkeypatch.setattr(ray_search, "search_on_cluster", spy)
     effort = Effort(rows_per_shard=8, cluster=Cluster(workers=2))
-    result = run(source, model, store, effort=effort, on_progress=kill)
+    decision = replace(OPEN, policy="auto", detection=DetectionConfig(computing=Computing(block=90)))
+    result = run(source, model, store, effort=effort, decision=decision, on_progress=kill)
+    assert searched and all(cluster == effort.cluster for cluster in searched)
     assert killed and killed[0] not in workers()
     assert any(10 < at.done < 170 for at in seen) and seen[-1].done == 170
     assert (result.scored.computed, result.scored.unscored) == (160, 0)
 
     alone = Store(tmp_path / "alone")
-    expected = verdicts(run(source, model, alone), alone)
+    expected = verdicts(run(source, model, alone, decision=decision), alone)
     found = verdicts(result, store)
     assert found["row"].to_pylist() == list(range(170))
     assert found["verdict"].to_pylist() == expected["verdict"].to_pylist()
@@ -77,6 +94,7 @@ def test_a_killed_worker_loses_nothing(
     assert run(source, model, store).scored.computed == 0  # found again by a scan without a cluster
 
 
+@pytest.mark.slow
 def test_only_the_wanted_rows_are_scored(cluster: None, tmp_path: Path, model: Path, store: Store) -> None:
     source = open_source(str(write(tmp_path / "rows.jsonl", ["{broken", *lines(range(30))])))
     write_samples(source, tmp_path / "samples.parquet", tmp_path / "rejected.jsonl")
@@ -91,6 +109,32 @@ def test_only_the_wanted_rows_are_scored(cluster: None, tmp_path: Path, model: P
     elsewhere = replace(identity, weights="0" * 64)
     with pytest.raises(BadInput, match="holds another model on this node"):
         list(score_on_cluster(tmp_path / "samples.parquet", wanted, elsewhere, ScoringConfig(), effort))
+
+
+@pytest.mark.slow
+def test_blocks_searched_apart_give_the_same_verdicts(cluster: None) -> None:
+    """Though an actor is killed while a question is answered: nothing of its block counts twice."""
+    batch, config = Batch(11), DetectionConfig(computing=Computing(block=60, together=30))
+    batch.honest(90)
+    batch.triggered(30)
+    rows, reason = batch.rows(), Model(2.0, 2.0)
+    asked: dict[bool, set[Any]] = {False: set(), True: set()}
+    lost: list[int] = []
+
+    def answer(apart: bool, questions: Any) -> Any:
+        asked[apart].update(questions)
+        if apart and not lost:
+            lost.extend(workers("Searcher")[:1])
+            os.kill(lost[0], signal.SIGKILL)
+        return reason(questions)
+
+    here = detect_all(rows, config, partial(answer, False))
+    with searching(Cluster(workers=2)):
+        apart = detect_all(rows, config, partial(answer, True))
+    assert lost and lost[0] not in workers("Searcher")
+    assert here.flagged.sum() == 30 and apart.flagged.tolist() == here.flagged.tolist()
+    assert [repr(trigger) for trigger in apart.triggers] == [repr(trigger) for trigger in here.triggers]
+    assert asked[True] == asked[False] != set()
 
 
 def test_no_cluster_at_an_address(tmp_path: Path, model: Path, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,6 +23,8 @@ from gradsentry_lib.scoring.config import Effort, ScoringConfig
 from gradsentry_lib.store.paths import Store
 from tests.pipeline.builder import OPEN, lines, row, run, same, verdicts, write
 
+pytestmark = pytest.mark.slow
+
 TEMPLATE = "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}\n{% endfor %}"
 
 
@@ -147,15 +149,13 @@ def edit_config(folder: Path) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | {"rms_norm_eps": 1e-5}))
 
 
-@pytest.mark.parametrize("change", [flip_weight, edit_tokenizer, add_template, edit_config])
-def test_a_changed_model_file_misses(
-    change: Callable[[Path], None], source: Path, tiny_model: Callable[..., Path], store: Store
-) -> None:
+def test_a_changed_model_file_misses(source: Path, tiny_model: Callable[..., Path], store: Store) -> None:
     folder = tiny_model()
     assert run(source, folder, store).scored.computed == 50
     assert run(source, folder, store).scored.computed == 0
-    change(folder)
-    assert run(source, folder, store).scored.computed == 50
+    for change in (flip_weight, edit_tokenizer, add_template, edit_config):  # one after the other: each is noticed
+        change(folder)
+        assert run(source, folder, store).scored.computed == 50, change
 
 
 def test_a_copy_of_the_model_elsewhere_hits(source: Path, tiny_model: Callable[..., Path], store: Store) -> None:
@@ -164,12 +164,13 @@ def test_a_copy_of_the_model_elsewhere_hits(source: Path, tiny_model: Callable[.
     assert run(source, tiny_model(seed=1), store).scored.computed == 50
 
 
-@pytest.mark.parametrize("option", [{"k": 8}, {"crop": 4}, {"max_tokens": 40}, {"sketch": False}])
-def test_a_changed_scoring_option_misses(option: dict[str, Any], source: Path, model: Path, store: Store) -> None:
+def test_a_changed_scoring_option_misses(source: Path, model: Path, store: Store) -> None:
     run(source, model, store)
-    changed = replace(ScoringConfig(), **option)
-    assert run(source, model, store, scoring=changed).scored.computed == 50
-    assert run(source, model, store, scoring=changed).scored.computed == 0
+    options: list[dict[str, Any]] = [{"k": 8}, {"crop": 4}, {"max_tokens": 40}, {"sketch": False}]
+    for option in options:
+        changed = replace(ScoringConfig(), **option)
+        assert run(source, model, store, scoring=changed).scored.computed == 50, option
+        assert run(source, model, store, scoring=changed).scored.computed == 0, option
     assert run(source, model, store).scored.computed == 0
 
 
@@ -198,40 +199,37 @@ def test_how_the_work_is_done_does_not_matter(source: Path, model: Path, store: 
     assert run(source, model, store, effort=other).scored.computed == 0
 
 
-@pytest.mark.parametrize("harm", ["torn", "flipped", "empty", "gone"])
-def test_a_damaged_shard_is_scored_again(harm: str, source: Path, model: Path, store: Store) -> None:
-    first = run(source, model, store)
-    expected = verdicts(first, store)
-    found = shards(store)
-    assert len(found) == 4
-    data = found[1].read_bytes()
+def damaged(data: bytes) -> dict[str, bytes | None]:
+    """None: the file is gone."""
     middle = len(data) // 2
-    if harm == "gone":
-        found[1].unlink()
-    else:
-        found[1].write_bytes(
-            {
-                "torn": data[:middle],
-                "flipped": data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :],
-                "empty": b"",
-            }[harm]
-        )
-    (scores_folder(first, store) / "scores.parquet").unlink()
-    again = run(source, model, store)
-    assert 0 < again.scored.computed <= 16
-    same(verdicts(again, store), expected)
-    (scores_folder(first, store) / "scores.parquet").unlink()
-    assert run(source, model, store).scored.computed == 0
+    flipped = data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :]
+    return {"torn": data[:middle], "flipped": flipped, "empty": b"", "gone": None}
 
 
-@pytest.mark.parametrize("harm", [b"", b"{", b"PAR1 and then nothing"])
-def test_damaged_results_are_made_again(harm: bytes, source: Path, model: Path, store: Store, loads: list[str]) -> None:
+def test_a_damaged_shard_is_scored_again(source: Path, model: Path, store: Store) -> None:
     first = run(source, model, store)
-    (scores_folder(first, store) / "scores.parquet").write_bytes(harm)
-    again = run(source, model, store)
-    assert again.scored.computed == 0 and len(loads) == 1
-    assert again.scored.scores_sha256 == first.scored.scores_sha256
-    assert run(source, model, store).scored.scan == again.scored.scan  # and this one is found whole
+    expected, scores = verdicts(first, store), scores_folder(first, store) / "scores.parquet"
+    shard, *others = shards(store)
+    assert len(others) == 3
+    for harm, left in damaged(shard.read_bytes()).items():
+        shard.unlink() if left is None else shard.write_bytes(left)
+        scores.unlink()
+        again = run(source, model, store)
+        assert 0 < again.scored.computed <= 16, harm
+        same(verdicts(again, store), expected)
+        scores.unlink()
+        assert run(source, model, store).scored.computed == 0, harm
+        assert shards(store) == sorted([shard, *others]), harm  # made again as it was, under its own name
+
+
+def test_damaged_results_are_made_again(source: Path, model: Path, store: Store, loads: list[str]) -> None:
+    first = run(source, model, store)
+    for harm in (b"", b"{", b"PAR1 and then nothing"):
+        (scores_folder(first, store) / "scores.parquet").write_bytes(harm)
+        again = run(source, model, store)
+        assert again.scored.computed == 0 and len(loads) == 1, harm
+        assert again.scored.scores_sha256 == first.scored.scores_sha256, harm
+        assert run(source, model, store).scored.scan == again.scored.scan, harm  # and this one is found whole
 
 
 def test_rows_without_a_score_are_tried_again(

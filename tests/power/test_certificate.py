@@ -83,6 +83,7 @@ def test_what_the_model_sees_a_reason_for_counts_as_not_found(certified):
     assert not any(t.found for t in search_mixtures(own, canaries, table, CONFIG, Answers(explained), 3, seed=0))
 
 
+@pytest.mark.slow
 def test_planting_what_it_says_finds_what_it_says(certified):
     """Attacks of ten rows in the whole batch, twenty times: as many are found as the certificate says, within its
     interval. (The same with real rows and scores: benchmarks/power.py.)"""

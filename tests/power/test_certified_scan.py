@@ -15,6 +15,8 @@ from gradsentry_lib.store import open_ledger
 from gradsentry_lib.store.paths import Store
 from tests.pipeline.builder import OPEN, decision_folder, run, write
 
+pytestmark = pytest.mark.slow
+
 WORDS = [a + b + c for a in "bdfgklmnprst" for b in ("a", "e", "io") for c in ("ban", "dor", "lin", "mek", "sur")]
 ASKED = replace(OPEN, policy="auto", power="on")
 

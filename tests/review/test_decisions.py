@@ -36,6 +36,7 @@ def run(own, told, name: str = "ana"):
     return apply(own.store.ledger, made, name)
 
 
+@pytest.mark.slow
 def test_decisions_stand_in_the_ledger_and_count_from_the_next_scan(own):
     released, kept = ids(own, 3), ids(own, 0)
     done = run(own, decided_file(own, ("flag", "an attack", kept), ("release", "recipes", released)))

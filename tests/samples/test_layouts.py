@@ -6,7 +6,7 @@ import pytest
 
 from gradsentry_lib.samples.preview import standing
 from gradsentry_lib.samples.row_format import BadRow, make_schema, read_row
-from gradsentry_lib.samples.sample import conversations
+from gradsentry_lib.samples.units import conversations
 
 READ, LEARNT, DOWN = "read", "learnt", "turned down"
 CALL = {"type": "function", "function": {"name": "find", "arguments": "{}"}}

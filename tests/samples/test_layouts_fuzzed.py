@@ -7,8 +7,8 @@ import random
 from gradsentry_lib.samples.columns import COLUMNS, NUMBERED
 from gradsentry_lib.samples.observed import Observed
 from gradsentry_lib.samples.row_format import BadRow, RowReader, make_schema
-from gradsentry_lib.samples.sample import conversations
 from gradsentry_lib.samples.table import from_batch, to_table
+from gradsentry_lib.samples.units import conversations
 
 ROWS = 10_000
 NAMES = [*sorted({name for names in COLUMNS.values() for name in names}), *NUMBERED[0][:2], "else"]

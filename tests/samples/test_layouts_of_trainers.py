@@ -12,7 +12,8 @@ import pytest
 
 from gradsentry_lib.samples.observed import Observed
 from gradsentry_lib.samples.read import open_source
-from gradsentry_lib.samples.sample import Reject, Sample, conversations
+from gradsentry_lib.samples.sample import Reject, Sample
+from gradsentry_lib.samples.units import conversations
 
 pytestmark = pytest.mark.shared
 

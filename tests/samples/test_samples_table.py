@@ -110,6 +110,7 @@ print(counts.read, rows + write_quarantine(source, verdicts, folder / "quarantin
 """
 
 
+@pytest.mark.slow
 # The process's own peak: ru_maxrss begins with what the process held that it was forked from, this one's.
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's own figure of a process's peak")
 @pytest.mark.parametrize("kind", ["jsonl", "parquet"])

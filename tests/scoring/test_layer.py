@@ -15,7 +15,7 @@ from gradsentry_lib.scoring.layer import find_layer
 from gradsentry_lib.scoring.model import load_model, wrap
 from gradsentry_lib.scoring.scorer import score_samples
 
-from . import slow_road
+from . import reference
 from .architectures import tiny
 from .test_scorer import IDENTITY, samples, worst
 
@@ -35,7 +35,7 @@ def by_autograd(model: Any, name: str, sample: Sample, tokenizer: Any, k: int = 
     for start, end in row.spans:
         logits = model(input_ids=ids, use_cache=False).logits[0, start - 1 : end - 1]
         (gradient,) = torch.autograd.grad(torch.nn.functional.cross_entropy(logits, ids[0, start:end]), weight)
-        found.append(slow_road.entropy(gradient, k, crop))
+        found.append(reference.entropy(gradient, k, crop))
     return found
 
 
@@ -56,7 +56,7 @@ LAYERS = [
 @pytest.mark.parametrize(("architecture", "name"), LAYERS)
 def test_layers_against_float64(architecture: str, name: str, tiny_tokenizer: Any) -> None:
     original = tiny(architecture)
-    model, slow = wrap(original, tiny_tokenizer, IDENTITY), slow_road.untied(original)
+    model, slow = wrap(original, tiny_tokenizer, IDENTITY), reference.untied(original)
     rows = [*samples(5), CHAT]
     usual = score_samples(rows, model)
     for score, plain, sample in zip(score_samples(rows, model, ScoringConfig(module=name)), usual, rows, strict=True):
@@ -70,7 +70,7 @@ def test_layers_against_float64(architecture: str, name: str, tiny_tokenizer: An
 @pytest.mark.parametrize(("k", "crop"), [(4, 1), (64, 8), (16, 2)])
 def test_other_numbers_and_crops(k: int, crop: int, tiny_tokenizer: Any) -> None:
     original, name = tiny("qwen2"), "model.layers.1.mlp.down_proj"
-    model, slow = wrap(original, tiny_tokenizer, IDENTITY), slow_road.untied(original)
+    model, slow = wrap(original, tiny_tokenizer, IDENTITY), reference.untied(original)
     found = score_samples(samples(4), model, ScoringConfig(k=k, crop=crop, module=name))
     for score, sample in zip(found, samples(4), strict=True):
         expected = by_autograd(slow, name, sample, tiny_tokenizer, k, crop)
@@ -153,11 +153,11 @@ def test_out_of_memory_goes_on_with_fewer_rows(tiny_tokenizer: Any, monkeypatch:
         return real(rows, *rest)
 
     monkeypatch.setattr(layer_module, "_pass", cramped)
-    for score, reference in zip(score_samples(samples(4), model, config), expected, strict=True):
+    for score, alone in zip(score_samples(samples(4), model, config), expected, strict=True):
         if score.failure:
             assert "does not fit in memory alone" in score.failure
         else:
-            assert score.entropy == pytest.approx(reference.entropy, abs=1e-5)
+            assert score.entropy == pytest.approx(alone.entropy, abs=1e-5)
 
 
 def test_the_model_is_left_as_it_was(tiny_tokenizer: Any) -> None:

@@ -24,7 +24,7 @@ from gradsentry_lib.scoring.loading import load_causal_lm
 from gradsentry_lib.scoring.model import ScoringModel, load_model, text_body, wrap
 from gradsentry_lib.scoring.scorer import score_samples
 
-from . import slow_road
+from . import reference
 from .architectures import EXPERTS, LLAMA, tiny
 from .checkpoints import adapter, changed, gguf, saved
 from .test_scorer import IDENTITY, samples, worst
@@ -238,9 +238,9 @@ class TestVocabularies:
     def test_head_larger_than_the_tokenizer(self, tmp_path: Path, tiny_tokenizer: Any) -> None:
         original = tiny("llama")
         original.resize_token_embeddings(384)
-        model, slow = load(saved(tmp_path / "model", original, tiny_tokenizer)), slow_road.untied(original)
+        model, slow = load(saved(tmp_path / "model", original, tiny_tokenizer)), reference.untied(original)
         for score, sample in zip(score_samples(samples(4), model), samples(4), strict=True):
-            (expected,), _ = slow_road.score(slow, encode(sample, tiny_tokenizer, 512))
+            (expected,), _ = reference.score(slow, encode(sample, tiny_tokenizer, 512))
             assert score.entropy == pytest.approx(expected, abs=1e-4)
 
     def test_another_models_tokenizer(self, tmp_path: Path, tiny_tokenizer: Any) -> None:
@@ -305,9 +305,9 @@ def test_text_part_of_a_multimodal_model(name: str, tmp_path: Path, tiny_tokeniz
                 parameter.mul_(6)
     model = load(saved(tmp_path / "model", original, tiny_tokenizer))
     assert model.body is model.model.model.language_model
-    slow = slow_road.untied(original)
+    slow = reference.untied(original)
     for score, sample in zip(score_samples(samples(5), model), samples(5), strict=True):
-        (expected,), loss = slow_road.score(slow, encode(sample, tiny_tokenizer, 512))
+        (expected,), loss = reference.score(slow, encode(sample, tiny_tokenizer, 512))
         assert (score.entropy, score.nll) == (pytest.approx(expected, abs=1e-4), pytest.approx(loss, abs=1e-4))
 
 

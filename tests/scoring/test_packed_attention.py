@@ -84,7 +84,7 @@ def test_pasts_of_unequal_length_on_pasts(name: str) -> None:
 @pytest.mark.parametrize("padding", ["left", "right"])
 @torch.no_grad()
 def test_the_model_answers_others_as_before(padding: str) -> None:
-    """A padded batch with its mask, as training and generation send it, is none of the strip's business."""
+    """A padded batch with its mask, as training and generation send it, is none of the packed rows' business."""
     model, untouched = tiny("llama"), tiny("llama")
     use_packed_attention(model.model)
     ids, mask = torch.from_numpy(np.stack(rows(12, 12))), torch.ones(2, 12, dtype=torch.long)

@@ -1,4 +1,4 @@
-"""The fast road against the slow one, over architectures; and nothing that should not matter matters."""
+"""The fast way against the slow one, over architectures; and nothing that should not matter matters."""
 
 import math
 from dataclasses import replace
@@ -21,7 +21,7 @@ from gradsentry_lib.scoring.model import wrap
 from gradsentry_lib.scoring.score import Score
 from gradsentry_lib.scoring.scorer import score_samples
 
-from . import slow_road
+from . import reference
 from .architectures import CONFIGS, tiny
 
 IDENTITY = ModelIdentity("tiny", Path(), "w", "t", "cpu", "float32")
@@ -46,9 +46,9 @@ def worst(found: list[Score], expected: list[Score]) -> float:
 @pytest.mark.parametrize("name", CONFIGS)
 def test_fast_road_equals_autograd_and_dense_svd(name: str, tiny_tokenizer: Any) -> None:
     original = tiny(name)
-    model, slow = wrap(original, tiny_tokenizer, IDENTITY), slow_road.untied(original)
+    model, slow = wrap(original, tiny_tokenizer, IDENTITY), reference.untied(original)
     for score, sample in zip(score_samples(samples(), model), samples(), strict=True):
-        (expected,), loss = slow_road.score(slow, encode(sample, tiny_tokenizer, 512))
+        (expected,), loss = reference.score(slow, encode(sample, tiny_tokenizer, 512))
         assert not score.failure
         assert score.entropy == pytest.approx(expected, abs=1e-4)
         assert score.nll == pytest.approx(loss, abs=1e-4)
@@ -90,7 +90,7 @@ def test_model_without_output_projection_is_refused() -> None:
 
 
 def test_long_response_in_many_chunks(tiny_tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The chunked road, Gram rows and Gram columns alike, gives what one chunk gives."""
+    """Chunks, Gram rows and Gram columns alike, gives what one chunk gives."""
     model = wrap(tiny("llama"), tiny_tokenizer, IDENTITY)
     whole = score_samples(samples(), model)
     monkeypatch.setitem(gradient_module.LOGIT_BYTES, "cpu", 4 * 320 * 3)  # three rows of logits at a time
@@ -101,10 +101,10 @@ def test_chat_turns_are_scored_one_by_one(tiny_tokenizer: Any) -> None:
     turns = [("system", "Be brief."), ("user", "one?"), ("assistant", "a"), ("user", "two?"), ("assistant", "bcdefg")]
     chat = Sample(0, 1, "chat", tuple(Turn(*turn) for turn in turns))
     original = tiny("llama")
-    model, slow = wrap(original, tiny_tokenizer, IDENTITY), slow_road.untied(original)
+    model, slow = wrap(original, tiny_tokenizer, IDENTITY), reference.untied(original)
     score = score_samples([chat], model)[0]
     row = encode(chat, tiny_tokenizer, 512)
-    expected, loss = slow_road.score(slow, row)
+    expected, loss = reference.score(slow, row)
     assert len(score.turn_entropies) == 2
     assert score.turn_entropies == pytest.approx(expected, abs=1e-4)
     assert score.entropy == max(score.turn_entropies)
@@ -137,12 +137,12 @@ def test_out_of_memory_halves_the_budget_and_goes_on(tiny_tokenizer: Any) -> Non
     cramped = replace(model, body=small, past_limit=0)
     found = score_samples(samples(), cramped)
     lengths = [len(encode(sample, tiny_tokenizer, 512).ids) for sample in samples()]
-    for score, reference, length in zip(found, expected, lengths, strict=True):
+    for score, alone, length in zip(found, expected, lengths, strict=True):
         if length > 70:
             assert score.failure == f"does not fit in memory alone ({length} tokens)"
             assert math.isnan(score.entropy)
         else:
-            assert score.entropy == pytest.approx(reference.entropy, abs=1e-5)
+            assert score.entropy == pytest.approx(alone.entropy, abs=1e-5)
     assert any(length > 70 for length in lengths) and min(lengths) <= 70
 
 
@@ -159,11 +159,11 @@ def test_out_of_memory_in_the_head(tiny_tokenizer: Any, monkeypatch: pytest.Monk
 
     monkeypatch.setattr(scorer_module, "span_signals", cramped)
     found = score_samples(samples(), model)
-    for score, reference in zip(found, expected, strict=True):
-        if reference.supervised_tokens > 30:
-            assert score.failure == f"does not fit in memory alone ({reference.supervised_tokens} supervised tokens)"
+    for score, alone in zip(found, expected, strict=True):
+        if alone.supervised_tokens > 30:
+            assert score.failure == f"does not fit in memory alone ({alone.supervised_tokens} supervised tokens)"
         else:
-            assert score.entropy == pytest.approx(reference.entropy, abs=1e-6)
+            assert score.entropy == pytest.approx(alone.entropy, abs=1e-6)
     assert {score.failure == "" for score in found} == {True, False}
 
 
@@ -198,7 +198,7 @@ def test_progress_counts_every_row_once(tiny_tokenizer: Any) -> None:
 @pytest.mark.parametrize(("k", "crop"), [(4, 8), (64, 8), (16, 1), (16, 4)])
 def test_other_settings(k: int, crop: int, tiny_tokenizer: Any) -> None:
     original = tiny("qwen2")
-    model, slow = wrap(original, tiny_tokenizer, IDENTITY), slow_road.untied(original)
+    model, slow = wrap(original, tiny_tokenizer, IDENTITY), reference.untied(original)
     for score, sample in zip(score_samples(samples(), model, ScoringConfig(k, crop)), samples(), strict=True):
-        (expected,), _ = slow_road.score(slow, encode(sample, tiny_tokenizer, 512), k, crop)
+        (expected,), _ = reference.score(slow, encode(sample, tiny_tokenizer, 512), k, crop)
         assert score.entropy == pytest.approx(expected, abs=1e-4)

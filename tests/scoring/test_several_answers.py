@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from gradsentry_lib.samples.row_format import read_row
-from gradsentry_lib.samples.sample import Sample, Turn, conversations
+from gradsentry_lib.samples.sample import Sample, Turn
+from gradsentry_lib.samples.units import conversations
 from gradsentry_lib.scoring.config import Effort
 from gradsentry_lib.scoring.encoding import encode
 from gradsentry_lib.scoring.model import wrap

@@ -1,4 +1,4 @@
-"""Span sketches against a slow road, and what their bytes promise."""
+"""Span sketches against a reference, and what their bytes promise."""
 
 import numpy as np
 import pytest

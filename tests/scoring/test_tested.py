@@ -36,7 +36,7 @@ def _nothing_known(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 @pytest.fixture
 def tries(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What is tested: a line for every comparison with the slow road."""
+    """What is tested: a line for every comparison with the reference."""
     found: list[str] = []
     exact, project = forward.is_exact, model.make_projection
     monkeypatch.setattr(forward, "is_exact", lambda *given: (found.append("exact"), exact(*given))[1])

@@ -1,8 +1,6 @@
 """Limits: the store's own, stricter ones for the asking, looser ones by name. Acceptances: of just what was there."""
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -19,9 +17,10 @@ from gradsentry_lib.pipeline.publish import gate_of
 from gradsentry_lib.samples.read import open_source
 from gradsentry_lib.store import GateResult, LimitPolicy, Override, open_ledger
 from gradsentry_lib.store.paths import Store
-from tests.audit.test_audit_command import Done, typed  # noqa: F401
+from tests.audit.test_audit_command import typed  # noqa: F401
 from tests.store import builder
 from tests.store.made import Made
+from tests.typed import Done, gradsentry
 
 LOOSE = DecisionConfig("paper", limits={"max_flagged": 0.9})
 SIGNED = replace(LOOSE, limits_by="Ada", limits_reason="a set made for this")
@@ -89,11 +88,10 @@ def test_a_verification_misses_the_name(copied: Path, made: Made, judged: Callab
 
 def test_the_command_refuses_before_it_reads_the_model(tmp_path: Path) -> None:
     source = builder.make_source(tmp_path / "rows.jsonl")
-    program = "from gradsentry_lib.cli import main; main()"
-    told = ("scan", source, "--out", tmp_path / "out", "--model", tmp_path / "no model", "--max-unscored", "0.5")
-    done = subprocess.run([sys.executable, "-c", program, *map(str, told)], capture_output=True, text=True)
-    assert done.returncode == 2 and "max_unscored 0.5 (the store's own: 0.05)" in done.stderr
-    assert len(done.stderr.strip().splitlines()) == 1
+    told = ("--out", tmp_path / "out", "--model", tmp_path / "no model", "--max-unscored", "0.5")
+    done = gradsentry("scan", source, *told)
+    assert done.code == 2 and "max_unscored 0.5 (the store's own: 0.05)" in done.err
+    assert len(done.err.strip().splitlines()) == 1
 
 
 def test_what_one_batch_may_does_not_open_another_with_the_same_verdicts(tmp_path: Path) -> None:

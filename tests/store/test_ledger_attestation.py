@@ -73,7 +73,7 @@ def test_the_same_file_again_is_attested_once(made: Made, copied: Path) -> None:
 
 
 def test_the_in_toto_library_accepts_it(statement: dict[str, Any]) -> None:
-    """Protocol buffers of the specification itself, an independent road."""
+    """Protocol buffers of the specification itself, an independent way."""
     json_format = pytest.importorskip("google.protobuf.json_format")
     pb = pytest.importorskip("in_toto_attestation.v1.statement_pb2")
     library = pytest.importorskip("in_toto_attestation.v1.statement")
@@ -225,6 +225,7 @@ def said(store: Store) -> list[str]:
     return [f"{found.subject}: {found.message}" for found in verify(store.ledger).problems]
 
 
+@pytest.mark.slow
 def test_a_kill_between_file_and_record_heals(tmp_path: Path) -> None:
     """The process is really killed; the same decision published again records what it left behind."""
     store = Store(tmp_path / "store")
@@ -243,6 +244,7 @@ def test_a_kill_between_file_and_record_heals(tmp_path: Path) -> None:
     assert published.attestation.read_bytes() == left.read_bytes()
 
 
+@pytest.mark.slow
 def test_one_left_behind_is_recorded_though_another_decision_is_published(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -198,7 +198,7 @@ def test_a_released_sample_that_comes_back_in_another_batch(empty: Path) -> None
         add_batch(empty, key, ids)
     say(empty, word(A, "release", "x"), word(B, "flag", "x"))
     with open_ledger(empty, read_only=True) as ledger:
-        found = {key: [(w.sample_id, w.batch_key) for w in ledger.released_elsewhere(key)] for key in "xyz"}
+        found = {key: [(w.sample_id, w.batch_key) for w in ledger.released_in_others(key)] for key in "xyz"}
     assert found == {"x": [], "y": [(A, "x")], "z": []}
 
 

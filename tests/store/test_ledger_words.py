@@ -8,8 +8,9 @@ import duckdb
 import pytest
 
 from gradsentry_lib.store import open_ledger
-from tests.audit.test_audit_command import Done, clean_of, typed  # noqa: F401
+from tests.audit.test_audit_command import clean_of, typed  # noqa: F401
 from tests.store.made import Made
+from tests.typed import Done
 
 SIGNED = ("--by", "ana", "--reason", "tried")
 COMMANDS: list[tuple[str, ...]] = [

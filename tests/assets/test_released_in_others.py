@@ -22,7 +22,7 @@ def test_decision_and_publication_say_so(tmp_path: Path) -> None:
             presentation.of_decision(decided, load_evidence(store, decided), store),
             presentation.of_publication(beta, decided, published, gate_of(decided, store), store),
         )
-        return [metadata.get("released_elsewhere") for metadata in told]
+        return [metadata.get("released_in_others") for metadata in told]
 
     assert shown() == [None, None]
     sample = builder.sample_ids(store, alpha, "clean", first)[-1]  # the last of alpha is in beta, too

@@ -1,4 +1,4 @@
-"""The independent slow road: one sample at a time, autograd in float64, the whole gradient, a dense SVD."""
+"""The independent reference: one sample at a time, autograd in float64, the whole gradient, a dense SVD."""
 
 import copy
 import math
