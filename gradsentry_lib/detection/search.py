@@ -20,7 +20,16 @@ from gradsentry_lib.detection.features import EARLIER, Features, Name, parts, qu
 from gradsentry_lib.detection.members import members
 from gradsentry_lib.detection.reason import Swapped, ask, explained, shared_windows
 from gradsentry_lib.detection.similarity import Windows, cost_given_length, kernels, normal_scores, windows
-from gradsentry_lib.detection.statistics import STATISTICS, Kernels, first_look, moved, nearness, value
+from gradsentry_lib.detection.statistics import (
+    LARGE,
+    STATISTICS,
+    Kernels,
+    Walk,
+    first_look,
+    nearness,
+    statistics_of,
+    value,
+)
 from gradsentry_lib.detection.tags import tags
 from gradsentry_lib.detection.tails import log10_floor, log10_tail, reaches
 from gradsentry_lib.detection.texts import Rows, take
@@ -28,7 +37,6 @@ from gradsentry_lib.detection.trigger import grow, join, marked, pair, phrases
 from gradsentry_lib.detection.word_counts import WordCounts
 from gradsentry_lib.windows import unpack
 
-LARGE = 100  # rows a group, from which on fewer sets are drawn: their sums are nearer to normal, and cost more
 LEAST = 3  # rows a group: fewer can't prove anything, whatever they say (tails.py)
 
 
@@ -346,7 +354,7 @@ def _proven(
             sets = draw(chance.p, len(carriers), rng, count)
             drawn = np.bincount(sets.ravel(), minlength=n) / count
             said = {}
-            for name in STATISTICS:
+            for name in statistics_of(len(carriers)):
                 t = value(name, similar, carriers[None], drawn, config.nearest)
                 null = value(name, similar, sets, drawn, config.nearest)
                 said[name] = float(log10_tail(t, null)[0]) + price
@@ -360,10 +368,9 @@ def _proven(
     log10_p, said, chance, drawn, sets = best
     odds = np.log(chance.p) - np.log1p(-chance.p)
     for name in sorted((name for name in said if said[name] <= bar), key=lambda name: said[name]):  # all are paid for
-        measure = partial(value, name, similar, chance=drawn, nearest=config.nearest)
-        change = partial(moved, name, similar, chance=drawn, nearest=config.nearest)
-        observed = float(measure(carriers[None])[0])
-        if reaches(observed, bar - price, measure, change, sets[: computing.splitting], odds, rng):
+        observed = float(value(name, similar, carriers[None], drawn, config.nearest)[0])
+        walk = Walk(name, similar, drawn, config.nearest, sets[: computing.splitting])
+        if reaches(observed, bar - price, walk, odds, rng):
             return log10_p, name, chance, drawn
     return None
 

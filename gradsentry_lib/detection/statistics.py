@@ -17,8 +17,16 @@ STATISTICS = ("span", "mean", "cost", "scan")
 GATHERED = 4_000_000  # similarities held at a time
 COLUMNS = 1024  # features looked at together
 STEP = 1.35  # between the sizes of groups for which a null is drawn
+# Rows a group: of larger ones fewer sets are drawn, for their sums are nearer to normal, and no scan is made: its cost
+# grows with the square, and among so many pairs a payload that only some have is seen as well.
+LARGE = 100
 
 Kernels = Mapping[str, np.ndarray]
+
+
+def statistics_of(size: int) -> tuple[str, ...]:
+    """Those made of a group of so many rows."""
+    return STATISTICS if size <= LARGE else tuple(name for name in STATISTICS if name != "scan")
 
 
 def value(statistic: str, kernels: Kernels, sets: np.ndarray, chance: np.ndarray, nearest: int) -> np.ndarray:
@@ -30,28 +38,46 @@ def value(statistic: str, kernels: Kernels, sets: np.ndarray, chance: np.ndarray
     return inner(kernel, sets) - 2 * expected[sets].sum(1) + chance @ expected
 
 
-def moved(
-    statistic: str,
-    kernels: Kernels,
-    sets: np.ndarray,
-    said: np.ndarray,
-    place: np.ndarray,
-    new: np.ndarray,
-    chance: np.ndarray,
-    nearest: int,
-) -> np.ndarray:
-    """(B,) the statistic of B sets after each has the row `new` at `place`; said: (B,) before. n numbers a set for a
-    quadratic form, all n * n for the scan."""
-    rows = np.arange(len(sets))
-    if statistic == "scan":
-        changed = sets.copy()
-        changed[rows, place] = new
-        return scan(kernels["span"], changed, nearest)
-    kernel, old = kernels[statistic], sets[rows, place]
-    expected = kernel @ chance
-    gained = kernel[new[:, None], sets].sum(1, dtype=np.float64) - kernel[new, old]
-    lost = kernel[old[:, None], sets].sum(1, dtype=np.float64)
-    return said + 2 * (gained - lost) - 2 * (expected[new] - expected[old])
+class Walk:
+    """B sets of n rows that change a row at a time (tails.py), and their statistic, `said` (B,). Of a quadratic form
+    every set's sums with all rows are kept, so that a change costs one row of the kernel, however large the sets; the
+    scan is made anew."""
+
+    def __init__(self, statistic: str, kernels: Kernels, chance: np.ndarray, nearest: int, sets: np.ndarray) -> None:
+        self.sets, self.rows = sets.copy(), np.arange(len(sets))
+        self.links = kernels["span"] if statistic == "scan" else None
+        self.nearest = nearest
+        self.said = value(statistic, kernels, sets, chance, nearest)
+        if statistic != "scan":
+            self.kernel, self.expected = kernels[statistic], kernels[statistic] @ chance
+            inside = np.zeros((len(sets), len(self.kernel)))
+            np.put_along_axis(inside, sets, 1, axis=1)
+            self.sums = inside @ self.kernel
+
+    def moved(self, place: np.ndarray, new: np.ndarray) -> np.ndarray:
+        """(B,) the statistic after each set has the row `new` at `place`."""
+        if self.links is not None:
+            changed = self.sets.copy()
+            changed[self.rows, place] = new
+            return scan(self.links, changed, self.nearest)
+        old = self.sets[self.rows, place]
+        gained = self.sums[self.rows, new] - self.kernel[new, old] - self.sums[self.rows, old]
+        return self.said + 2 * (gained - self.expected[new] + self.expected[old])
+
+    def move(self, taken: np.ndarray, place: np.ndarray, new: np.ndarray, now: np.ndarray) -> None:
+        """Makes the change in the sets `taken` (B,) bool; `now`: their statistic after it."""
+        rows = self.rows[taken]
+        if self.links is None:
+            old = self.sets[rows, place[taken]]
+            self.sums[rows] += self.kernel[new[taken]] - self.kernel[old]
+        self.sets[rows, place[taken]] = new[taken]
+        self.said[rows] = now[taken]
+
+    def keep(self, kept: np.ndarray) -> None:
+        """Goes on with copies of the sets `kept` (B,)."""
+        self.sets, self.said = self.sets[kept], self.said[kept]
+        if self.links is None:
+            self.sums = self.sums[kept]
 
 
 def inner(kernel: np.ndarray, sets: np.ndarray) -> np.ndarray:
@@ -112,7 +138,7 @@ def first_look(
             continue
         draws = config.computing.first_draws // (1 if low < 100 else 4)
         sets = np.argsort(rng.random((draws, n)), axis=1)[:, :low]
-        for name in STATISTICS:
+        for name in statistics_of(low):
             null = value(name, kernels, sets, np.full(n, low / n), config.nearest) / (1 if name == "scan" else low)
             scale = 1 if name == "scan" else sizes[here]
             looked[name][here] = log10_tail(values[name][here] / scale, null)
@@ -135,7 +161,7 @@ def _all_scans(links: np.ndarray, features: Features, nearest: int) -> np.ndarra
     """(F,) the scan of every feature, those of one size together."""
     found = np.zeros(len(features.names))
     sizes, starts = features.sizes, features.matrix.indptr
-    for n in np.unique(sizes):
+    for n in np.unique(sizes[sizes <= LARGE * STEP]):
         here = np.flatnonzero(sizes == n)
         sets = features.matrix.indices[starts[here][:, None] + np.arange(n)]
         found[here] = scan(links, sets, nearest)

@@ -8,15 +8,19 @@ that are at least as extreme as itself. So three rows of 150 can't prove more th
 answers are.
 """
 
-from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from gradsentry_lib.detection.distributions import log_sf_gamma, log_sf_normal
 
+if TYPE_CHECKING:
+    from gradsentry_lib.detection.statistics import Walk
+
 ENOUGH = 20  # draws at least as extreme, from which on counting them is exact enough
 SPLIT = 0.2  # share of the sets kept at a level
 MOVES = 2  # tries to change each row of a set, between two levels
+MOST = 100  # rows of a set that are tried so between two levels
 TRIES = 4  # further rounds of moves where no set has come beyond the level
 NONE = 3.0  # of so many seen with a chance of 1 in 20 where none was seen at all ("rule of three")
 ROUNDED = 1e-6  # what sums may differ by that were made in another order
@@ -39,48 +43,38 @@ def log10_tail(values: np.ndarray, null: np.ndarray) -> np.ndarray:
     return np.where(above >= ENOUGH, counted, beyond) / np.log(10)
 
 
-def reaches(
-    observed: float,
-    bar: float,
-    value: Callable[[np.ndarray], np.ndarray],
-    moved: Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray], np.ndarray],
-    sets: np.ndarray,
-    odds: np.ndarray,
-    rng: np.random.Generator,
-) -> bool:
+def reaches(observed: float, bar: float, walk: "Walk", odds: np.ndarray, rng: np.random.Generator) -> bool:
     """Whether the chance of at least `observed` is at most 10 ** bar, by multilevel splitting (Kahn and Harris 1951).
 
     The upper fifth of the sets are kept, copied and moved on (one row of a set for another one at a time, by the odds,
     never back below the level), then the upper fifth of those, and so on: each level is a fifth as likely as the last.
-    Where no set comes beyond a level, what lies there is at most 3 in as many as were seen at that level.
-    value: (B, n) sets to (B,) their statistic; moved: the same after one row of each was changed (statistics.py);
-    sets: (B, n) draws; odds: (N,) log odds by which they were drawn.
+    Where no set comes beyond a level, what lies there is at most 3 in as many as were seen at that level. Large sets
+    are not moved as a whole between two levels; that makes the estimate less sure, not other.
+    walk: B drawn sets and their statistic (statistics.py); odds: (N,) log odds by which they were drawn.
     """
-    (count, size), sets, observed = sets.shape, sets.copy(), observed - ROUNDED
-    rows, cumulated = np.arange(count), np.cumsum(np.exp(odds - odds.max()))
-    said, reached, tries, seen = value(sets), 0.0, 0, set[bytes]()
+    (count, size), observed = walk.sets.shape, observed - ROUNDED
+    cumulated = np.cumsum(np.exp(odds - odds.max()))
+    reached, tries, seen = 0.0, 0, set[bytes]()
     while reached > bar:
-        beyond = float((said >= observed).mean())
+        beyond = float((walk.said >= observed).mean())
         if beyond >= SPLIT:
             return reached + float(np.log10(beyond)) <= bar
-        level = np.sort(said)[-int(SPLIT * count)]
-        above = said >= level
+        level = np.sort(walk.said)[-int(SPLIT * count)]
+        above = walk.said >= level
         if above.mean() > 2 * SPLIT:  # many sets are alike: what lies beyond them
-            above = said > level
+            above = walk.said > level
         if above.any():
             reached, tries, seen = reached + float(np.log10(above.mean())), 0, set()
-            level, kept = said[above].min() - ROUNDED, rng.choice(np.flatnonzero(above), count)
-            sets, said = sets[kept], said[kept]
+            level = walk.said[above].min() - ROUNDED
+            walk.keep(rng.choice(np.flatnonzero(above), count))
         elif (tries := tries + 1) > TRIES:
             return reached + float(np.log10(NONE / len(seen))) <= bar
-        for _ in range(MOVES * size):
+        for _ in range(MOVES * min(size, MOST)):
             place = np.asarray(rng.integers(0, size, count))
             new = np.searchsorted(cumulated, rng.random(count) * cumulated[-1], side="right").clip(0, len(odds) - 1)
-            now = moved(sets, said, place, new)
-            taken = ~(sets == new[:, None]).any(1) & (now >= level)
-            sets[rows[taken], place[taken]] = new[taken]
-            said = np.where(taken, now, said)
-        seen.update(row.tobytes() for row in np.sort(sets, axis=1))
+            now = walk.moved(place, new)
+            walk.move(~(walk.sets == new[:, None]).any(1) & (now >= level), place, new, now)
+        seen.update(row.tobytes() for row in np.sort(walk.sets, axis=1))
     return True
 
 

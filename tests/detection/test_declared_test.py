@@ -1,7 +1,6 @@
 """What the declared test promises: a null of its own, power that grows with the rows, clauses that are all needed."""
 
 from dataclasses import fields, replace
-from functools import partial
 
 import numpy as np
 import pytest
@@ -16,7 +15,7 @@ from gradsentry_lib.detection.features import questions, read_features, tokenize
 from gradsentry_lib.detection.reason import explained
 from gradsentry_lib.detection.search import detect
 from gradsentry_lib.detection.similarity import cost_given_length, kernels, windows
-from gradsentry_lib.detection.statistics import STATISTICS, inner, moved, value
+from gradsentry_lib.detection.statistics import STATISTICS, Walk, inner, value
 from gradsentry_lib.detection.tails import log10_floor, log10_tail, reaches, scaled
 from gradsentry_lib.detection.trigger import phrases
 
@@ -84,10 +83,25 @@ def test_splitting_measures_the_tail_of_a_clique_that_a_gamma_makes_too_light():
     sets = draw(np.full(160, 12 / 160), 12, rng, 1000)
     exact = hypergeom.logsf(6, 160, 16, 12) / np.log(10)
     assert log10_tail(np.array([42.0]), inner(kernel, sets))[0] < exact - 1
-    fixed = {"chance": np.zeros(160), "nearest": 5}
-    measure, change = (partial(of, "mean", {"mean": kernel}, **fixed) for of in (value, moved))
-    tail = [reaches(42.0, exact + away, measure, change, sets[:300], np.zeros(160), rng) for away in (0.8, -0.8)]
+    walks = [Walk("mean", {"mean": kernel}, np.zeros(160), 5, sets[:300]) for _ in range(2)]
+    tail = [
+        reaches(42.0, exact + away, walk, np.zeros(160), rng) for walk, away in zip(walks, (0.8, -0.8), strict=True)
+    ]
     assert tail == [True, False]
+
+
+def test_splitting_measures_the_tail_of_sets_that_are_too_large_to_be_moved_as_a_whole():
+    """Of 800 rows 400 are drawn; 60 are alike, of which 45 are in the set: exact by counting."""
+    kernel = np.zeros((800, 800), np.float32)
+    kernel[:60, :60] = 1
+    np.fill_diagonal(kernel, 0)
+    rng = np.random.default_rng(0)
+    exact = hypergeom.logsf(44, 800, 60, 400) / np.log(10)
+    said = []
+    for away in (0.8, -0.8):
+        walk = Walk("mean", {"mean": kernel}, np.zeros(800), 5, draw(np.full(800, 0.5), 400, rng, 300))
+        said.append(reaches(45.0 * 44, exact + away, walk, np.zeros(800), rng))
+    assert said == [True, False]
 
 
 @pytest.mark.parametrize("statistic", STATISTICS)
@@ -95,10 +109,18 @@ def test_a_moved_sets_statistic_is_that_of_the_set(similar, statistic):
     rng = np.random.default_rng(2)
     sets, chance = draw(np.full(120, 0.1), 12, rng, 20), np.full(120, 0.1)
     place, new = rng.integers(0, 12, 20), np.array([np.setdiff1d(np.arange(120), row)[i] for i, row in enumerate(sets)])
-    said = value(statistic, similar, sets, chance, 5)
-    after = moved(statistic, similar, sets, said, place, new, chance, 5)
-    sets[np.arange(20), place] = new
-    assert after == pytest.approx(value(statistic, similar, sets, chance, 5), abs=1e-5)
+    walk = Walk(statistic, similar, chance, 5, sets)
+    taken = np.arange(20) % 3 > 0
+    for _ in range(3):
+        after = walk.moved(place, new)
+        changed = walk.sets.copy()
+        changed[np.arange(20), place] = new
+        assert after == pytest.approx(value(statistic, similar, changed, chance, 5), abs=1e-5)
+        walk.move(taken, place, new, after)
+        assert walk.said == pytest.approx(value(statistic, similar, walk.sets, chance, 5), abs=1e-5)
+        walk.keep(rng.integers(0, 20, 20))
+        place = rng.integers(0, 12, 20)
+        new = np.array([np.setdiff1d(np.arange(120), row)[i] for i, row in enumerate(walk.sets)])
 
 
 def test_the_floor_is_the_chance_to_draw_just_these_rows():
