@@ -89,7 +89,9 @@ def _peers(found: Results) -> str:
     run = {line["filter"] for line in lines}
     missing = [name for name in DIFFERENCES if name != "CleanGen" and name not in run]
     said = f"Means over {', '.join(sets)}, one tenth poisoned by BadNets. `ngram` counts repeated words: what is no "
-    said += "better has shown nothing on these sets."
+    said += (
+        "better has shown nothing on these sets. Seconds are by the clock, of runs beside other work: orders of size."
+    )
     if missing:
         said += f" Not run on them yet: {', '.join(missing)} (`gradsentry bench` runs all)."
     return f"{_table(rows)}\n\n{said}"

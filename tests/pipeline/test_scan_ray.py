@@ -111,6 +111,7 @@ def test_only_the_wanted_rows_are_scored(cluster: None, tmp_path: Path, model: P
         list(score_on_cluster(tmp_path / "samples.parquet", wanted, elsewhere, ScoringConfig(), effort))
 
 
+@pytest.mark.slow
 def test_blocks_searched_apart_give_the_same_verdicts(cluster: None) -> None:
     """Though an actor is killed while a question is answered: nothing of its block counts twice."""
     batch, config = Batch(11), DetectionConfig(computing=Computing(block=60, together=30))
