@@ -13,6 +13,8 @@ from gradsentry_lib.store import Override, open_ledger
 from gradsentry_lib.store.paths import Store
 from tests.pipeline.builder import lines, run, verdicts, write
 
+pytestmark = pytest.mark.slow
+
 REASON = "<b>fine</b> [red]x[/] \x1b[2J{{ 7 }}"
 
 

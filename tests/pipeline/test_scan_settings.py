@@ -18,6 +18,8 @@ from gradsentry_lib.store.paths import Store
 from tests.scoring.architectures import tiny
 from tests.scoring.checkpoints import adapter, saved
 
+pytestmark = pytest.mark.slow
+
 LAYER = "model.layers.1.mlp.down_proj"
 PAPER = DecisionConfig(
     "paper", limits=GateLimits(max_flagged=1, warn_flagged=1), limits_by="Ada", limits_reason="a test"

@@ -18,6 +18,8 @@ from gradsentry_lib.store.paths import Store
 
 from .builder import write
 
+pytestmark = pytest.mark.slow
+
 REFUSING = (
     "{% if messages[0].role == 'system' %}{{ raise_exception('no [bold]system[/] \x1b[31mrole') }}{% endif %}"
     "{% for m in messages %}<{{ m.role }}>{{ m.content }}</s>{% endfor %}"

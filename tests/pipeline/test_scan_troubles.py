@@ -23,6 +23,8 @@ from gradsentry_lib.store.paths import Store
 from gradsentry_lib.system_errors import explain
 from tests.pipeline.builder import lines, write
 
+pytestmark = pytest.mark.slow
+
 OPEN = ("--policy", "paper", "--max-flagged", "1", "--warn-flagged", "1", "--by", "Ada", "--reason", "a test")
 
 
