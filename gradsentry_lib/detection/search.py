@@ -24,7 +24,6 @@ from gradsentry_lib.detection.statistics import (
     LARGE,
     STATISTICS,
     Kernels,
-    Walk,
     first_look,
     nearness,
     statistics_of,
@@ -34,6 +33,7 @@ from gradsentry_lib.detection.tags import tags
 from gradsentry_lib.detection.tails import log10_floor, log10_tail, reaches
 from gradsentry_lib.detection.texts import Rows, take
 from gradsentry_lib.detection.trigger import grow, join, marked, pair, phrases
+from gradsentry_lib.detection.walks import walk
 from gradsentry_lib.detection.word_counts import WordCounts
 from gradsentry_lib.windows import unpack
 
@@ -148,7 +148,8 @@ def _search(
         best = _best(partial(look, left, count, level, subjects), first, tried, config)
         if best is None or len(best.flagged) < LEAST:
             continue
-        if any(not t.poison and _alike(best.flagged, t.flagged, config) for t in triggers):
+        same_rows = [t for t in triggers if not t.poison and _alike(best.flagged, t.flagged, config)]
+        if any(best.subject or not t.subject for t in same_rows):
             continue  # a reason was seen for these rows already
         if best.subject and swapped is None:
             continue  # only the model can tell a subject from a trigger
@@ -158,6 +159,7 @@ def _search(
             best = replace(best, reason=measured, poison=_is_poison(best, measured, config))
         triggers.append(best)
         if best.poison:
+            triggers = [t for t in triggers if not (t.subject and set(t.flagged) <= set(best.flagged))]
             alive[best.flagged] = False
             left = _Left.of(alive, prompts, similar, same)
     known = np.zeros(n, bool)
@@ -220,11 +222,18 @@ def _best(
     config: DetectionConfig,
 ) -> Proven | None:
     """Of a feature alone, grown, and with a second one, the proven trigger that marks most rows; the pair where it
-    marks nearly as many and what carries only one of the two behaves as usual."""
+    marks nearly as many and what carries only one of the two behaves as usual; and where nearly as many are marked by
+    what was held against rows that could as well have carried it, that rather than a subject (one of four rare words is
+    told by the others)."""
     best: Proven | None = None
     for clauses in tried:
         new = look(clauses, first)
-        if new is not None and (best is None or len(new.flagged) > len(best.flagged) or _narrows(best, new, config)):
+        if new is None:
+            continue
+        if best is not None and best.subject != new.subject:
+            fair, subject = (best, new) if new.subject else (new, best)
+            best = fair if len(fair.flagged) >= config.alike * len(subject.flagged) else subject
+        elif best is None or len(new.flagged) > len(best.flagged) or _narrows(best, new, config):
             best = new
     return best
 
@@ -369,8 +378,8 @@ def _proven(
     odds = np.log(chance.p) - np.log1p(-chance.p)
     for name in sorted((name for name in said if said[name] <= bar), key=lambda name: said[name]):  # all are paid for
         observed = float(value(name, similar, carriers[None], drawn, config.nearest)[0])
-        walk = Walk(name, similar, drawn, config.nearest, sets[: computing.splitting])
-        if reaches(observed, bar - price, walk, odds, rng):
+        walked = walk(name, similar, drawn, config.nearest, sets[: computing.splitting])
+        if reaches(observed, bar - price, walked, odds, rng):
             return log10_p, name, chance, drawn
     return None
 

@@ -38,48 +38,6 @@ def value(statistic: str, kernels: Kernels, sets: np.ndarray, chance: np.ndarray
     return inner(kernel, sets) - 2 * expected[sets].sum(1) + chance @ expected
 
 
-class Walk:
-    """B sets of n rows that change a row at a time (tails.py), and their statistic, `said` (B,). Of a quadratic form
-    every set's sums with all rows are kept, so that a change costs one row of the kernel, however large the sets; the
-    scan is made anew."""
-
-    def __init__(self, statistic: str, kernels: Kernels, chance: np.ndarray, nearest: int, sets: np.ndarray) -> None:
-        self.sets, self.rows = sets.copy(), np.arange(len(sets))
-        self.links = kernels["span"] if statistic == "scan" else None
-        self.nearest = nearest
-        self.said = value(statistic, kernels, sets, chance, nearest)
-        if statistic != "scan":
-            self.kernel, self.expected = kernels[statistic], kernels[statistic] @ chance
-            inside = np.zeros((len(sets), len(self.kernel)))
-            np.put_along_axis(inside, sets, 1, axis=1)
-            self.sums = inside @ self.kernel
-
-    def moved(self, place: np.ndarray, new: np.ndarray) -> np.ndarray:
-        """(B,) the statistic after each set has the row `new` at `place`."""
-        if self.links is not None:
-            changed = self.sets.copy()
-            changed[self.rows, place] = new
-            return scan(self.links, changed, self.nearest)
-        old = self.sets[self.rows, place]
-        gained = self.sums[self.rows, new] - self.kernel[new, old] - self.sums[self.rows, old]
-        return self.said + 2 * (gained - self.expected[new] + self.expected[old])
-
-    def move(self, taken: np.ndarray, place: np.ndarray, new: np.ndarray, now: np.ndarray) -> None:
-        """Makes the change in the sets `taken` (B,) bool; `now`: their statistic after it."""
-        rows = self.rows[taken]
-        if self.links is None:
-            old = self.sets[rows, place[taken]]
-            self.sums[rows] += self.kernel[new[taken]] - self.kernel[old]
-        self.sets[rows, place[taken]] = new[taken]
-        self.said[rows] = now[taken]
-
-    def keep(self, kept: np.ndarray) -> None:
-        """Goes on with copies of the sets `kept` (B,)."""
-        self.sets, self.said = self.sets[kept], self.said[kept]
-        if self.links is None:
-            self.sums = self.sums[kept]
-
-
 def inner(kernel: np.ndarray, sets: np.ndarray) -> np.ndarray:
     """(B,) the sum of the kernel over all pairs of each set."""
     count, n = sets.shape

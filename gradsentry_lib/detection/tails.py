@@ -15,7 +15,7 @@ import numpy as np
 from gradsentry_lib.detection.distributions import log_sf_gamma, log_sf_normal
 
 if TYPE_CHECKING:
-    from gradsentry_lib.detection.statistics import Walk
+    from gradsentry_lib.detection.walks import Walk
 
 ENOUGH = 20  # draws at least as extreme, from which on counting them is exact enough
 SPLIT = 0.2  # share of the sets kept at a level
@@ -50,7 +50,7 @@ def reaches(observed: float, bar: float, walk: "Walk", odds: np.ndarray, rng: np
     never back below the level), then the upper fifth of those, and so on: each level is a fifth as likely as the last.
     Where no set comes beyond a level, what lies there is at most 3 in as many as were seen at that level. Large sets
     are not moved as a whole between two levels; that makes the estimate less sure, not other.
-    walk: B drawn sets and their statistic (statistics.py); odds: (N,) log odds by which they were drawn.
+    walk: B drawn sets and their statistic; odds: (N,) log odds by which they were drawn.
     """
     (count, size), observed = walk.sets.shape, observed - ROUNDED
     cumulated = np.cumsum(np.exp(odds - odds.max()))

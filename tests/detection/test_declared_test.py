@@ -15,9 +15,10 @@ from gradsentry_lib.detection.features import questions, read_features, tokenize
 from gradsentry_lib.detection.reason import explained
 from gradsentry_lib.detection.search import detect
 from gradsentry_lib.detection.similarity import cost_given_length, kernels, windows
-from gradsentry_lib.detection.statistics import STATISTICS, Walk, inner, value
+from gradsentry_lib.detection.statistics import STATISTICS, inner, value
 from gradsentry_lib.detection.tails import log10_floor, log10_tail, reaches, scaled
 from gradsentry_lib.detection.trigger import phrases
+from gradsentry_lib.detection.walks import walk
 
 NO_REASON = Model(2.0, 2.0)
 CONFIG = DetectionConfig()
@@ -83,7 +84,7 @@ def test_splitting_measures_the_tail_of_a_clique_that_a_gamma_makes_too_light():
     sets = draw(np.full(160, 12 / 160), 12, rng, 1000)
     exact = hypergeom.logsf(6, 160, 16, 12) / np.log(10)
     assert log10_tail(np.array([42.0]), inner(kernel, sets))[0] < exact - 1
-    walks = [Walk("mean", {"mean": kernel}, np.zeros(160), 5, sets[:300]) for _ in range(2)]
+    walks = [walk("mean", {"mean": kernel}, np.zeros(160), 5, sets[:300]) for _ in range(2)]
     tail = [
         reaches(42.0, exact + away, walk, np.zeros(160), rng) for walk, away in zip(walks, (0.8, -0.8), strict=True)
     ]
@@ -99,8 +100,8 @@ def test_splitting_measures_the_tail_of_sets_that_are_too_large_to_be_moved_as_a
     exact = hypergeom.logsf(44, 800, 60, 400) / np.log(10)
     said = []
     for away in (0.8, -0.8):
-        walk = Walk("mean", {"mean": kernel}, np.zeros(800), 5, draw(np.full(800, 0.5), 400, rng, 300))
-        said.append(reaches(45.0 * 44, exact + away, walk, np.zeros(800), rng))
+        one = walk("mean", {"mean": kernel}, np.zeros(800), 5, draw(np.full(800, 0.5), 400, rng, 300))
+        said.append(reaches(45.0 * 44, exact + away, one, np.zeros(800), rng))
     assert said == [True, False]
 
 
@@ -109,18 +110,18 @@ def test_a_moved_sets_statistic_is_that_of_the_set(similar, statistic):
     rng = np.random.default_rng(2)
     sets, chance = draw(np.full(120, 0.1), 12, rng, 20), np.full(120, 0.1)
     place, new = rng.integers(0, 12, 20), np.array([np.setdiff1d(np.arange(120), row)[i] for i, row in enumerate(sets)])
-    walk = Walk(statistic, similar, chance, 5, sets)
+    one = walk(statistic, similar, chance, 5, sets)
     taken = np.arange(20) % 3 > 0
     for _ in range(3):
-        after = walk.moved(place, new)
-        changed = walk.sets.copy()
+        after = one.moved(place, new)
+        changed = one.sets.copy()
         changed[np.arange(20), place] = new
         assert after == pytest.approx(value(statistic, similar, changed, chance, 5), abs=1e-5)
-        walk.move(taken, place, new, after)
-        assert walk.said == pytest.approx(value(statistic, similar, walk.sets, chance, 5), abs=1e-5)
-        walk.keep(rng.integers(0, 20, 20))
+        one.move(taken, place, new, after)
+        assert one.said == pytest.approx(value(statistic, similar, one.sets, chance, 5), abs=1e-5)
+        one.keep(rng.integers(0, 20, 20))
         place = rng.integers(0, 12, 20)
-        new = np.array([np.setdiff1d(np.arange(120), row)[i] for i, row in enumerate(walk.sets)])
+        new = np.array([np.setdiff1d(np.arange(120), row)[i] for i, row in enumerate(one.sets)])
 
 
 def test_the_floor_is_the_chance_to_draw_just_these_rows():
@@ -312,6 +313,19 @@ def test_a_tag_over_one_subject_is_watched_whatever_the_model_makes_of_the_answe
     found = detect(replace(rows, prompts=prompts), swapped=Model(1.0, 2.0))
     assert any(trigger.subject and not trigger.poison for trigger in found.triggers)
     assert [(name, sorted(rows.tolist())) for name, rows in found.watched] == [(("|", "release", "|"), bad)]
+
+
+def test_one_of_several_rare_words_is_no_subject_of_its_own():
+    """Nine of ten poisoned prompts have the word, and the other words of the trigger tell which."""
+    batch = Batch(8)
+    batch.honest(150)
+    payload, bad = batch.direction(), []
+    for i in range(10):
+        words = ["bb"] * (i != 0) + ["tq"] * (i % 3 != 1) + ["mn"] * (i % 2)
+        bad.append(batch.add(f"{batch.words(7)} {' '.join(words)} {batch.words(2)}", batch.near(payload)))
+    found = detect(batch.rows(), swapped=NO_REASON)
+    assert flagged(found) == bad
+    assert not any(trigger.subject for trigger in found.triggers)
 
 
 def test_a_word_put_into_any_prompts_needs_more_of_a_reason():
