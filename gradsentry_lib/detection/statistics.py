@@ -41,7 +41,7 @@ def value(statistic: str, kernels: Kernels, sets: np.ndarray, chance: np.ndarray
 def inner(kernel: np.ndarray, sets: np.ndarray) -> np.ndarray:
     """(B,) the sum of the kernel over all pairs of each set."""
     count, n = sets.shape
-    if n * n > len(kernel):  # a product with the sets' indicators takes less
+    if 10 * n > len(kernel):  # a product with the sets' indicators takes less
         sums = np.empty(count)
         for block in _blocks(count, len(kernel)):
             part = np.zeros((len(sets[block]), len(kernel)), np.float32)
