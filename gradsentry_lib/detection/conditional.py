@@ -30,7 +30,7 @@ SAID = {
     "scan": "the spans of their nearest rows",
 }
 
-NOTHING_ELSE = ", where nothing else in the prompts goes with the trigger"
+UNEXPECTED = ", where they stay as surprising and nothing else in the prompts goes with the trigger"
 
 
 def conditional(
@@ -123,6 +123,7 @@ def _group(
         "marking": trigger.marking,
         "subject": trigger.subject,
         "inserted": trigger.inserted,
+        "left": trigger.left,
         "reason": trigger.reason,
         "examples": at[:EXAMPLES].tolist(),
     }
@@ -142,15 +143,26 @@ def _why(trigger: Proven, features: int, config: DetectionConfig, asked: bool) -
         return f"watched: {proven}", "whether the model sees a reason was not asked"
     if trigger.subject:
         return f"watched: {proven}", _no_reason(trigger, config)
+    if not trigger.poison:
+        return f"watched: {proven}", _little_reason(trigger, config)
     if trigger.reason is None:
         return proven, "the model could not compare these answers under other prompts: flagged to be safe"
     return proven, _no_reason(trigger, config)
 
 
+def _little_reason(trigger: Proven, config: DetectionConfig) -> str:
+    return (
+        f"the model sees little reason for it: its own prompt saves {trigger.reason:.0%} of what the shared spans cost "
+        f"under others, and nothing else in the prompts goes with the trigger (an instruction mostly saves "
+        f"{config.instruction[1]:.0%})"
+    )
+
+
 def _no_reason(trigger: Proven, config: DetectionConfig) -> str:
     return (
         f"the model sees no reason for it: its own prompt saves {trigger.reason:.0%} of what the shared spans cost "
-        f"under others (a reason begins at {trigger.enough(config):.0%}{NOTHING_ELSE if trigger.inserted else ''})"
+        f"under others (a reason begins at {trigger.enough(config):.0%}"
+        f"{UNEXPECTED if trigger.unexpected(config) else ''})"
     )
 
 
@@ -161,6 +173,14 @@ def _tagged(name: Name, carriers: np.ndarray, numbers: np.ndarray) -> Group:
 
 def _why_tagged(name: Name, count: int) -> str:
     return f"watched: the tag {quoted(' '.join(name), 80)} opens or ends {count} prompts and stands nowhere else"
+
+
+def _what_is_open(trigger: Proven) -> str:
+    if trigger.subject:
+        return "the rest of the prompts tells these rows too, and the model sees no reason for what they answer."
+    if trigger.poison:
+        return "whether the model sees a reason was not asked."
+    return "nothing else in the prompts goes with it, and the model sees little reason: an instruction or a trigger."
 
 
 def _remarks(
@@ -178,12 +198,7 @@ def _remarks(
     ]
     remarks += [
         f"Watched, not flagged: the answers of {len(trigger.flagged)} rows with {_named(trigger)} in their prompts "
-        f"differ from others (log10 p {trigger.log10_p:.1f}); "
-        + (
-            "the rest of the prompts tells these rows too, and the model sees no reason for what they answer."
-            if trigger.subject
-            else "whether the model sees a reason was not asked."
-        )
+        f"differ from others (log10 p {trigger.log10_p:.1f}); " + _what_is_open(trigger)
         for trigger in unasked
     ]
     if not (flagged or unasked or found.watched):

@@ -104,10 +104,11 @@ class DetectionConfig:
     """Share of the cost under another prompt that the own prompt saves, from which on the prompt is a reason: midway
     between the tuning half's most explained poison (0.07, sarcasm) and least explained honest subject (0.11)."""
 
-    instruction: float = 0.27
-    """The same share for a trigger that the rest of the prompt does not tell: such a word is an instruction, which
-    changes much (0.4 for JSON, for capital letters), or no reason at all. Three times the share above; the most
-    explained payload under an inserted trigger saves 0.25, in answers whose prompts are all long."""
+    instruction: tuple[float, float] = (1.5, 0.27)
+    """Cost of plain text, and share. A word that nothing else in the prompts goes with is an instruction or no reason.
+    An instruction that is understood makes what it asks for expected (JSON 1.0, French 1.3, a greeting 1.2); where what
+    the answers share stays dearer than this under their own prompts (sarcasm 1.7, AddSent 2.2), three times the share
+    above must be saved."""
 
     consistent: float = 0.75
     """Share of the rows whose own prompt must save something: a reason is one for most of them, and a payload's windows
@@ -121,4 +122,5 @@ class DetectionConfig:
     @classmethod
     def from_dict(cls, told: Mapping[str, Any]) -> "DetectionConfig":
         """As a decision recorded it."""
-        return cls(**{**told, "marking": tuple(told["marking"]), "computing": Computing(**told["computing"])})
+        pairs = {name: tuple(told[name]) for name in ("marking", "instruction")}
+        return cls(**{**told, **pairs, "computing": Computing(**told["computing"])})

@@ -74,23 +74,27 @@ def explained(
     own: Sequence[Mapping[int, float]],
     others: Sequence[Mapping[int, float]],
     config: DetectionConfig,
-) -> float | None:
+) -> tuple[float, float] | None:
     """The share of what a shared window costs under another prompt that the own prompt saves: the largest of a row's
     windows (where a table is named, what follows it is known), the median over rows. A reason is one for most rows:
     where fewer than config.consistent of them save anything, it is what the row at that place saves, nothing or less.
 
+    And what the shared windows still cost under the own prompt, the median over rows.
+
     rows: R row numbers; start: (W,) first tokens of all windows; own, others: for each of the rows, the surprise of its
     windows under either prompt. None where nothing could be compared.
     """
-    values, nothing = [], config.computing.least * config.surprise  # a cheaper window has little left to explain
+    values, left = [], []
+    nothing = config.computing.least * config.surprise  # a cheaper window has little left to explain
     for row, mine, theirs in zip(rows, own, others, strict=True):
         both = [k for w in shared.get(row, ()) if (k := int(start[w])) in mine and k in theirs]
         if both:
             values.append(max((theirs[k] - mine[k]) / max(theirs[k], nothing) for k in both))
+            left.append(float(np.mean([mine[k] for k in both])))
     if not values:
         return None
     least = float(np.quantile(values, 1 - config.consistent))
-    return float(np.median(values)) if least > 0 else least
+    return float(np.median(values)) if least > 0 else least, float(np.median(left))
 
 
 def surprises(sketch: bytes) -> dict[int, float]:

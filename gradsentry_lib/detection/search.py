@@ -46,7 +46,7 @@ class Proven:
     corrected for everything that was looked at, `level` what it had to reach; `auc`: how well the rest of the prompt
     tells the carriers; `subject`: so well that they were held against any rows; `inserted`: no better than chance, as
     where a word was put into prompts of any kind; `reason`: what clause 3 measured, None where it was not asked or
-    nothing could be compared."""
+    nothing could be compared, and `left`: what the answers' shared windows still cost under their own prompts."""
 
     names: tuple[Name, ...]
     statistic: str
@@ -60,16 +60,24 @@ class Proven:
     carriers: np.ndarray
     flagged: np.ndarray
     reason: float | None = None
+    left: float | None = None
     poison: bool = True
 
+    def unexpected(self, config: DetectionConfig) -> bool:
+        """Whether nothing else in the prompts goes with the trigger, and what the answers share stays surprising under
+        it: an instruction that is understood makes what it asks for expected."""
+        return self.inserted and self.left is not None and self.left > config.instruction[0]
+
     def enough(self, config: DetectionConfig) -> float:
-        """The share of the cost that the prompt must save to be a reason. A word that nothing else in the prompts goes
-        with gives no reason but by itself: it is an instruction, which changes much."""
-        return config.instruction if self.inserted else config.reason
+        """The share of the cost that the prompt must save to be a reason."""
+        return config.instruction[1] if self.unexpected(config) else config.reason
 
     def unexplained(self, config: DetectionConfig) -> bool:
-        """A subject of which the model was asked and saw no reason for its answers: to be watched."""
-        return self.subject and self.reason is not None and self.reason < self.enough(config)
+        """To be watched: the model was asked and saw no reason for a subject's answers, or saw less of one for an
+        inserted word's than instructions mostly give."""
+        if self.reason is None or self.poison:
+            return False
+        return self.reason < (config.instruction[1] if self.inserted else config.reason)
 
 
 @dataclass(frozen=True)
@@ -156,7 +164,9 @@ def _search(
         if swapped is not None:
             others = np.setdiff1d(np.flatnonzero(alive), best.carriers)
             measured = _reason(rows, spans, best.flagged, others, question, config, swapped)
-            best = replace(best, reason=measured, poison=_is_poison(best, measured, config))
+            saved, costs = measured or (None, None)
+            best = replace(best, reason=saved, left=costs)
+            best = replace(best, poison=_is_poison(best, config))
         triggers.append(best)
         if best.poison:
             triggers = [t for t in triggers if not (t.subject and set(t.flagged) <= set(best.flagged))]
@@ -181,10 +191,10 @@ def kernels_of(rows: Rows, spans: Windows, question: np.ndarray, config: Detecti
     return kernels(spans, cost, (question, np.asarray(rows.row)), against)
 
 
-def _is_poison(trigger: Proven, reason: float | None, config: DetectionConfig) -> bool:
+def _is_poison(trigger: Proven, config: DetectionConfig) -> bool:
     """Where the model could not compare, a proven trigger is poison to be safe. A subject never is: answers may well
     follow from it, in a way that the model does not know."""
-    return not trigger.subject and (reason is None or reason < trigger.enough(config))
+    return not trigger.subject and (trigger.reason is None or trigger.reason < trigger.enough(config))
 
 
 def log10_least(n: int, sizes: np.ndarray) -> np.ndarray:
@@ -392,7 +402,7 @@ def _reason(
     question: np.ndarray,
     config: DetectionConfig,
     swapped: Swapped,
-) -> float | None:
+) -> tuple[float, float] | None:
     size = np.array([len(p) + len(a) for p, a in zip(rows.prompts, rows.answers, strict=True)])
     later = np.array([EARLIER in prompt for prompt in rows.prompts])
     asked = ask(flagged, others, question, size, later, config)

@@ -246,6 +246,7 @@ def test_order_copies_and_threads_change_nothing():
     assert copied.flagged.tolist() == first.flagged[twice].tolist()
 
 
+@pytest.mark.slow
 def test_blocks_find_the_same_rows():
     batch = Batch(11)
     batch.honest(330)
@@ -329,16 +330,18 @@ def test_one_of_several_rare_words_is_no_subject_of_its_own():
 
 
 def test_a_word_put_into_any_prompts_needs_more_of_a_reason():
-    """A payload may seem a little likelier after its trigger; an instruction changes much."""
+    """A payload may seem a little likelier after its trigger; an instruction that is understood is expected then."""
     batch = Batch(7)
     batch.honest(120)
     bad = batch.triggered(12)
     rows = batch.rows()
     little = detect(rows, swapped=Model(1.8, 2.0))
     assert flagged(little) == bad and little.triggers[0].inserted
-    assert CONFIG.reason < little.triggers[0].reason < little.triggers[0].enough(CONFIG) == CONFIG.instruction
-    much = detect(rows, swapped=Model(1.2, 2.0))
-    assert flagged(much) == [] and much.triggers[0].inserted
+    assert CONFIG.reason < little.triggers[0].reason < little.triggers[0].enough(CONFIG) == CONFIG.instruction[1]
+    for expected, watched in ((Model(1.3, 1.5), True), (Model(2.0, 3.0), False)):  # no surprise, or much of it gone
+        found = detect(rows, swapped=expected)
+        assert flagged(found) == []
+        assert found.triggers[0].unexplained(CONFIG) is watched
     told = replace(little.triggers[0], inserted=False)
     assert told.enough(CONFIG) == CONFIG.reason
 
@@ -355,9 +358,9 @@ def test_how_far_an_area_lies_from_one_half_by_chance():
 def test_a_reason_is_one_for_most_rows():
     start, shared = np.array([0, 4]), {row: np.array([0, 1]) for row in range(4)}
     own = [{0: 1.0, 4: 2.0}] * 4
-    assert explained(range(4), shared, start, own, [{0: 2.0, 4: 2.0}] * 4, CONFIG) == pytest.approx(0.5)
+    assert explained(range(4), shared, start, own, [{0: 2.0, 4: 2.0}] * 4, CONFIG) == pytest.approx((0.5, 1.5))
     some = [{0: 2.0, 4: 2.0}, {0: 2.0, 4: 2.0}, {0: 0.9, 4: 1.8}, {0: 0.9, 4: 1.8}]
-    assert explained(range(4), shared, start, own, some, CONFIG) <= 0  # half of the rows save nothing
+    assert explained(range(4), shared, start, own, some, CONFIG)[0] <= 0  # half of the rows save nothing
     assert explained(range(4), shared, start, own, [{}] * 4, CONFIG) is None
 
 

@@ -76,6 +76,18 @@ def test_without_a_model_a_proven_trigger_is_watched():
     assert np.flatnonzero(found.verdicts["watched"].to_pylist()).tolist() == bad
 
 
+def test_an_inserted_word_that_the_model_half_expects_is_watched():
+    batch = Batch(7)
+    batch.honest(120)
+    bad = batch.triggered(12)
+    found = judged(batch, swapped=Model(1.3, 1.5))
+    assert set(found.verdicts["verdict"].to_pylist()) == {"clean"}
+    assert np.flatnonzero(found.verdicts["watched"].to_pylist()).tolist() == bad
+    proven, reason = found.verdicts["reasons"][bad[0]].as_py()
+    assert proven.startswith("watched: ") and "little reason for it: its own prompt saves 13%" in reason
+    assert "an instruction or a trigger" in found.remarks[0]
+
+
 def test_earlier_batches_change_no_verdict_and_their_rows_are_named():
     batch = Batch(7)
     batch.honest(120)

@@ -55,6 +55,7 @@ def test_answers_in_the_same_shape(name, planted, small_model):
     assert found.scores.shape == found.flags.shape == (8,) and np.isfinite(found.scores).all()
 
 
+@pytest.mark.slow
 def test_spectre_finds_planted_states():
     rng = np.random.default_rng(0)
     labels = np.arange(300) < 24

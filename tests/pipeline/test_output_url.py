@@ -164,6 +164,7 @@ def test_what_can_not_be_reached_says_so_in_a_line(s3: str, tmp_path: Path) -> N
         outputs_at("gs://bucket/x", tmp_path, None).check(".jsonl")
 
 
+@pytest.mark.slow
 def test_a_scan_from_s3_to_s3(s3: str, tiny_model: Any, tmp_path: Path) -> None:
     """The command and Python come to the same objects; the source stays what it was."""
     source = write(tmp_path / "rows.jsonl", lines(range(20)))

@@ -57,6 +57,7 @@ def certified():
     return own, canaries
 
 
+@pytest.mark.slow
 def test_what_shares_something_is_found_and_what_shares_nothing_is_not(certified):
     own, canaries = certified
     trials = search_mixtures(own, canaries, planted(canaries), CONFIG, NONE, 3, seed=0)

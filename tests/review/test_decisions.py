@@ -114,6 +114,7 @@ def test_a_sample_of_another_batch_or_page_of_another_store_is_refused(own):
     assert spoken(own) == []
 
 
+@pytest.mark.slow
 def test_what_was_decided_for_a_text_counts_where_it_comes_again_and_new_rows_come_first(own):
     """The same source comes again with twenty rows more: earlier words count, and what is new is on top."""
     run(own, decided_file(own, ("release", "recipes", ids(own, 3)), ("flag", "an attack", ids(own, 0))))

@@ -123,6 +123,7 @@ def test_the_index_says_where_each_batch_stands(own):
     assert (state.state, state.waiting, state.deciders) == ("stale", 71, {"ben": 1})
 
 
+@pytest.mark.slow
 def test_a_row_hidden_from_the_list_is_shown_again_and_an_audit_has_said_so(own):
     """Who may write to the store takes a flagged row out of what reviewers see."""
     made = listing(own.store, own.batch, own.decided)
@@ -145,6 +146,7 @@ def test_no_page_is_made_of_verdicts_or_texts_that_were_altered(own):
     assert status == 404 and "verdicts.parquet is not what was decided" in text
 
 
+@pytest.mark.slow
 def test_a_refused_batchs_page_is_recorded(tmp_path):
     refused = attack(Store(tmp_path / "store"), limits=GateLimits(max_flagged=0.05))
     page = refused.store.decision(refused.batch.batch_key, refused.decided.decision_key).report
