@@ -31,7 +31,7 @@ def moved(config: DetectionConfig) -> Iterator[tuple[str, DetectionConfig]]:
 
 def _scaled(value: Any, factor: float) -> Any:
     if isinstance(value, tuple):
-        return tuple(min(1.0, each * factor) for each in value)
+        return tuple(each * factor if each > 1 else min(1.0, each * factor) for each in value)
     return round(value * factor) if isinstance(value, int) else value * factor
 
 
