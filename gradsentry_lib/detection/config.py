@@ -34,6 +34,11 @@ class Computing:
     more: int = 4000
     """Sets drawn for a candidate that neither dismisses."""
 
+    large: int = 100
+    """Rows: of larger groups fewer sets are drawn, for their sums are nearer to normal; no more rows of a set are moved
+    between two levels; no scan is made, whose cost grows with the square: among so many pairs a payload that only some
+    have is seen as well."""
+
     splitting: int = 300
     """Sets that are split: a level's sampling error is about 1 / sqrt(splitting / 5)."""
 

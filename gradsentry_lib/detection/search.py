@@ -20,15 +20,7 @@ from gradsentry_lib.detection.features import EARLIER, Features, Name, parts, qu
 from gradsentry_lib.detection.members import members
 from gradsentry_lib.detection.reason import Swapped, ask, explained, shared_windows
 from gradsentry_lib.detection.similarity import Windows, cost_given_length, kernels, normal_scores, windows
-from gradsentry_lib.detection.statistics import (
-    LARGE,
-    STATISTICS,
-    Kernels,
-    first_look,
-    nearness,
-    statistics_of,
-    value,
-)
+from gradsentry_lib.detection.statistics import STATISTICS, Kernels, first_look, nearness, statistics_of, value
 from gradsentry_lib.detection.tags import tags
 from gradsentry_lib.detection.tails import log10_floor, log10_tail, reaches
 from gradsentry_lib.detection.texts import Rows, take
@@ -176,7 +168,7 @@ def _search(
     for trigger in triggers:
         if not trigger.subject:  # a tag over one subject is still a tag, whatever the model makes of the answers
             known[trigger.carriers] = True
-    watched = () if given else tuple(tags(features.tokens, known, config))
+    watched = () if given else tuple(tags(features, known, config))
     return Detection(~alive, tuple(triggers), counted[0], watched)
 
 
@@ -369,11 +361,11 @@ def _proven(
         if floor > bar:
             continue
         for count, hopeless in ((computing.glance, 1.0), (computing.draws, 0.0), (computing.more, np.inf)):
-            count = max(int(count * min(1, (LARGE / len(carriers)) ** 2)), min(computing.splitting, count))
+            count = max(int(count * min(1, (computing.large / len(carriers)) ** 2)), min(computing.splitting, count))
             sets = draw(chance.p, len(carriers), rng, count)
             drawn = np.bincount(sets.ravel(), minlength=n) / count
             said = {}
-            for name in statistics_of(len(carriers)):
+            for name in statistics_of(len(carriers), computing):
                 t = value(name, similar, carriers[None], drawn, config.nearest)
                 null = value(name, similar, sets, drawn, config.nearest)
                 said[name] = float(log10_tail(t, null)[0]) + price
@@ -389,7 +381,7 @@ def _proven(
     for name in sorted((name for name in said if said[name] <= bar), key=lambda name: said[name]):  # all are paid for
         observed = float(value(name, similar, carriers[None], drawn, config.nearest)[0])
         walked = walk(name, similar, drawn, config.nearest, sets[: computing.splitting])
-        if reaches(observed, bar - price, walked, odds, rng):
+        if reaches(observed, bar - price, walked, odds, rng, computing.large):
             return log10_p, name, chance, drawn
     return None
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from gradsentry_lib.detection.config import DetectionConfig
+from gradsentry_lib.detection.config import Computing, DetectionConfig
 from gradsentry_lib.detection.features import Features
 from gradsentry_lib.detection.tails import log10_tail
 
@@ -17,16 +17,13 @@ STATISTICS = ("span", "mean", "cost", "scan")
 GATHERED = 4_000_000  # similarities held at a time
 COLUMNS = 1024  # features looked at together
 STEP = 1.35  # between the sizes of groups for which a null is drawn
-# Rows a group: of larger ones fewer sets are drawn, for their sums are nearer to normal, and no scan is made: its cost
-# grows with the square, and among so many pairs a payload that only some have is seen as well.
-LARGE = 100
 
 Kernels = Mapping[str, np.ndarray]
 
 
-def statistics_of(size: int) -> tuple[str, ...]:
+def statistics_of(size: int, computing: Computing) -> tuple[str, ...]:
     """Those made of a group of so many rows."""
-    return STATISTICS if size <= LARGE else tuple(name for name in STATISTICS if name != "scan")
+    return STATISTICS if size <= computing.large else tuple(name for name in STATISTICS if name != "scan")
 
 
 def value(statistic: str, kernels: Kernels, sets: np.ndarray, chance: np.ndarray, nearest: int) -> np.ndarray:
@@ -89,14 +86,14 @@ def first_look(
     grid = sorted({round(3 * STEP**k) for k in range(60) if 3 * STEP**k <= max(sizes.max(), 3)})
     looked = {name: np.zeros(len(sizes)) for name in STATISTICS}
     values = {name: _all_quadratic(kernels[name], features) for name in STATISTICS if name != "scan"}
-    values["scan"] = _all_scans(kernels["span"], features, config.nearest)
+    values["scan"] = _all_scans(kernels["span"], features, config)
     for low, high in zip(grid, [*grid[1:], n + 1], strict=True):
         here = np.flatnonzero((sizes >= low) & (sizes < high))
         if not len(here):
             continue
-        draws = config.computing.first_draws // (1 if low < 100 else 4)
+        draws = config.computing.first_draws // (1 if low < config.computing.large else 4)
         sets = np.argsort(rng.random((draws, n)), axis=1)[:, :low]
-        for name in statistics_of(low):
+        for name in statistics_of(low, config.computing):
             null = value(name, kernels, sets, np.full(n, low / n), config.nearest) / (1 if name == "scan" else low)
             scale = 1 if name == "scan" else sizes[here]
             looked[name][here] = log10_tail(values[name][here] / scale, null)
@@ -115,14 +112,14 @@ def _all_quadratic(kernel: np.ndarray, features: Features) -> np.ndarray:
     return own - 2 * share * (matrix.T @ total) + share**2 * total.sum()
 
 
-def _all_scans(links: np.ndarray, features: Features, nearest: int) -> np.ndarray:
-    """(F,) the scan of every feature, those of one size together."""
+def _all_scans(links: np.ndarray, features: Features, config: DetectionConfig) -> np.ndarray:
+    """(F,) the scan of every feature whose carriers get one, those of one size together."""
     found = np.zeros(len(features.names))
     sizes, starts = features.sizes, features.matrix.indptr
-    for n in np.unique(sizes[sizes <= LARGE * STEP]):
+    for n in np.unique(sizes[sizes <= config.computing.large * STEP]):
         here = np.flatnonzero(sizes == n)
         sets = features.matrix.indices[starts[here][:, None] + np.arange(n)]
-        found[here] = scan(links, sets, nearest)
+        found[here] = scan(links, sets, config.nearest)
     return found
 
 

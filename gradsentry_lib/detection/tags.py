@@ -5,20 +5,17 @@ the same update. What can be said is that a word between signs that are no punct
 is a person's to look at; no row is taken away.
 """
 
-from collections import Counter
-from collections.abc import Sequence
-
 import numpy as np
 
 from gradsentry_lib.detection.config import DetectionConfig
-from gradsentry_lib.detection.features import FIRST, Name, placed
+from gradsentry_lib.detection.features import FIRST, Features, Name, placed
 
 PUNCTUATION = set(".,;:!?'\"()-_/*`’‘“”…–—%$€£&+=")
 
 
-def tags(tokens: Sequence[Sequence[str]], known: np.ndarray, config: DetectionConfig) -> list[tuple[Name, np.ndarray]]:
+def tags(features: Features, known: np.ndarray, config: DetectionConfig) -> list[tuple[Name, np.ndarray]]:
     """(the tag, its carriers), most carriers first. known: (N,) bool, rows whose trigger is proven already."""
-    holders = Counter(word for row in tokens for word in set(row))
+    tokens, holders = features.tokens, features.holders
     carriers: dict[Name, list[int]] = {}
     for i, row in enumerate(tokens):
         marked = placed(row)

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 ENOUGH = 20  # draws at least as extreme, from which on counting them is exact enough
 SPLIT = 0.2  # share of the sets kept at a level
 MOVES = 2  # tries to change each row of a set, between two levels
-MOST = 100  # rows of a set that are tried so between two levels
 TRIES = 4  # further rounds of moves where no set has come beyond the level
 NONE = 3.0  # of so many seen with a chance of 1 in 20 where none was seen at all ("rule of three")
 ROUNDED = 1e-6  # what sums may differ by that were made in another order
@@ -43,14 +42,15 @@ def log10_tail(values: np.ndarray, null: np.ndarray) -> np.ndarray:
     return np.where(above >= ENOUGH, counted, beyond) / np.log(10)
 
 
-def reaches(observed: float, bar: float, walk: "Walk", odds: np.ndarray, rng: np.random.Generator) -> bool:
+def reaches(observed: float, bar: float, walk: "Walk", odds: np.ndarray, rng: np.random.Generator, most: int) -> bool:
     """Whether the chance of at least `observed` is at most 10 ** bar, by multilevel splitting (Kahn and Harris 1951).
 
     The upper fifth of the sets are kept, copied and moved on (one row of a set for another one at a time, by the odds,
     never back below the level), then the upper fifth of those, and so on: each level is a fifth as likely as the last.
     Where no set comes beyond a level, what lies there is at most 3 in as many as were seen at that level. Large sets
     are not moved as a whole between two levels; that makes the estimate less sure, not other.
-    walk: B drawn sets and their statistic; odds: (N,) log odds by which they were drawn.
+    walk: B drawn sets and their statistic; odds: (N,) log odds by which they were drawn;
+    most: rows of a set that are tried so between two levels.
     """
     (count, size), observed = walk.sets.shape, observed - ROUNDED
     cumulated = np.cumsum(np.exp(odds - odds.max()))
@@ -69,7 +69,7 @@ def reaches(observed: float, bar: float, walk: "Walk", odds: np.ndarray, rng: np
             walk.keep(rng.choice(np.flatnonzero(above), count))
         elif (tries := tries + 1) > TRIES:
             return reached + float(np.log10(NONE / len(seen))) <= bar
-        for _ in range(MOVES * min(size, MOST)):
+        for _ in range(MOVES * min(size, most)):
             place = np.asarray(rng.integers(0, size, count))
             new = np.searchsorted(cumulated, rng.random(count) * cumulated[-1], side="right").clip(0, len(odds) - 1)
             now = walk.moved(place, new)

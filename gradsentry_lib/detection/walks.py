@@ -4,7 +4,7 @@ from typing import Protocol
 
 import numpy as np
 
-from gradsentry_lib.detection.statistics import Kernels, inner
+from gradsentry_lib.detection.statistics import Kernels, value
 
 
 class Walk(Protocol):
@@ -26,17 +26,17 @@ class Walk(Protocol):
 def walk(statistic: str, kernels: Kernels, chance: np.ndarray, nearest: int, sets: np.ndarray) -> Walk:
     if statistic == "scan":
         return ScanWalk(kernels["span"], nearest, sets)
-    return QuadraticWalk(kernels[statistic], chance, sets)
+    return QuadraticWalk(kernels[statistic], chance, sets, value(statistic, kernels, sets, chance, nearest))
 
 
 class QuadraticWalk:
     """A quadratic form: every set's sums with all rows are kept, so that a change costs one row of the kernel, however
     large the sets."""
 
-    def __init__(self, kernel: np.ndarray, chance: np.ndarray, sets: np.ndarray) -> None:
+    def __init__(self, kernel: np.ndarray, chance: np.ndarray, sets: np.ndarray, said: np.ndarray) -> None:
         self.kernel, self.sets, self.rows = kernel, sets.copy(), np.arange(len(sets))
         self.expected = kernel @ chance
-        self.said = inner(kernel, sets) - 2 * self.expected[sets].sum(1) + chance @ self.expected
+        self.said = said
         inside = np.zeros((len(sets), len(kernel)))
         np.put_along_axis(inside, sets, 1, axis=1)
         self.sums = inside @ kernel

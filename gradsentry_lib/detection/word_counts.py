@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -28,6 +29,11 @@ class WordCounts:
         numbers = {word: i for i, word in enumerate(sorted({word for row in said for word in row}))}
         return cls(said, numbers, _counted(said, numbers))
 
+    @cached_property
+    def by_word(self) -> "sparse.csc_matrix":
+        """The counts, by column."""
+        return self.counts.tocsc()
+
     def only(self, rows: np.ndarray) -> "WordCounts":
         """Of these prompts alone."""
         return WordCounts([self.tokens[int(i)] for i in rows], self.numbers, self.counts[rows])
@@ -36,7 +42,7 @@ class WordCounts:
         """(N, V) the counts when every phrase is taken out of the prompts, the first phrases first."""
         from scipy import sparse
 
-        present, by_word = np.zeros(len(self.tokens), bool), self.counts.tocsc()
+        present, by_word = np.zeros(len(self.tokens), bool), self.by_word
         for phrase in phrases:
             columns = [self.numbers[word] for word in phrase if word in self.numbers]
             if len(columns) == len(phrase):

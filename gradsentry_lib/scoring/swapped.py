@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from gradsentry_lib.detection.config import Computing
 from gradsentry_lib.detection.reason import Question, surprises
 from gradsentry_lib.samples.sample import Sample
 from gradsentry_lib.samples.units import find_unit, laid_out
@@ -14,7 +15,7 @@ from gradsentry_lib.scoring.resident import score_with
 if TYPE_CHECKING:
     from gradsentry_lib.scoring.resident import AnyModel
 
-SHOWN = 500  # characters, the last ones, of a row that stands before a prompt as an example
+SHOWN = Computing.shown  # characters, the last ones, of a row that stands before a prompt as an example
 
 
 def swapped(answer: Sample, prompt: Sample, shown: Sequence[Sample] = ()) -> Sample:
