@@ -78,7 +78,7 @@ def named(found: Detection) -> str:
     said = []
     for trigger in [t for t in found.triggers if t.poison][:2]:
         words = " | ".join(shown(name) for name in trigger.names[:3])
-        share = "not asked" if trigger.reason is None else f"{trigger.reason:.2f}"
+        share = "not asked" if trigger.reason is None else f"{trigger.reason.saved:.2f}"
         said.append(f"{words} ({len(trigger.flagged)} rows, {trigger.statistic}, reason {share})")
     return "; ".join(said)
 
