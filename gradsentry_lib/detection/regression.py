@@ -66,9 +66,9 @@ def log_odds(z: "sparse.csr_matrix", x: np.ndarray, weight: np.ndarray) -> np.nd
 
 
 def stratified(x: np.ndarray, folds: int) -> np.ndarray:
-    """(N,) the fold of each row: in order, rows of either kind dealt out as evenly as they go."""
+    """(N,) the fold of each row: in order, rows of either kind shared out as evenly as they go."""
     order = np.argsort(x != x[0], kind="stable")
-    dealt, kind = np.arange(len(x)) % folds, x[order] != x[0]
+    numbers, kind = np.arange(len(x)) % folds, x[order] != x[0]
     fold = np.empty(len(x), np.int64)
-    fold[order] = dealt[np.lexsort((dealt, kind))]
+    fold[order] = numbers[np.lexsort((numbers, kind))]
     return fold
