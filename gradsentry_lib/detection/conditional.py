@@ -163,10 +163,10 @@ def _little_reason(reason: Reason, config: DetectionConfig) -> str:
 
 
 def _no_reason(trigger: Proven, reason: Reason, config: DetectionConfig) -> str:
+    but = BESIDE if reason.saved >= trigger.enough(config) else UNEXPECTED if trigger.unexpected(config) else ""
     return (
-        f"the model sees no reason for it: its own prompt saves {reason.saved:.0%} of what the shared spans cost "
-        f"under others (a reason begins at {trigger.enough(config):.0%}"
-        f"{UNEXPECTED if trigger.unexpected(config) else ''}{BESIDE if trigger.beside() else ''})"
+        f"the model sees no reason for it: its own prompt saves {reason.saved:.0%} of what the shared spans cost under "
+        f"others (a reason begins at {trigger.enough(config):.0%}{but})"
     )
 
 

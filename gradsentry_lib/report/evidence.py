@@ -58,11 +58,11 @@ def _declared(figures: Mapping[str, Any], rows: int, reason_from: float) -> list
     if reason is None:
         said = "Not asked of these answers, or nothing could be compared."
     else:
-        reason_from, beside = figures.get("enough", reason_from), figures.get("beside", False)
-        word = "No" if reason < reason_from or beside else "Yes"
+        enough = figures.get("enough", reason_from)
+        beside = reason >= enough and figures.get("beside", False)
         said = (
-            f"{word}: its own prompt saves the untouched model {reason:.0%} of what the shared part costs under "
-            f"another prompt; a reason begins at {reason_from:.0%}."
+            f"{'No' if reason < enough or beside else 'Yes'}: its own prompt saves the untouched model {reason:.0%} of "
+            f"what the shared part costs under another prompt; a reason begins at {enough:.0%}."
             + (" But what most of these answers share costs it the same under either." if beside else "")
         )
     told.append(("Does the model see a reason for it?", said))
