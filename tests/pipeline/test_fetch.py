@@ -67,4 +67,4 @@ def test_shards_in_and_clean_shards_out(there: str, tiny_model: Any, tmp_path: P
     for shard in SHARDS:
         assert (UPath(out) / "clean" / "data" / shard).read_bytes() == (UPath(there) / "data" / shard).read_bytes()
     again = gs.scan(there, model=model, store=Store.default().home, progress=False)
-    assert again.made.scored.computed == 0 and again.counts.read == 60
+    assert again.made.scored.computed == 0 and again.made.batch.read == 60
