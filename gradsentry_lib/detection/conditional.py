@@ -92,8 +92,8 @@ def _not_empty(notes: Notes) -> Notes:
 def _rows_of(rows: Rows, answers: np.ndarray) -> np.ndarray:
     """The batch's rows that have one of these answers, or a copy of it, and a score."""
     names = {rows.ids[i] for i in answers}
-    scored = [bool(rows.sketches[i]) and name in names for i, name in enumerate(rows.ids)]
-    return np.unique(rows.row[np.array(scored, bool)])
+    held = [i for i, name in enumerate(rows.ids) if name in names and rows.sketches[i]]
+    return np.unique(rows.row[np.array(held, np.int64)])
 
 
 def _wordings(trigger: Proven) -> list[str]:
@@ -109,7 +109,7 @@ def _group(
 ) -> Group:
     inside = np.zeros(len(rows.ids), bool)
     inside[trigger.flagged] = True
-    payload = shared_wording(list(rows.answers), inside) if 0 < inside.sum() < len(inside) else ""
+    payload = shared_wording(rows.answers, inside) if 0 < inside.sum() < len(inside) else ""
     at = numbers[_rows_of(rows, trigger.flagged)]
     figures = {
         "wordings": _wordings(trigger),
