@@ -17,9 +17,14 @@ import numpy as np
 from gradsentry_lib.evaluation.bench import markdown
 from gradsentry_lib.evaluation.peers import DIFFERENCES
 from gradsentry_lib.files import read_json, write_text
+from gradsentry_lib.power.certificate import wilson
 
 ROOT = Path(__file__).parent.parent
 OURS = ("policy-auto", "policy-paper")
+THERE = {  # F1 by BadNets in arXiv 2605.26574, Table 2
+    "graceful": {"webqa": 0.9392, "freebaseqa": 1.0, "nq": 0.997},
+    "after-cube": {"webqa": 0.5231, "freebaseqa": 0.3967, "nq": 0.7077},
+}
 BEGIN, END = "<!-- figures: {} -->", "<!-- /figures -->"
 Results = Mapping[str, Sequence[Mapping[str, Any]]]
 
@@ -58,6 +63,7 @@ def page(folder: Path) -> str:
         ("peers", "## Against other filters", _peers),
         ("suite", "## On the public suite", _suite),
         ("table1", "## Does the backdoor die?", _tuned),
+        ("claim", "## The paper's whole claim", _claim),
         ("power", "## What a scan would have found, and whether that is true", _power),
         ("attacker", "## An attacker who knows the method", _attacker),
         ("knowing", "## Ways round the tests", _knowing),
@@ -66,7 +72,7 @@ def page(folder: Path) -> str:
     for name, title, make in sections:
         said = make(found) if found.get(name) else f"Not measured yet: there is no `evaluation/{name}.json`."
         parts += [title, said]
-    parts += ["## What differs from the papers", _differences(), "## By which rules", _rules(folder)]
+    parts += ["## By which rules", _rules(folder)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -90,7 +96,8 @@ def _peers(found: Results) -> str:
     missing = [name for name in DIFFERENCES if name != "CleanGen" and name not in run]
     said = f"Means over {', '.join(sets)}, one tenth poisoned by BadNets. `ngram` counts repeated words: what is no "
     said += (
-        "better has shown nothing on these sets. Seconds are by the clock, of runs beside other work: orders of size."
+        "better has shown nothing on these sets. Seconds are by the clock, of runs beside other work: orders of size. "
+        "What is as in the papers and what is not: [differences](evaluation/differences.md)."
     )
     if missing:
         said += f" Not run on them yet: {', '.join(missing)} (`gradsentry bench` runs all)."
@@ -142,21 +149,54 @@ def _interval(told: Sequence[float], times: int = 1) -> str:
 
 
 def _tuned(found: Results) -> str:
-    lines = found["table1"]
-    rows = []
-    for tuning in _each(line["tuning"] for line in lines):
-        for defence in _each(line["defence"] for line in lines):
+    lines, rows = found["table1"], []
+    for defence in _each(line["defence"] for line in lines):
+        row: dict[str, Any] = {"data": defence}
+        for tuning in _each(line["tuning"] for line in lines):
             mine = [line for line in lines if (line["tuning"], line["defence"]) == (tuning, defence)]
-            if mine:
-                rows.append(
-                    {
-                        "tuning": tuning,
-                        "data": defence,
-                        "attack success": _mean(mine, "attack_success"),
-                        "exact match, clean": _mean(mine, "exact_match"),
-                    }
-                )
+            row[f"{tuning}: attack success"] = _mean(mine, "attack_success")
+            row[f"{tuning}: exact match, clean"] = _mean(mine, "exact_match")
+        rows.append(row)
     return _table(rows)
+
+
+def _claim(found: Results) -> str:
+    """A row an attack and set; of several seeds the mean, and intervals of all their questions."""
+    every, rows = found["claim"], []
+    for data, attack in _each((line["data"], line["attack"]) for line in every):
+        mine = [line for line in every if (line["data"], line["attack"]) == (data, attack)]
+        row: dict[str, Any] = {"data": f"{data}, {attack}"}
+        for which in ("all rows", "auto"):
+            lines = [line for line in mine if line["rows"] == which]
+            row[f"attack success, {which}"] = _share(lines, "keyword", "asked_triggered")
+            row[f"whole target, {which}"] = _mean(lines, "whole_target")
+        for which in ("untuned", "all rows", "auto"):
+            lines = [line for line in mine if line["rows"] == which]
+            row[f"exact match / F1, {which}"] = f"{_mean(lines, 'exact_match'):.2f} / {_mean(lines, 'token_f1'):.2f}"
+        for which in ("auto", "paper"):
+            lines = [line for line in mine if line["rows"] == which]
+            row[f"kept by {which} (poison)"] = f"{_mean(lines, 'kept'):.0f} ({_mean(lines, 'poison_left'):.0f})"
+        rows.append(row)
+    first = every[0]
+    missing = 16 - len(rows)
+    said = (
+        f"LoRA on {_all(every, 'kept')} rows, a tenth poisoned; {len(_each(line['seed'] for line in every))} seed(s); "
+        f"{first['asked_triggered']} unseen questions with the trigger, {first['asked_clean']} without; every line: "
+        "[appendix](evaluation/appendix.md)."
+    )
+    said += f" {missing} of the paper's 16 settings were not measured." if missing else ""
+    return f"{said}\n\n{_table(rows)}"
+
+
+def _share(lines: Sequence[Mapping[str, Any]], key: str, of: str) -> str:
+    asked = sum(line[of] for line in lines)
+    hits = round(sum(line[key] * line[of] for line in lines))
+    return f"{hits / asked:.2f} ({_interval(wilson(hits, asked))})"
+
+
+def _all(lines: Sequence[Mapping[str, Any]], key: str) -> str:
+    """What is kept of rows of which nothing is taken away."""
+    return ", ".join(map(str, _each(line[key] for line in lines if line["rows"] == "all rows")))
 
 
 def _power(found: Results) -> str:
@@ -257,13 +297,25 @@ def _fails(found: Results) -> str:
     return "\n".join(told)
 
 
-def _differences() -> str:
-    rows = [{"peer": name, "as theirs": same, "not as theirs": other} for name, (same, other) in DIFFERENCES.items()]
+def differences_page(folder: Path) -> str:
+    """docs/evaluation/differences.md: each peer beside its paper."""
+    lines = results(folder).get("peers", [])
+    rows = [
+        {"peer": name, "as theirs": same, "not as theirs": other, "agreement": _agreement(name, lines)}
+        for name, (same, other) in DIFFERENCES.items()
+    ]
     return (
-        f"{_table(rows)}\n\nThe filter of Yuan et al. (2025) on activation gradients is not among them: no code "
-        "or text of it was at hand. Agreement with the authors' own outputs was not measured: the repositories of "
-        "GraCeFul and RFTC hold poisoned data (used here), and no verdicts on it to compare with."
+        "# What differs from the papers\n\nA peer with a difference that matters is called *after*. Agreement: F1 by "
+        "BadNets in the tables of arXiv 2605.26574 (Llama-2-7B) and here (embedded model), set by set. Row by row nothing "
+        "was compared: no peer's authors have released verdicts that can be read without running them (RFTC's are "
+        f"pickles). Written by `python -m benchmarks.summary`.\n\n{_table(rows)}\n"
     )
+
+
+def _agreement(name: str, lines: Sequence[Mapping[str, Any]]) -> str:
+    here = {line["data"]: line["f1"] for line in lines if line["filter"] == name}
+    told = [f"{data} {there:.2f}, {here[data]:.2f}" for data, there in THERE.get(name, {}).items() if data in here]
+    return "; ".join(told) or "not to be had"
 
 
 def _rules(folder: Path) -> str:
@@ -337,6 +389,7 @@ def made(root: Path = ROOT) -> dict[Path, str]:
     content = readme_figures(results(root / "docs/evaluation"))
     return {
         root / "docs/evaluation.md": page(root / "docs/evaluation"),
+        root / "docs/evaluation/differences.md": differences_page(root / "docs/evaluation"),
         root / "docs/evaluation/suite.md": suite_page(root / "docs/evaluation/suite.json"),
         readme: filled(readme.read_text(encoding="utf-8"), "evaluation", content),
     }

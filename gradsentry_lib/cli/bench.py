@@ -1,6 +1,7 @@
 """`gradsentry bench`: filters side by side on labelled sets; `gradsentry bench --suite` makes the public ones."""
 
 import json
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any
@@ -44,13 +45,15 @@ def bench_command(
 ) -> None:
     """Compares filters on a folder of labelled sets: recall, false positives, F1, AUC, cost, with intervals.
 
-    Figures are the same in every run; seconds and memory are the machine's and stand apart.
+    Figures are the same in every run; seconds and memory are the machine's and stand apart. A run that is stopped goes
+    on where it stopped when it is begun again.
     """
     from rich.console import Console
 
     from gradsentry_lib import settings
     from gradsentry_lib.detection.config import RULES
     from gradsentry_lib.evaluation.bench import bench, filters_of, markdown, overall, read_sets
+    from gradsentry_lib.evaluation.kept import Kept
     from gradsentry_lib.scoring.model import load_model
 
     console = Console(stderr=True)
@@ -69,10 +72,14 @@ def bench_command(
     def load() -> Any:
         return load_model(name, device=settings.value("device", device), dtype=dtype)
 
-    lines = []
+    kept, lines = Kept(settings.unfinished()), []
     with console.status("starting") as status:
-        for line in bench(sets, chosen, load, seed, lambda what: status.update(what)):
+        for line in bench(sets, chosen, load, seed, kept, lambda what: status.update(what)):
             lines.append(line)
+            told = f"{len(lines)} of {len(sets) * len(chosen)}: {line['set']}, {line['filter']}"
+            console.print(f"{told}: {line.get('failed') or _said(line)}", markup=False, highlight=False)
+    if kept.found:
+        console.print(f"{kept.found} of them were made by a run that was stopped.", highlight=False)
     print(markdown(lines), end="")
     figures = [{key: value for key, value in line.items() if key != "cost"} for line in lines]
     costs = [{key: line[key] for key in ("set", "filter", "cost")} for line in lines if "cost" in line]
@@ -85,3 +92,8 @@ def bench_command(
                 write_text(path, written)
             except OSError as error:
                 raise UnusableFile(f"{path} can't be written: {error.strerror}") from error
+    kept.drop()
+
+
+def _said(line: Mapping[str, Any]) -> str:
+    return f"{line['found']} of {line['poisoned']} found, {line['false']} false, {line['cost']['seconds']:.1f} s"
