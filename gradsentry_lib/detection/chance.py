@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gradsentry_lib.detection.config import Computing, DetectionConfig
+from gradsentry_lib.detection.distributions import area_under_curve
 from gradsentry_lib.detection.features import Name
+from gradsentry_lib.detection.regression import calibrated, cross_fitted
 from gradsentry_lib.detection.tails import scaled
-from gradsentry_lib.detection.word_counts import WordCounts
+from gradsentry_lib.detection.word_counts import WordCounts, weighed
 
 if TYPE_CHECKING:
     from scipy import sparse
@@ -54,10 +56,6 @@ def chances(
 
 def _fit(rest: "sparse.csr_matrix", x: np.ndarray, marking: float, computing: Computing) -> Chance:
     from scipy.sparse import csr_matrix, hstack
-    from sklearn import config_context
-    from sklearn.feature_extraction.text import TfidfTransformer
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.metrics import roc_auc_score
 
     count, flat = int(x.sum()), Chance(np.full(len(x), x.mean()), 0.5, marking)
     common = rest[:, rest.getnnz(axis=0) >= 2]  # a word of one prompt tells nothing of others
@@ -65,26 +63,12 @@ def _fit(rest: "sparse.csr_matrix", x: np.ndarray, marking: float, computing: Co
         return flat
     size = np.log1p(np.asarray(rest.sum(axis=1)).ravel())
     size = csr_matrix(0.3 * (size - size.mean())[:, None] / (size.std() + 1e-9))
-    with config_context(assume_finite=True, skip_parameter_validation=True):  # half of the time of small regressions
-        said = TfidfTransformer(sublinear_tf=True).fit_transform(common)
-        score = _cross_fitted(hstack([said, size]).tocsr(), x, min(computing.folds, count), computing.penalty)
-        auc = float(roc_auc_score(x, score))
-        if auc <= 0.5:
-            return Chance(flat.p, auc, marking)
-        calibrated = LogisticRegression(C=1e3, solver="liblinear", random_state=0).fit(score[:, None], x)
-        return Chance(scaled(calibrated.predict_proba(score[:, None])[:, 1], count), auc, marking)
-
-
-def _cross_fitted(z: "sparse.csr_matrix", x: np.ndarray, folds: int, penalty: float) -> np.ndarray:
-    """(N,) each row's log odds by a regression that did not see it."""
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.model_selection import StratifiedKFold
-
-    model = LogisticRegression(C=penalty, class_weight="balanced", solver="liblinear", random_state=0)
-    score = np.empty(len(x))
-    for seen, unseen in StratifiedKFold(folds).split(x, x):
-        score[unseen] = model.fit(z[seen], x[seen]).decision_function(z[unseen])
-    return np.round(score, 4)  # the solver's last digits are the machine's
+    z = hstack([weighed(common), size], format="csr")
+    score = np.round(cross_fitted(z, x, min(computing.folds, count), computing.penalty), 4)  # the rest is the machine's
+    auc = area_under_curve(x, score)
+    if auc <= 0.5:
+        return Chance(flat.p, auc, marking)
+    return Chance(scaled(calibrated(score, x), count), auc, marking)
 
 
 def usual_auc(carriers: int, of: int, rate: float) -> float:

@@ -1,5 +1,6 @@
-"""Tails of three distributions, ranks and false discovery rates, from scipy.special alone: scipy.stats takes half a
-second to import. Tails are natural logarithms, and stay finite where the probability itself would be rounded to 0.
+"""Tails of three distributions, ranks, areas under a curve and false discovery rates, from scipy.special alone:
+scipy.stats takes half a second to import. Tails are natural logarithms, and stay finite where the probability itself
+would be rounded to 0.
 """
 
 import numpy as np
@@ -49,6 +50,14 @@ def mean_ranks(values: np.ndarray) -> np.ndarray:
     _, group, count = np.unique(values, return_inverse=True, return_counts=True)
     last = np.cumsum(count)
     return (last - (count - 1) / 2)[group]
+
+
+def area_under_curve(ones: np.ndarray, scores: np.ndarray) -> float:
+    """How often one of `ones`, (N,) bool or 0 and 1, has a higher score than another row, equal scores counted half; by
+    the sum of ranks. NaN without rows of both kinds."""
+    ones = np.asarray(ones, bool)
+    count, pairs = int(ones.sum()), int(ones.sum()) * int((~ones).sum())
+    return float(mean_ranks(scores)[ones].sum() - count * (count + 1) / 2) / pairs if pairs else np.nan
 
 
 def last_ranks(values: np.ndarray) -> np.ndarray:

@@ -1,4 +1,5 @@
-"""How often each word stands in each prompt: counted once, and again only where a trigger is taken out."""
+"""How often each word stands in each prompt, counted once, and again only where a trigger is taken out; and what a
+regression reads of it."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -64,3 +65,13 @@ def _counted(tokens: Sequence[Sequence[str]], numbers: Mapping[str, int]) -> "sp
     rows = np.repeat(np.arange(len(tokens)), [len(row) for row in tokens])
     shape = (len(tokens), len(numbers))
     return sparse.coo_matrix((np.ones(len(columns)), (rows, columns)), shape=shape).tocsr()  # sums what is twice
+
+
+def weighed(counts: "sparse.csr_matrix") -> "sparse.csr_matrix":
+    """(N, V) each prompt's words by how often it has them and how few others do (tf-idf, sublinear), of length 1."""
+    n, found = counts.shape[0], counts.tocsr(copy=True)
+    rarity = np.log((1 + n) / (1 + found.getnnz(axis=0))) + 1
+    found.data = (1 + np.log(found.data)) * rarity[found.indices]
+    length = np.sqrt(np.asarray(found.multiply(found).sum(axis=1)).ravel())
+    found.data /= np.repeat(np.maximum(length, 1e-9), np.diff(found.indptr))
+    return found

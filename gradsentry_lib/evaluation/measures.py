@@ -9,8 +9,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from scipy.stats import rankdata
 from sklearn.metrics import precision_recall_fscore_support, roc_auc_score, roc_curve
+
+from gradsentry_lib.detection.distributions import area_under_curve
 
 
 @dataclass(frozen=True)
@@ -123,9 +124,4 @@ def f1_of(labels: np.ndarray, flags: np.ndarray) -> float:
 def auc_of(labels: np.ndarray, scores: np.ndarray) -> float:
     """AUC of the scores by the rank sum (thirty times as fast as sklearn's curve, which matters to a bootstrap); NaN
     without both classes."""
-    poisoned = int(labels.sum())
-    pairs = poisoned * (labels.size - poisoned)
-    if not pairs:
-        return math.nan
-    ranks = rankdata(np.where(np.isnan(scores), np.inf, scores))
-    return float(ranks[labels].sum() - poisoned * (poisoned + 1) / 2) / pairs
+    return area_under_curve(labels, np.where(np.isnan(scores), np.inf, scores))
