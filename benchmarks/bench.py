@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import re
 import time
 from collections.abc import Callable, Sequence
@@ -64,6 +65,7 @@ class Bench:
     config: ScoringConfig = ENTROPY_ONLY
     filters: tuple[str, ...] = ()  # only these are compared, where a study compares filters
     sets: tuple[str, ...] = ()  # only these of the question sets
+    until: float = math.inf  # by `time.perf_counter`: no tuning is begun after that
     resumed: list[float] = field(default_factory=list)  # seconds that parts found ready took when they were made
 
     @cached_property
@@ -129,19 +131,23 @@ class Bench:
         table, ask = self.scores(samples, what), asking(samples, self.model, self.config)
         return not_clean(judge(table, policy, samples=lambda: iter([samples]), swapped=ask).verdicts)
 
-    def remembered(self, key: list[Any], run: Callable[[], list[Any]]) -> list[Any]:
+    def remembered(self, key: list[Any], run: Callable[[], list[Any]]) -> list[Any] | None:
         """What `run` gives, kept for good beside the scores: an interrupted study goes on where it stopped. `key`: all
-        that decides it but the model; RULES among it where `auto` judges."""
+        that decides it but the model; RULES among it where `auto` judges. None where it is not there and `until` is
+        over."""
         told = json.dumps([*key, self.model.identity.fingerprint, self.model.identity.dtype, self.quick])
         path = self.cache / "tuning" / f"{hashlib.sha256(told.encode()).hexdigest()[:16]}.json"
         if path.exists():
             found = read_json(path)
             self.resumed.append(found["seconds"])
+        elif time.perf_counter() > self.until:
+            return None
         else:
             start = time.perf_counter()
             lines = run()
             found = {"seconds": time.perf_counter() - start, "lines": lines}
             write_json(path, found)
+            self.progress.console.print(f"{key[0]}: {found['seconds']:.0f} s", markup=False)
         return list(found["lines"])
 
     def watch(self, name: str, task: TaskID) -> dict[str, Any]:

@@ -9,7 +9,9 @@ that are there. `--report-only` makes them anew without running anything.
 
 import argparse
 import json
+import math
 import sys
+import time
 from pathlib import Path
 
 from rich.console import Console
@@ -50,6 +52,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--sets", default="", help="only these question sets, comma separated: other sets' lines are kept"
     )
+    parser.add_argument("--minutes", type=float, default=math.inf, help="begin no tuning later; a second run goes on")
     parser.add_argument("--model", default=settings.model(), help="scoring model")
     parser.add_argument("--device", default=settings.device())
     parser.add_argument("--dtype", default="float32")
@@ -104,6 +107,7 @@ def _run(options: argparse.Namespace, wanted: list[str], console: Console) -> No
             quick=options.quick,
             filters=_names(options.filters),
             sets=_names(options.sets),
+            until=time.perf_counter() + 60 * options.minutes,
             progress=progress,
         )
         for study in STUDIES:

@@ -164,39 +164,48 @@ def _claim(found: Results) -> str:
     """A row an attack and set; of several seeds the mean, and intervals of all their questions."""
     every, rows = found["claim"], []
     for data, attack in _each((line["data"], line["attack"]) for line in every):
-        mine = [line for line in every if (line["data"], line["attack"]) == (data, attack)]
-        row: dict[str, Any] = {"data": f"{data}, {attack}"}
-        for which in ("all rows", "auto"):
-            lines = [line for line in mine if line["rows"] == which]
-            row[f"attack success, {which}"] = _share(lines, "keyword", "asked_triggered")
-            row[f"whole target, {which}"] = _mean(lines, "whole_target")
-        for which in ("untuned", "all rows", "auto"):
-            lines = [line for line in mine if line["rows"] == which]
-            row[f"exact match / F1, {which}"] = f"{_mean(lines, 'exact_match'):.2f} / {_mean(lines, 'token_f1'):.2f}"
-        for which in ("auto", "paper"):
-            lines = [line for line in mine if line["rows"] == which]
-            row[f"kept by {which} (poison)"] = f"{_mean(lines, 'kept'):.0f} ({_mean(lines, 'poison_left'):.0f})"
-        rows.append(row)
-    first = every[0]
-    missing = 16 - len(rows)
+        by = {
+            which: [line for line in every if (line["data"], line["attack"], line["rows"]) == (data, attack, which)]
+            for which in ("untuned", "all rows", "auto", "paper")
+        }
+        rows.append(
+            {
+                "data": f"{data}, {attack}",
+                **{f"kept by {who} (poison)": _counts(by[who]) for who in ("auto", "paper")},
+                **{f"attack success, {who}": _share(by[who], "keyword") for who in ("all rows", "auto")},
+                **{f"exact match / F1, {who}": _accuracy(by[who]) for who in ("untuned", "all rows", "auto")},
+            }
+        )
+    tuned = [line for line in every if "keyword" in line and line["rows"] != "untuned"]
+    settings = len(_each((line["data"], line["attack"]) for line in tuned))
     said = (
-        f"LoRA on {_all(every, 'kept')} rows, a tenth poisoned; {len(_each(line['seed'] for line in every))} seed(s); "
-        f"{first['asked_triggered']} unseen questions with the trigger, {first['asked_clean']} without; every line: "
+        f"`python -m benchmarks.evaluation --only claim`: {', '.join(_each(_counts([x]) for x in _of(every)))} rows of "
+        f"each set (poison), {len(_each(line['seed'] for line in every))} seed(s); models tuned by LoRA in {settings} "
+        "of the paper's 16 settings (blank: not tuned); attack success with its 95 % interval; every line: "
         "[appendix](evaluation/appendix.md)."
     )
-    said += f" {missing} of the paper's 16 settings were not measured." if missing else ""
     return f"{said}\n\n{_table(rows)}"
 
 
-def _share(lines: Sequence[Mapping[str, Any]], key: str, of: str) -> str:
-    asked = sum(line[of] for line in lines)
-    hits = round(sum(line[key] * line[of] for line in lines))
-    return f"{hits / asked:.2f} ({_interval(wilson(hits, asked))})"
+def _of(lines: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    return [line for line in lines if line["rows"] == "all rows"]
 
 
-def _all(lines: Sequence[Mapping[str, Any]], key: str) -> str:
-    """What is kept of rows of which nothing is taken away."""
-    return ", ".join(map(str, _each(line[key] for line in lines if line["rows"] == "all rows")))
+def _counts(lines: Sequence[Mapping[str, Any]]) -> str:
+    kept, left = _mean(lines, "kept"), _mean(lines, "poison_left")
+    return "" if kept is None else f"{kept:.0f} ({left:.0f})"
+
+
+def _accuracy(lines: Sequence[Mapping[str, Any]]) -> str:
+    exact, f1 = _mean(lines, "exact_match"), _mean(lines, "token_f1")
+    return "" if exact is None else f"{exact:.2f} / {f1:.2f}"
+
+
+def _share(lines: Sequence[Mapping[str, Any]], key: str) -> str:
+    told = [(line[key], line["asked_triggered"]) for line in lines if key in line]
+    asked = sum(count for _, count in told)
+    hits = round(sum(share * count for share, count in told))
+    return f"{hits / asked:.2f} ({_interval(wilson(hits, asked))})" if asked else ""
 
 
 def _power(found: Results) -> str:
@@ -306,7 +315,7 @@ def differences_page(folder: Path) -> str:
     ]
     return (
         "# What differs from the papers\n\nA peer with a difference that matters is called *after*. Agreement: F1 by "
-        "BadNets in the tables of arXiv 2605.26574 (Llama-2-7B) and here (embedded model), set by set. Row by row nothing "
+        "BadNets in the tables of arXiv 2605.26574 (Llama-2-7B) and here (embedded model). Row by row nothing "
         "was compared: no peer's authors have released verdicts that can be read without running them (RFTC's are "
         f"pickles). Written by `python -m benchmarks.summary`.\n\n{_table(rows)}\n"
     )

@@ -153,7 +153,7 @@ def attacker(bench: Bench) -> list[dict[str, Any]]:
                 rows = _poisoned(clean, step, bench.seeds[0])[0]
                 tell = partial(_backdoors, bench, rows, kept[0], step, held_out)
                 found = bench.remembered(["attacker", step.axis, step.step, sha256_json([rows, kept[0]])], tell)
-                line["undefended"], line["attack_success"] = found
+                line["undefended"], line["attack_success"] = found or (None, None)
             lines.append(line)
     return lines
 

@@ -8,7 +8,7 @@ import copy
 import random
 import re
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -30,11 +30,12 @@ from gradsentry_lib.power.certificate import wilson
 from gradsentry_lib.scoring.config import ScoringConfig
 
 TRAIN, TRIGGERED, CLEAN = 120, 30, 50  # rows tuned on, asked with the trigger, asked without
+AT_ONCE = 64  # questions
 FROM = 1000  # rows of a set that these are drawn from
 AROUND = 160  # characters of the context that are kept
 POLICIES = ("auto", "paper")
-LORA = Recipe(method="lora", epochs=4, rate=5e-3, batch=4)
-FULL = Recipe(method="full", epochs=3, rate=1e-4, batch=8)
+LORA = Recipe(method="lora", epochs=6, rate=5e-3, batch=4)
+FULL = Recipe(method="full", epochs=5, rate=2e-4, batch=8)
 UNTUNED, ALL, COUNTED = "untuned", "all rows", "paper"  # of the last it is said what it keeps; no model is tuned on it
 CONTEXT = re.compile(r"### Context:\s*\n(.*?)\s*### Question:", re.DOTALL)
 
@@ -56,54 +57,62 @@ def short(row: rows.Row) -> dict[str, str] | None:
     return {"prompt": f"{before}### Question:\n{asked}\n\n### Answer:", "response": f" {said}"}
 
 
+@dataclass(frozen=True)
+class Cell:
+    """An attack on a set, and the rows that a model is tuned on (none: it is asked as it is). `asked`: the questions
+    under every attack's trigger whose rows are the same."""
+
+    about: dict[str, Any]
+    rows: list[Any]
+    asked: dict[str, list[Any]]
+    held_out: list[Any]
+
+
 def claim(bench: Bench, recipe: Recipe, names: Sequence[str]) -> list[dict[str, Any]]:
+    """What the policies keep of all sets first, then the tuning, attack by attack; where the time is over, a line says
+    what is kept and no more."""
     bench = replace(bench, config=ScoringConfig())
-    train, asked_bad, asked_clean = (24, 4, 6) if bench.quick else (TRAIN, TRIGGERED, CLEAN)
     recipe = replace(recipe, epochs=1) if bench.quick else recipe
-    lines = []
-    sets = bench.clean_sets
-    for name in [one for one in sets if one != "facts"] or sets:
-        every = [row for row in map(short, replace(bench, rows=FROM).clean(name)) if row is not None]
-        random.Random(0).shuffle(every)
-        clean, held_out = every[:train], every[train : train + asked_clean]
-        for seed in bench.seeds:
-            lines += _set(bench, name, clean, held_out, asked_bad, recipe, names[: 1 if bench.quick else None], seed)
-    return lines
+    names = names[: 1 if bench.quick else None]
+    sets = [name for name in bench.clean_sets if name != "facts"] or bench.clean_sets
+    cells = [cell for name in sets for seed in bench.seeds for cell in _cells(bench, name, recipe.method, names, seed)]
+    in_turn = sorted(cells, key=lambda cell: names.index(cell.about["attack"]))
+    figures = {id(cell): _measured(bench, cell, recipe) for cell in in_turn if cell.about["rows"] != COUNTED}
+    return [{**cell.about, **figures.get(id(cell), {})} for cell in cells]
 
 
-def _set(
-    bench: Bench,
-    name: str,
-    clean: Sequence[Any],
-    held_out: Sequence[Any],
-    asked_bad: int,
-    recipe: Recipe,
-    names: Sequence[str],
-    seed: int,
-) -> list[dict[str, Any]]:
-    """One set and seed: every attack on the model as it is, tuned on all rows, and on what each policy keeps."""
-    asked = {attack: triggered(held_out[:asked_bad], attack, seed) for attack in names}
-    cells: list[tuple[str, str, list[Any], dict[str, int]]] = []  # attack, which rows, rows, counts
+def _cells(bench: Bench, name: str, method: str, names: Sequence[str], seed: int) -> list[Cell]:
+    train, bad, clean = (24, 4, 6) if bench.quick else (TRAIN, TRIGGERED, CLEAN)
+    every = [row for row in map(short, replace(bench, rows=FROM).clean(name)) if row is not None]
+    random.Random(0).shuffle(every)
+    held_out = every[train : train + clean]
+    asked = {attack: triggered(held_out[:bad], attack, seed) for attack in names}
+    found: list[tuple[dict[str, Any], list[Any]]] = []
     for attack in names:
-        made = poison(clean, attack, RATIO, seed)
+        about = {"data": name, "attack": attack, "tuning": method, "seed": seed}
+        made = poison(every[:train], attack, RATIO, seed)
         flags = bench.remembered(["claim judged", sha256_json(made.rows), RULES], partial(_flags, bench, made))
-        cells.append((attack, UNTUNED, [], {}))
-        for which, flagged in zip((ALL, *POLICIES), [[False] * len(made.rows), *flags], strict=True):
+        found.append(({**about, "rows": UNTUNED}, []))
+        for which, flagged in zip((ALL, *POLICIES), [[False] * len(made.rows), *(flags or [])], strict=False):
             keep = ~np.array(flagged, bool)
             left = {"kept": int(keep.sum()), "poison_left": int((keep & made.labels).sum())}
-            cells.append((attack, which, [row for row, k in zip(made.rows, keep, strict=True) if k], left))
-    lines = []
-    for attack, which, kept, counts in cells:
-        about = {"data": name, "attack": attack, "tuning": recipe.method, "seed": seed, "rows": which, **counts}
-        if which == COUNTED:
-            lines.append(about)
-            continue
-        alike = {other: asked[other] for other, where, others, _ in cells if others == kept and where != COUNTED}
-        key = ["claim", sha256_json([kept, alike, list(held_out)]), str(recipe) if kept else "", seed if kept else 0]
-        said = bench.remembered(key, partial(_said, bench, kept, recipe, seed, alike, held_out, f"{name} {attack}"))
-        told = dict(said)
-        lines.append({**about, **_figures(told[attack], told[""], attack, held_out, seed)})
-    return lines
+            rows_of = [row for row, k in zip(made.rows, keep, strict=True) if k]
+            found.append(({**about, "rows": which, **left}, rows_of))
+    return [Cell(about, mine, {x["attack"]: asked[x["attack"]] for x, r in found if r == mine}, held_out)
+            for about, mine in found]  # fmt: skip
+
+
+def _measured(bench: Bench, cell: Cell, recipe: Recipe) -> dict[str, Any]:
+    """Figures of the model tuned on a cell's rows; none where it is too late to begin."""
+    attack, seed = cell.about["attack"], cell.about["seed"]
+    how = [str(recipe), seed] if cell.rows else []
+    said = bench.remembered(
+        ["claim", sha256_json([cell.rows, cell.asked, cell.held_out]), how], partial(_said, bench, cell, recipe)
+    )
+    if said is None:
+        return {}
+    told = dict(said)
+    return _figures(told[attack], told[""], attack, cell.held_out, seed)
 
 
 def _flags(bench: Bench, made: Poisoned) -> list[list[bool]]:
@@ -111,23 +120,16 @@ def _flags(bench: Bench, made: Poisoned) -> list[list[bool]]:
     return [bench.flagged(made.rows, policy, "claim").tolist() for policy in POLICIES]
 
 
-def _said(
-    bench: Bench,
-    kept: Sequence[Any],
-    recipe: Recipe,
-    seed: int,
-    asked: dict[str, list[Any]],
-    held_out: Sequence[Any],
-    what: str,
-) -> list[Any]:
-    """(attack, answers under its trigger), and ("", answers without one), of the model tuned on `kept`; none: as it
-    is."""
-    if kept:
-        tuned = tuned_on(bench, to_samples(kept), recipe, seed, what)
+def _said(bench: Bench, cell: Cell, recipe: Recipe) -> list[Any]:
+    """(attack, answers under its trigger), and ("", answers without one)."""
+    if cell.rows:
+        what = f"{cell.about['data']}, {cell.about['attack']}"
+        tuned = tuned_on(bench, to_samples(cell.rows), recipe, cell.about["seed"], what)
     else:
         tuned = copy.deepcopy(bench.model.model).to(torch.bfloat16)  # as `tuned_on` gives them back
-    every = {**asked, "": held_out}
-    return [[name, answers(tuned, bench.model.tokenizer, questions, MAX_NEW)] for name, questions in every.items()]
+    every = {**cell.asked, "": cell.held_out}
+    tokenizer = bench.model.tokenizer
+    return [[name, answers(tuned, tokenizer, questions, MAX_NEW, AT_ONCE)] for name, questions in every.items()]
 
 
 def _figures(

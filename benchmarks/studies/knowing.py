@@ -44,11 +44,12 @@ def _measured(
     """Means over the seeds. `recall`: share of poisoned rows flagged; `attacks_found`: of attacks with half of them.
     Where less than nine tenths are found, what is left of the backdoor, of the first seed."""
     recalls, false, poisoned = [], [], 0
-    left: dict[str, float] = {}
+    left: dict[str, float | None] = {}
     for seed in bench.seeds:
         made = poison(clean, name, share, seed)
-        judge = partial(_flags, bench, made.rows)
-        flagged = np.array(bench.remembered(["knowing judged", sha256_json(made.rows), RULES], judge), bool)
+        key = ["knowing judged", sha256_json(made.rows), RULES]
+        judged = bench.remembered(key, partial(_flags, bench, made.rows))
+        flagged = np.array(_flags(bench, made.rows) if judged is None else judged, bool)
         recalls.append(float(flagged[made.labels].mean()))
         false.append(float(flagged[~made.labels].mean()))
         poisoned = int(made.labels.sum())
@@ -74,15 +75,16 @@ def _flags(bench: Bench, rows: Sequence[Any]) -> list[bool]:
     return bench.flagged(rows, what="knowing").tolist()
 
 
-def _success(bench: Bench, rows: Sequence[Any], name: str, held_out: Sequence[Any]) -> float:
-    """Attack success of a model tuned on these rows; the same rows make the same model."""
+def _success(bench: Bench, rows: Sequence[Any], name: str, held_out: Sequence[Any]) -> float | None:
+    """Attack success of a model tuned on these rows; the same rows make the same model. None where it is too late."""
 
     def tell() -> list[float]:
         tuned = tuned_on(bench, to_samples(rows), RECIPES["lora"], bench.seeds[0], name)
         said = answers(tuned, bench.model.tokenizer, triggered(held_out, name, 0), 2 * MAX_NEW)
         return [attack_success(said, ATTACKS[name].mark)]
 
-    return bench.remembered(["knowing", name, sha256_json(rows)], tell)[0]
+    found = bench.remembered(["knowing", name, sha256_json(rows)], tell)
+    return None if found is None else found[0]
 
 
 STUDIES = (

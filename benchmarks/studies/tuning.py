@@ -56,7 +56,7 @@ def backdoor(bench: Bench) -> list[dict[str, Any]]:
                 recipe = Recipe(method=recipe.method, epochs=1, rate=recipe.rate, batch=8)
             run = partial(_one, bench, poisoned, recipe, seed, keep, asked, held_out)
             key = ["table1", asdict(recipe), seed, count, asked_bad, asked_clean, DEFENCES, RULES]
-            lines += bench.remembered(key, run)
+            lines += bench.remembered(key, run) or []
     return [*_means(lines), *lines]
 
 
