@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from gradsentry_lib.evaluation.bench import markdown
+from gradsentry_lib.evaluation.bench_result import lines_of
 from gradsentry_lib.evaluation.peers import DIFFERENCES
 from gradsentry_lib.files import read_json, write_text
 from gradsentry_lib.power.certificate import wilson
@@ -131,8 +132,7 @@ def _suite(found: Results) -> str:
 def suite_page(path: Path) -> str:
     """docs/evaluation/suite.md: every set of the suite."""
     told = read_json(path)
-    cost = {(line["set"], line["filter"]): line["cost"] for line in told["costs"]}
-    lines = [{**line, "cost": cost.get((line["set"], line["filter"]), {})} for line in told["figures"]]
+    lines = lines_of(told)
     chosen = " ".join(f"--filter {line['filter']}" for line in told["overall"])
     rows = f" --rows {told['rows_at_most']}" if told["rows_at_most"] else ""
     return (

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -68,6 +69,30 @@ def test_a_command_is_a_filter(sets: Path, tmp_path: Path) -> None:
     table = out[0].with_suffix(".md").read_text()
     assert table.split("## Cost")[0] == out[1].with_suffix(".md").read_text().split("## Cost")[0]
     assert "| bad | mine | 50 | 5 | 5 | 0 | 1.000 | 0.57-1.00 |" in table
+
+
+def test_other_filters_of_an_earlier_result_stand_beside_where_the_sets_are_the_same(
+    sets: Path, tmp_path: Path
+) -> None:
+    first, second = tmp_path / "first.json", tmp_path / "second.json"
+
+    def run(name: str, *more: str) -> Any:
+        arguments = ["bench", str(sets), "--filter", f"{name}={command(tmp_path)}", *more]
+        return CliRunner().invoke(app, arguments)
+
+    assert run("mine", "--json", str(first)).exit_code == 0
+    done = run("yours", "--json", str(second), "--beside", str(first))
+    assert done.exit_code == 0 and "| bad | mine | 50 |" in done.stdout
+    told = json.loads(second.read_text())
+    assert [(line["set"], line["filter"]) for line in told["figures"]] == [
+        ("bad", "yours"), ("bad", "mine"), ("good", "yours"), ("good", "mine"),
+    ]  # fmt: skip
+    assert [line["filter"] for line in told["overall"]] == ["yours", "mine"] and len(told["costs"]) == 4
+    assert told["figures"][1] == json.loads(first.read_text())["figures"][0]
+    (sets / "good.jsonl").write_text((sets / "good.jsonl").read_text().replace("short", "brief"))
+    assert "made otherwise (sets)" in str(run("yours", "--beside", str(first)).exception)
+    first.write_text("[]")
+    assert "is no result of" in str(run("yours", "--beside", str(first)).exception)
 
 
 @pytest.mark.parametrize(
