@@ -6,8 +6,8 @@ Each size runs in a process of its own, through the same steps as any scan, with
 scores without a model; so what is measured is everything else. `--slice N` scores N rows with a real model as well,
 `--ray 1 2` does so on Ray with one worker, then two (of OMP_NUM_THREADS threads each); `--ray 1 2 1 2` twice.
 `--search N` judges N rows by the policy `auto` in this process, and on Ray with 1, 2 and 4 workers.
-Prints a Markdown table: microseconds a row, peak memory, and the growth between the two largest sizes: of time the
-exponent (1: proportional to rows), of memory what a row takes.
+Prints a Markdown table: microseconds a row, by the clock and of the processor, peak memory, and the growth between the
+two largest sizes: of time the exponent (1: proportional to rows), of memory what a row takes.
 """
 
 import argparse
@@ -77,9 +77,10 @@ def table(results: Sequence[dict[str, Any]]) -> str:
         "| stage, us a row | " + " | ".join(f"{n:,}" for n in sizes) + " | exponent |",
         "|---" * (len(sizes) + 2) + "|",
     ]
-    for stage in STAGES:
-        cells = [f"{1e6 * result['seconds'][stage] / result['rows']:.1f}" for result in results]
-        lines.append(f"| {stage} | {' | '.join(cells)} | {_exponent(results, stage)} |")
+    for kind, name in (("seconds", "{}"), ("processor", "{}, of the processor")):
+        for stage in STAGES[: None if kind == "seconds" else 4]:
+            cells = [f"{1e6 * result[kind][stage] / result['rows']:.1f}" for result in results]
+            lines.append(f"| {name.format(stage)} | {' | '.join(cells)} | {_exponent(results, stage, kind)} |")
     for stage in STAGES[:5]:
         cells = [f"{result['peak_mb'][stage]:.0f}" for result in results]
         lines.append(f"| peak memory up to *{stage}*, MB | {' | '.join(cells)} | {_a_row(results, stage)} |")
@@ -114,10 +115,10 @@ def plot(results: Sequence[dict[str, Any]], path: Path) -> None:
     figure.savefig(path, dpi=110)
 
 
-def _exponent(results: Sequence[dict[str, Any]], stage: str) -> str:
+def _exponent(results: Sequence[dict[str, Any]], stage: str, kind: str) -> str:
     if len(results) < 2:
         return ""
-    (n, s), (m, t) = ((result["rows"], result["seconds"][stage]) for result in results[-2:])
+    (n, s), (m, t) = ((result["rows"], result[kind][stage]) for result in results[-2:])
     return f"{math.log(t / s) / math.log(m / n):.2f}"
 
 
@@ -173,12 +174,12 @@ def measure(rows: int, work: Path, policy: str, real: str, workers: int = 0) -> 
         policy, limits=GateLimits(1.0, 1.0, 1.0, 1.0), limits_by="benchmark", limits_reason="time is measured"
     )
     identity = ModelIdentity("stand-in", work, "0" * 64, "0" * 64, "cpu", "float32")
-    seconds, peaks = {}, {"start": _peak()}
+    seconds, processor, peaks = {}, {}, {"start": _peak()}
 
     def timed(stage: str, step: Callable[[], Any]) -> Any:
-        started = time.perf_counter()
+        started, spent = time.perf_counter(), time.process_time()
         result = step()
-        seconds[stage] = time.perf_counter() - started
+        seconds[stage], processor[stage] = time.perf_counter() - started, time.process_time() - spent
         peaks[stage] = _peak()
         return result
 
@@ -206,7 +207,7 @@ def measure(rows: int, work: Path, policy: str, real: str, workers: int = 0) -> 
     entropy = pq.read_table(store.scores(batch.batch_key, scored.score_key), columns=["entropy"])["entropy"]
     timed("threshold", lambda: find_threshold(entropy.to_numpy()))
     timed("index", lambda: write_index(store.samples(batch.batch_key), work / "index.npy"))
-    return {"rows": rows, "policy": policy, "seconds": seconds, "peak_mb": peaks}
+    return {"rows": rows, "policy": policy, "seconds": seconds, "processor": processor, "peak_mb": peaks}
 
 
 def on_ray(rows: int, work: Path, real: str, workers: int) -> dict[str, Any]:
