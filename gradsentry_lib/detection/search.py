@@ -20,7 +20,7 @@ from gradsentry_lib.detection.features import EARLIER, Features, Name, parts, qu
 from gradsentry_lib.detection.members import members
 from gradsentry_lib.detection.reason import Swapped, ask, explained, shared_windows
 from gradsentry_lib.detection.similarity import Windows, cost_given_length, kernels, normal_scores, windows
-from gradsentry_lib.detection.statistics import STATISTICS, Kernels, first_look, nearness, statistics_of, value
+from gradsentry_lib.detection.statistics import STATISTICS, Kernels, first_look, nearness, statistics_of, value, values
 from gradsentry_lib.detection.tags import tags
 from gradsentry_lib.detection.tails import log10_floor, log10_tail, reaches
 from gradsentry_lib.detection.texts import Rows, take
@@ -364,11 +364,10 @@ def _proven(
             count = max(int(count * min(1, (computing.large / len(carriers)) ** 2)), min(computing.splitting, count))
             sets = draw(chance.p, len(carriers), rng, count)
             drawn = np.bincount(sets.ravel(), minlength=n) / count
-            said = {}
-            for name in statistics_of(len(carriers), computing):
-                t = value(name, similar, carriers[None], drawn, config.nearest)
-                null = value(name, similar, sets, drawn, config.nearest)
-                said[name] = float(log10_tail(t, null)[0]) + price
+            made = values(
+                statistics_of(len(carriers), computing), similar, np.vstack([carriers, sets]), drawn, config.nearest
+            )
+            said = {name: float(log10_tail(own[0], own[1:])[0]) + price for name, own in made.items()}
             log10_p = max(min(said.values()), floor)
             if log10_p > hopeless:
                 break

@@ -71,9 +71,13 @@ def reaches(observed: float, bar: float, walk: "Walk", odds: np.ndarray, rng: np
             return reached + float(np.log10(NONE / len(seen))) <= bar
         for _ in range(MOVES * min(size, most)):
             place = np.asarray(rng.integers(0, size, count))
-            new = np.searchsorted(cumulated, rng.random(count) * cumulated[-1], side="right").clip(0, len(odds) - 1)
-            now = walk.moved(place, new)
-            walk.move(~(walk.sets == new[:, None]).any(1) & (now >= level), place, new, now)
+            new = np.searchsorted(cumulated, rng.random(count) * cumulated[-1], side="right")
+            new = np.minimum(new, len(odds) - 1)
+            other = np.flatnonzero(~(walk.sets == new[:, None]).any(1))
+            place, new = place[other], new[other]
+            now = walk.moved(other, place, new)
+            up = now >= level
+            walk.move(other[up], place[up], new[up], now[up])
         seen.update(row.tobytes() for row in np.sort(walk.sets, axis=1))
     return True
 
