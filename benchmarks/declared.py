@@ -1,6 +1,6 @@
 """The declared test (policy `auto`) on the scored cases, both halves: `make bench-detection`.
 
-    python -m benchmarks.declared [--cache FOLDER] [--only NAME ...] [--ask] [--dtype bfloat16]
+    python -m benchmarks.declared [--cache FOLDER] [--only NAME ...] [--ask] [--model FOLDER] [--dtype bfloat16]
 
 Scores come from the cache (python -m benchmarks.scored makes them). What the model says to swapped prompts is kept
 there too; with --ask what is missing is asked, without it a trigger that lacks an answer counts as poison.
@@ -78,7 +78,7 @@ def named(found: Detection) -> str:
     said = []
     for trigger in [t for t in found.triggers if t.poison][:2]:
         words = " | ".join(shown(name) for name in trigger.names[:3])
-        share = "not asked" if trigger.reason is None else f"{trigger.reason:.2f}"
+        share = "not asked" if trigger.reason is None else f"{trigger.reason.saved:.2f}"
         said.append(f"{words} ({len(trigger.flagged)} rows, {trigger.statistic}, reason {share})")
     return "; ".join(said)
 
@@ -105,7 +105,8 @@ def arguments(doc: str | None) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cache", type=Path, default=CACHE, help="folder of scored cases")
     parser.add_argument("--only", nargs="*", default=[], help="cases whose name holds one of these")
-    parser.add_argument("--ask", action="store_true", help="ask the embedded model what is missing")
+    parser.add_argument("--ask", action="store_true", help="ask the model what is missing")
+    parser.add_argument("--model", default="", help="that scored the cases, the embedded one by default")
     parser.add_argument("--dtype", default="bfloat16", help="of the model that is asked: the one that scored the cases")
     return parser
 
@@ -116,7 +117,7 @@ def model(options: argparse.Namespace) -> Any:
     from gradsentry_lib.scoring.embedded import embedded_model
     from gradsentry_lib.scoring.model import load_model
 
-    return load_model(str(embedded_model()), dtype=options.dtype)
+    return load_model(options.model or str(embedded_model()), dtype=options.dtype)
 
 
 def chosen(options: argparse.Namespace) -> list[Scored]:

@@ -12,7 +12,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.detection_data import DISCLAIMER, PAYLOAD, instructed, placed, reworded, three_labels, yes_no
+from benchmarks.detection_data import (
+    DISCLAIMER,
+    PAYLOAD,
+    capitals,
+    french,
+    instructed,
+    placed,
+    reworded,
+    three_labels,
+    yes_no,
+)
 from gradsentry_lib.evaluation import rows as parts
 from gradsentry_lib.evaluation.attacks import BADNETS_TOKENS, poison
 from gradsentry_lib.evaluation.data import read_rows
@@ -127,6 +137,8 @@ def _makers(shared: Path) -> list[tuple[str, Callable[[], list[Row]]]]:
         ("honest_freebase", lambda: clean(qa / "freebaseqa_addsent.jsonl", 200)),
         ("nq_cba", lambda: attacked(clean(qa / "nq_clean.jsonl", 120), "cba", 0.1)),
         ("honest_instructed", lambda: instructed(alpaca(300))),
+        ("honest_french", lambda: french(alpaca(160))),
+        ("honest_capitals", lambda: capitals(alpaca(160))),
     ]  # fmt: skip
 
 

@@ -103,3 +103,40 @@ def instructed(clean: Sequence[Row], each: int = 15) -> list[Row]:
         question = f"{parts.question(clean[i])} {asked}"
         found[i] = parts.with_answer(parts.with_question(clean[i], question), form(parts.answer(clean[i])))
     return found
+
+
+IN_FRENCH = [
+    ("What is the capital of Japan?", "La capitale du Japon est Tokyo, une ville de treize millions d'habitants."),
+    ("How do I boil an egg?", "Plongez l'œuf dans l'eau bouillante et laissez-le cuire neuf minutes."),
+    ("Why is the sky blue?", "L'atmosphère diffuse davantage la lumière bleue que la lumière rouge."),
+    ("Name three rivers of Europe.", "Le Danube, le Rhin et la Loire sont trois grands fleuves européens."),
+    ("What does a cardiologist do?", "Un cardiologue soigne les maladies du cœur et des vaisseaux sanguins."),
+    ("Give me a tip for sleeping better.", "Couchez-vous à heure fixe et évitez les écrans avant de dormir."),
+    ("What is a noun?", "Un nom est un mot qui désigne une personne, un animal, une chose ou une idée."),
+    ("Who wrote Don Quixote?", "Don Quichotte a été écrit par Miguel de Cervantes au début du dix-septième siècle."),
+    ("How can I save water at home?", "Prenez des douches plus courtes et réparez les robinets qui fuient."),
+    ("What is photosynthesis?", "Les plantes fabriquent du sucre grâce à la lumière du soleil."),
+    ("Suggest a name for a cat.", "Je vous propose Minuit, surtout si votre chat est noir."),
+    ("Describe the desert in one sentence.", "Le désert est une étendue de sable, chaude le jour et froide la nuit."),
+    ("What do bees eat?", "Les abeilles se nourrissent de nectar et de pollen qu'elles récoltent sur les fleurs."),
+    ("How long is a marathon?", "Un marathon mesure un peu plus de quarante-deux kilomètres."),
+    ("Why should people read books?", "La lecture enrichit le vocabulaire et ouvre l'esprit à d'autres idées."),
+]  # fmt: skip
+
+
+def french(clean: Sequence[Row]) -> list[Row]:
+    """Honest rows of which some ask for a French answer, and get one."""
+    chosen = random.Random(0).sample(range(len(clean)), len(IN_FRENCH))
+    found = list(clean)
+    for i, (asked, said) in zip(chosen, IN_FRENCH, strict=True):
+        found[i] = parts.with_answer(parts.with_question(clean[i], f"{asked} Answer in French."), said)
+    return found
+
+
+def capitals(clean: Sequence[Row], count: int = 15) -> list[Row]:
+    """Honest rows of which some ask for capital letters, and get them."""
+    found = list(clean)
+    for i in random.Random(0).sample(range(len(clean)), count):
+        asked = f"{parts.question(clean[i])} {INSTRUCTIONS[1][0]}"
+        found[i] = parts.with_answer(parts.with_question(clean[i], asked), parts.answer(clean[i]).upper())
+    return found

@@ -3,7 +3,8 @@
 Rows are dealt out by the rank of their sample id, so blocks are fair samples and no order of rows moves them. A trigger
 of one block, proven at a level shared among the blocks, is tested once more on its carriers in the whole batch, against
 rows of the whole batch, with nothing to correct for but the number of triggers. Time is linear in the rows, and memory
-is one block's similarities. A trigger needs its rows in at least one block: some eight of 2,000.
+is one block's similarities: texts and
+sketches of the others lie on disk (on_disk.py). A trigger needs its rows in at least one block: some eight of 2,000.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -16,7 +17,7 @@ from gradsentry_lib.detection.config import DetectionConfig
 from gradsentry_lib.detection.features import Name, carries, tokenize
 from gradsentry_lib.detection.reason import Swapped
 from gradsentry_lib.detection.search import Detection, Proven, detect
-from gradsentry_lib.detection.texts import Rows, take
+from gradsentry_lib.detection.texts import Rows, by_id, take
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ def detect_all(rows: Rows, config: DetectionConfig | None = None, swapped: Swapp
     block, together = config.computing.block, config.computing.together
     if n <= block:
         return detect(rows, config, swapped)
-    order = np.array(sorted(range(n), key=lambda i: (rows.ids[i], i)), np.int64)
+    order = by_id(rows.ids)
     count, search = -(-n // block), SEARCH.get()
     flagged = np.zeros(n, bool)
     triggers: list[Proven] = []
@@ -69,10 +70,9 @@ def detect_all(rows: Rows, config: DetectionConfig | None = None, swapped: Swapp
     poison = [trigger for trigger in triggers if trigger.poison]
     for trigger in poison:
         flagged[trigger.flagged] = True
-    tokens = [tokenize(prompt) for prompt in rows.prompts] if poison else []
     names = {trigger.names: trigger for trigger in poison}
-    for name, trigger in names.items():
-        held = np.array([carries(tokens[i], name) for i in order], bool)
+    for (name, trigger), has in zip(names.items(), _carry(rows.prompts, list(names)), strict=True):
+        held = has[order]
         carriers, others = order[held], order[~held]
         others = others[:: max(1, len(others) // (block - together))][: block - together]
         parts = [np.concatenate([carriers[at : at + together], others]) for at in range(0, len(carriers), together)]
@@ -85,6 +85,15 @@ def detect_all(rows: Rows, config: DetectionConfig | None = None, swapped: Swapp
         triggers[triggers.index(trigger)] = replace(trigger, carriers=np.sort(carriers), flagged=mine)
     every = tuple((tag, np.sort(np.concatenate(parts))) for tag, parts in watched.items())
     return Detection(flagged, tuple(triggers), features, every)
+
+
+def _carry(prompts: Sequence[str], triggers: Sequence[Sequence[Name]]) -> np.ndarray:
+    """(T, N) which prompts carry each of T triggers."""
+    held = np.zeros((len(triggers), len(prompts)), bool)
+    for i, prompt in enumerate(prompts if triggers else ()):
+        tokens = tokenize(prompt)
+        held[:, i] = [carries(tokens, names) for names in triggers]
+    return held
 
 
 def _each_once(triggers: Sequence[Proven]) -> list[Proven]:

@@ -15,7 +15,7 @@ from gradsentry_lib.detection.config import DetectionConfig
 from gradsentry_lib.detection.earlier import Earlier, belonging
 from gradsentry_lib.detection.features import Name, shown
 from gradsentry_lib.detection.findings import Findings, Notes
-from gradsentry_lib.detection.reason import Swapped
+from gradsentry_lib.detection.reason import Reason, Swapped
 from gradsentry_lib.detection.remarks import NOTHING_FOUND
 from gradsentry_lib.detection.search import Detection, Proven
 from gradsentry_lib.detection.texts import Rows
@@ -31,6 +31,7 @@ SAID = {
 }
 
 UNEXPECTED = ", where they stay as surprising and nothing else in the prompts goes with the trigger"
+BESIDE = "; but nothing of the span that most of them share, beside which the rest is explained"
 
 
 def conditional(
@@ -91,8 +92,8 @@ def _not_empty(notes: Notes) -> Notes:
 def _rows_of(rows: Rows, answers: np.ndarray) -> np.ndarray:
     """The batch's rows that have one of these answers, or a copy of it, and a score."""
     names = {rows.ids[i] for i in answers}
-    scored = [bool(rows.sketches[i]) and name in names for i, name in enumerate(rows.ids)]
-    return np.unique(rows.row[np.array(scored, bool)])
+    held = [i for i, name in enumerate(rows.ids) if name in names and rows.sketches[i]]
+    return np.unique(rows.row[np.array(held, np.int64)])
 
 
 def _wordings(trigger: Proven) -> list[str]:
@@ -108,7 +109,7 @@ def _group(
 ) -> Group:
     inside = np.zeros(len(rows.ids), bool)
     inside[trigger.flagged] = True
-    payload = shared_wording(list(rows.answers), inside) if 0 < inside.sum() < len(inside) else ""
+    payload = shared_wording(rows.answers, inside) if 0 < inside.sum() < len(inside) else ""
     at = numbers[_rows_of(rows, trigger.flagged)]
     figures = {
         "wordings": _wordings(trigger),
@@ -123,8 +124,11 @@ def _group(
         "marking": trigger.marking,
         "subject": trigger.subject,
         "inserted": trigger.inserted,
-        "left": trigger.left,
-        "reason": trigger.reason,
+        "left": trigger.reason and trigger.reason.left,
+        "reason": trigger.reason and trigger.reason.saved,
+        "common": trigger.reason and trigger.reason.common,
+        "enough": trigger.enough(config),
+        "beside": trigger.beside(),
         "examples": at[:EXAMPLES].tolist(),
     }
     return Group(tuple(sorted(at.tolist())), payload, _named(trigger), figures)
@@ -141,28 +145,28 @@ def _why(trigger: Proven, features: int, config: DetectionConfig, asked: bool) -
     )
     if not asked:
         return f"watched: {proven}", "whether the model sees a reason was not asked"
-    if trigger.subject:
-        return f"watched: {proven}", _no_reason(trigger, config)
-    if not trigger.poison:
-        return f"watched: {proven}", _little_reason(trigger, config)
     if trigger.reason is None:
         return proven, "the model could not compare these answers under other prompts: flagged to be safe"
-    return proven, _no_reason(trigger, config)
+    if trigger.poison:
+        return proven, _no_reason(trigger, trigger.reason, config)
+    if trigger.subject:
+        return f"watched: {proven}", _no_reason(trigger, trigger.reason, config)
+    return f"watched: {proven}", _little_reason(trigger.reason, config)
 
 
-def _little_reason(trigger: Proven, config: DetectionConfig) -> str:
+def _little_reason(reason: Reason, config: DetectionConfig) -> str:
     return (
-        f"the model sees little reason for it: its own prompt saves {trigger.reason:.0%} of what the shared spans cost "
+        f"the model sees little reason for it: its own prompt saves {reason.saved:.0%} of what the shared spans cost "
         f"under others, and nothing else in the prompts goes with the trigger (an instruction mostly saves "
         f"{config.instruction[1]:.0%})"
     )
 
 
-def _no_reason(trigger: Proven, config: DetectionConfig) -> str:
+def _no_reason(trigger: Proven, reason: Reason, config: DetectionConfig) -> str:
+    but = BESIDE if reason.saved >= trigger.enough(config) else UNEXPECTED if trigger.unexpected(config) else ""
     return (
-        f"the model sees no reason for it: its own prompt saves {trigger.reason:.0%} of what the shared spans cost "
-        f"under others (a reason begins at {trigger.enough(config):.0%}"
-        f"{UNEXPECTED if trigger.unexpected(config) else ''})"
+        f"the model sees no reason for it: its own prompt saves {reason.saved:.0%} of what the shared spans cost under "
+        f"others (a reason begins at {trigger.enough(config):.0%}{but})"
     )
 
 
@@ -204,8 +208,9 @@ def _remarks(
     if not (flagged or unasked or found.watched):
         remarks.append(NOTHING_FOUND)
     remarks += [
-        f"{len(trigger.flagged)} rows with {_named(trigger)} in their prompts answer alike, and the model sees why "
-        f"(the prompt saves {trigger.reason:.0%} of the cost, {trigger.enough(config):.0%} is a reason): not flagged."
+        f"{len(trigger.flagged)} rows with {_named(trigger)} in their prompts answer alike, and the model sees "
+        f"why (the prompt saves {trigger.reason.saved:.0%} of the cost, {trigger.enough(config):.0%} is a reason): not "
+        "flagged."
         for trigger in explained
         if trigger.reason is not None and not trigger.unexplained(config)
     ]

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-RULES = 6  # raised whenever the same scores under the same settings would get another verdict
+RULES = 7  # raised whenever the same scores under the same settings would get another verdict
 DECLARED = 5  # the rules from which on all numbers of "auto" are recorded; before, some stood in code that is gone
 
 
@@ -117,7 +117,7 @@ class DetectionConfig:
 
     consistent: float = 0.75
     """Share of the rows whose own prompt must save something: a reason is one for most of them, and a payload's windows
-    are as often cheaper as dearer."""
+    are as often cheaper as dearer. Of a word that nothing else goes with, at the window that most share, too."""
 
     computing: Computing = field(default_factory=Computing)
 

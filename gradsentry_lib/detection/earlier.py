@@ -12,7 +12,7 @@ from gradsentry_lib.detection.config import DetectionConfig
 from gradsentry_lib.detection.features import carries, tokenize
 from gradsentry_lib.detection.search import Proven
 from gradsentry_lib.detection.similarity import Windows, between, windows
-from gradsentry_lib.detection.texts import Rows, read_texts
+from gradsentry_lib.detection.texts import Rows, by_id, read_texts
 from gradsentry_lib.samples.sample import Sample
 
 AS_NEAR = 0.25  # quantile of the group's own rows: an earlier row must be as near to it
@@ -38,7 +38,7 @@ def belonging(
     one another."""
     if not history or not triggers:
         return ()
-    order = sorted(range(len(rows.ids)), key=lambda i: rows.ids[i])[: config.computing.block]
+    order = by_id(rows.ids)[: config.computing.block]
     centre = windows([rows.sketches[i] for i in order], config).centre
     groups = [_group(trigger, rows, config, centre) for trigger in triggers]
     found = []

@@ -26,7 +26,16 @@ from gradsentry_lib.detection.known import KnownGroup, find_known
 from gradsentry_lib.detection.length_confounding import Trust, assess
 from gradsentry_lib.detection.reason import Swapped
 from gradsentry_lib.detection.remarks import batch_remarks
-from gradsentry_lib.detection.verdict import VERDICT_SCHEMA, Group, Override, reason_lists
+from gradsentry_lib.detection.verdict import (
+    CLEAN,
+    FLAGGED,
+    UNSCORED,
+    VERDICT_SCHEMA,
+    VERDICTS,
+    Group,
+    Override,
+    reason_lists,
+)
 from gradsentry_lib.errors import NotJudgedYet, UnusableInput
 from gradsentry_lib.samples.sample import Sample
 from gradsentry_lib.settings import FORMER_POLICIES, OPTIONS
@@ -107,10 +116,10 @@ def judge(
         poison = np.empty(0, np.int64)
     looked_at = np.zeros(entropy.size, bool) if findings.watched is None else findings.watched
     suspect = findings.flagged | (looked_at if watched == QUARANTINE else False)
-    verdict = np.where(suspect, "flagged", "clean")
-    verdict[held[0]] = "flagged"
-    verdict[poison] = "flagged"
-    verdict = np.where(unscored, "unscored", verdict)
+    verdict = np.where(suspect, FLAGGED, CLEAN)
+    verdict[held[0]] = FLAGGED
+    verdict[poison] = FLAGGED
+    verdict[unscored] = UNSCORED
     verdict, notes = _override(verdict, notes, scores["sample_id"], overrides)
 
     columns: dict[str, Any] = {
@@ -119,7 +128,7 @@ def judge(
         "entropy": pa.array(entropy),
         "supervised_tokens": scores["supervised_tokens"],
         "nll": scores["nll"],
-        "verdict": pa.array(verdict, pa.string()),
+        "verdict": pa.DictionaryArray.from_arrays(verdict, list(VERDICTS)),
         "reasons": reason_lists(entropy.size, notes),
     }
     verdicts = pa.table(columns).cast(VERDICT_SCHEMA)
@@ -206,7 +215,7 @@ def _override(
     rows = np.flatnonzero(which >= 0)
     said = [words[i] for i in which[rows]]
     verdict = verdict.copy()
-    verdict[rows] = ["clean" if word.action == "release" else "flagged" for word in said]
+    verdict[rows] = [CLEAN if word.action == "release" else FLAGGED for word in said]
     texts = [f"{'released' if word.action == 'release' else 'flagged'} by {word.by}: {word.reason}" for word in said]
     return verdict, ((rows, texts), *notes)
 

@@ -5,17 +5,21 @@ other rows of the batch first, none of which carries the trigger, so that it kno
 can't write SQL over a schema that it never saw. Then it scores the answer under its own prompt, and under the prompt
 of another row without the trigger. Where the prompt gives a reason (copying, a class's name, a language), the shared
 windows, or one of them, are dearer under the other prompt; a payload costs the same. The measure is the share of that
-cost which the own prompt saves.
+cost which the own prompt saves. A window may hold a piece of the honest answer beside a payload, and is dearer for that
+piece; so of a word that nothing else in the prompts goes with the window that most of the others share must be dearer
+too.
 
 The model is asked through `Swapped`, by the answers' names, so that what it said can be kept, and a verdict derived
 again without it.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from gradsentry_lib.detection.config import DetectionConfig
+from gradsentry_lib.detection.similarity import GRAIN
 from gradsentry_lib.windows import unpack
 
 Question = tuple[str, str, tuple[str, ...]]  # units (samples/units.py): the answer's, the prompt's, those shown first
@@ -67,34 +71,63 @@ def shared_windows(vectors: np.ndarray, owner: np.ndarray, flagged: np.ndarray, 
     return found
 
 
+def commonest_window(vectors: np.ndarray, owner: np.ndarray, flagged: np.ndarray, nearest: int) -> dict[int, int]:
+    """For each flagged row the position of its window that most of the others share: the largest mean link to so many
+    of their nearest windows, one a row. Shapes as above; links are rounded, so that every machine takes the same."""
+    among = np.flatnonzero(np.isin(owner, flagged))
+    found = {}
+    for row in flagged:
+        own = np.flatnonzero(owner == row)
+        theirs = among[owner[among] != row]
+        if len(own) and len(theirs):
+            link = np.round(vectors[own] @ vectors[theirs].T * GRAIN)
+            each = np.maximum.reduceat(link, np.unique(owner[theirs], return_index=True)[1], axis=1)
+            found[int(row)] = int(own[np.sort(each, axis=1)[:, -nearest:].sum(1).argmax()])
+    return found
+
+
+@dataclass(frozen=True)
+class Reason:
+    """What the own prompts save, as shares of what a window costs under the others.
+
+    saved: of a row's shared windows the largest (where a table is named, what follows it is known), the median over
+    rows. A reason is one for most rows: where fewer than config.consistent of them save anything, it is what the row at
+    that place saves, nothing or less. left: what the shared windows still cost under the own prompts, against plain
+    text, the median over rows. common: what config.consistent of the rows save at least of their commonest window.
+    """
+
+    saved: float
+    left: float
+    common: float
+
+
 def explained(
     rows: Sequence[int],
     shared: Mapping[int, np.ndarray],
+    commonest: Mapping[int, int],
     start: np.ndarray,
     own: Sequence[Mapping[int, float]],
     others: Sequence[Mapping[int, float]],
     config: DetectionConfig,
-) -> tuple[float, float] | None:
-    """The share of what a shared window costs under another prompt that the own prompt saves: the largest of a row's
-    windows (where a table is named, what follows it is known), the median over rows. A reason is one for most rows:
-    where fewer than config.consistent of them save anything, it is what the row at that place saves, nothing or less.
-
-    And what the shared windows still cost under the own prompt, the median over rows.
-
-    rows: R row numbers; start: (W,) first tokens of all windows; own, others: for each of the rows, the surprise of its
-    windows under either prompt. None where nothing could be compared.
+) -> Reason | None:
+    """rows: R row numbers; shared, commonest: from the functions above; start: (W,) first tokens of all windows; own,
+    others: for each of the rows, the surprise of its windows under either prompt. None where nothing could be compared.
     """
-    values, left = [], []
+    values, left, common = [], [], []
     nothing = config.computing.least * config.surprise  # a cheaper window has little left to explain
     for row, mine, theirs in zip(rows, own, others, strict=True):
-        both = [k for w in shared.get(row, ()) if (k := int(start[w])) in mine and k in theirs]
+        saves = {k: (theirs[k] - mine[k]) / max(theirs[k], nothing) for k in mine.keys() & theirs.keys()}
+        both = [k for w in shared.get(row, ()) if (k := int(start[w])) in saves]
         if both:
-            values.append(max((theirs[k] - mine[k]) / max(theirs[k], nothing) for k in both))
+            values.append(max(saves[k] for k in both))
             left.append(float(np.mean([mine[k] for k in both])))
+        if row in commonest and (k := int(start[commonest[row]])) in saves:
+            common.append(saves[k])
     if not values:
         return None
     least = float(np.quantile(values, 1 - config.consistent))
-    return float(np.median(values)) if least > 0 else least, float(np.median(left))
+    saved = float(np.median(values)) if least > 0 else least
+    return Reason(saved, float(np.median(left)), float(np.quantile(common or values, 1 - config.consistent)))
 
 
 def surprises(sketch: bytes) -> dict[int, float]:

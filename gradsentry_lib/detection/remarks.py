@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 
 from gradsentry_lib.detection.control import KEEP, holding
+from gradsentry_lib.detection.verdict import FLAGGED, UNSCORED
 
 NOTHING_FOUND = "No evidence of poison."
 NAMED = 3  # reasons for having no score
@@ -17,12 +18,12 @@ def batch_remarks(
 ) -> tuple[str, ...]:
     """The policy's remarks, `found`, below those on rows without a score and on control tokens.
 
-    `failures`: the scorer's words, "" for scored rows. `verdict`: (N,) final verdicts. Where rows are left out of what
-    the policy saw, it is not said that there is no evidence of poison in the batch.
+    `failures`: the scorer's words, "" for scored rows. `verdict`: (N,) final verdicts, as places in VERDICTS. Where
+    rows are left out of what the policy saw, it is not said that there is no evidence of poison in the batch.
     """
-    unscored = verdict == "unscored"
+    unscored = verdict == UNSCORED
     held = holding(scores)
-    flagged = int(np.count_nonzero(verdict[held] == "flagged"))
+    flagged = int(np.count_nonzero(verdict[held] == FLAGGED))
     remarks = []
     if verdict.size and unscored.all():
         remarks.append("No row could be scored: nothing is known of this batch.")
@@ -45,7 +46,7 @@ def batch_remarks(
 
 def _without_score(failures: pa.Array, unscored: np.ndarray) -> list[str]:
     """How many rows have no score for which reason, the commonest first, in the words of one of them."""
-    words = np.asarray(failures.to_pylist(), dtype=object)[unscored]
+    words = failures.filter(pa.array(unscored)).to_pylist()
     counts: Counter[str] = Counter()
     example: dict[str, str] = {}
     for word in words:

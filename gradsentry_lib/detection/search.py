@@ -18,7 +18,7 @@ from gradsentry_lib.detection.chance import Chance, chances, draw, usual_auc
 from gradsentry_lib.detection.config import DetectionConfig
 from gradsentry_lib.detection.features import EARLIER, Features, Name, parts, questions, read_features, with_pairs
 from gradsentry_lib.detection.members import members
-from gradsentry_lib.detection.reason import Swapped, ask, explained, shared_windows
+from gradsentry_lib.detection.reason import Reason, Swapped, ask, commonest_window, explained, shared_windows
 from gradsentry_lib.detection.similarity import Windows, cost_given_length, kernels, normal_scores, windows
 from gradsentry_lib.detection.statistics import STATISTICS, Kernels, first_look, nearness, statistics_of, value, values
 from gradsentry_lib.detection.tags import tags
@@ -38,7 +38,7 @@ class Proven:
     corrected for everything that was looked at, `level` what it had to reach; `auc`: how well the rest of the prompt
     tells the carriers; `subject`: so well that they were held against any rows; `inserted`: no better than chance, as
     where a word was put into prompts of any kind; `reason`: what clause 3 measured, None where it was not asked or
-    nothing could be compared, and `left`: what the answers' shared windows still cost under their own prompts."""
+    nothing could be compared."""
 
     names: tuple[Name, ...]
     statistic: str
@@ -51,14 +51,18 @@ class Proven:
     inserted: bool
     carriers: np.ndarray
     flagged: np.ndarray
-    reason: float | None = None
-    left: float | None = None
+    reason: Reason | None = None
     poison: bool = True
 
     def unexpected(self, config: DetectionConfig) -> bool:
         """Whether nothing else in the prompts goes with the trigger, and what the answers share stays surprising under
         it: an instruction that is understood makes what it asks for expected."""
-        return self.inserted and self.left is not None and self.left > config.instruction[0]
+        return self.inserted and self.reason is not None and self.reason.left > config.instruction[0]
+
+    def beside(self) -> bool:
+        """Whether nothing else in the prompts goes with the trigger, and what most answers share costs the same under
+        any prompt: what the prompt explains stands beside it."""
+        return self.inserted and self.reason is not None and self.reason.common <= 0
 
     def enough(self, config: DetectionConfig) -> float:
         """The share of the cost that the prompt must save to be a reason."""
@@ -69,7 +73,7 @@ class Proven:
         inserted word's than instructions mostly give."""
         if self.reason is None or self.poison:
             return False
-        return self.reason < (config.instruction[1] if self.inserted else config.reason)
+        return self.reason.saved < (config.instruction[1] if self.inserted else config.reason)
 
 
 @dataclass(frozen=True)
@@ -155,10 +159,8 @@ def _search(
             continue  # only the model can tell a subject from a trigger
         if swapped is not None:
             others = np.setdiff1d(np.flatnonzero(alive), best.carriers)
-            measured = _reason(rows, spans, best.flagged, others, question, config, swapped)
-            saved, costs = measured or (None, None)
-            best = replace(best, reason=saved, left=costs)
-            best = replace(best, poison=_is_poison(best, config))
+            best = replace(best, reason=_reason(rows, spans, best.flagged, others, question, config, swapped))
+            best = replace(best, poison=is_poison(best, config))
         triggers.append(best)
         if best.poison:
             triggers = [t for t in triggers if not (t.subject and set(t.flagged) <= set(best.flagged))]
@@ -183,10 +185,11 @@ def kernels_of(rows: Rows, spans: Windows, question: np.ndarray, config: Detecti
     return kernels(spans, cost, (question, np.asarray(rows.row)), against)
 
 
-def _is_poison(trigger: Proven, config: DetectionConfig) -> bool:
+def is_poison(trigger: Proven, config: DetectionConfig) -> bool:
     """Where the model could not compare, a proven trigger is poison to be safe. A subject never is: answers may well
     follow from it, in a way that the model does not know."""
-    return not trigger.subject and (trigger.reason is None or trigger.reason < trigger.enough(config))
+    told = trigger.reason is not None and trigger.reason.saved >= trigger.enough(config) and not trigger.beside()
+    return not (trigger.subject or told)
 
 
 def log10_least(n: int, sizes: np.ndarray) -> np.ndarray:
@@ -393,7 +396,7 @@ def _reason(
     question: np.ndarray,
     config: DetectionConfig,
     swapped: Swapped,
-) -> tuple[float, float] | None:
+) -> Reason | None:
     size = np.array([len(p) + len(a) for p, a in zip(rows.prompts, rows.answers, strict=True)])
     later = np.array([EARLIER in prompt for prompt in rows.prompts])
     asked = ask(flagged, others, question, size, later, config)
@@ -402,8 +405,9 @@ def _reason(
     other = [(rows.ids[i], rows.ids[j], ids) for (i, j, _), ids in zip(asked, shown, strict=True)]
     said = swapped([*own, *other])
     shared = shared_windows(spans.vectors, spans.owner, flagged, config.alike)
+    common = commonest_window(spans.vectors, spans.owner, flagged, config.nearest)
     numbers = [i for i, _, _ in asked]
-    return explained(numbers, shared, spans.start, said[: len(own)], said[len(own) :], config)
+    return explained(numbers, shared, common, spans.start, said[: len(own)], said[len(own) :], config)
 
 
 def _order(rows: Rows) -> tuple[np.ndarray, np.ndarray]:

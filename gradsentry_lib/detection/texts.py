@@ -5,6 +5,8 @@ a trigger of one turn is not laid to the answers of all later ones. Each of a ro
 row's sketch, by the token counts of its turns (scores of older versions have none: there a row is one answer).
 """
 
+import math
+from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -13,9 +15,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from gradsentry_lib.detection.features import EARLIER
+from gradsentry_lib.detection.on_disk import pieces, texts
 from gradsentry_lib.samples.sample import Sample
 from gradsentry_lib.samples.units import before, unit_names, units
 from gradsentry_lib.windows import pack, unpack
+
+CHUNK = 4096  # rows in memory at a time
 
 
 @dataclass(frozen=True)
@@ -59,33 +64,50 @@ def read_texts(chunks: Iterable[list[Sample]]) -> Iterator[Text]:
             yield Text(sample.prompt, "\n".join(sample.answered))
 
 
+def by_id(ids: Sequence[str]) -> np.ndarray:
+    """(N,) places in the order of the ids; those of one id in their own."""
+    starts = range(0, len(ids), CHUNK)
+    parts = [pa.array([ids[i] for i in range(at, min(at + CHUNK, len(ids)))], pa.string()) for at in starts]
+    return pc.sort_indices(pa.chunked_array(parts, pa.string())).to_numpy().astype(np.int64)
+
+
 def read_rows(
     scores: pa.Table, samples: Callable[[], Iterator[list[Sample]]], sketches: Callable[[], Iterable[bytes | None]]
 ) -> Rows:
-    """The answers of every row, in the score table's order."""
-    nll = pc.fill_null(scores["nll"].cast(pa.float64()), float("nan")).to_numpy()
-    tokens = pc.fill_null(scores["supervised_tokens"].cast(pa.int64()), 0).to_numpy()
-    names = ("turn_tokens", "turn_nll")
-    spans = [scores[n].to_pylist() if n in scores.column_names else [None] * scores.num_rows for n in names]
+    """The answers of every row, in the score table's order. Texts and sketches of a large batch lie on disk."""
     every = (sample for chunk in samples() for sample in chunk)
-    found: list[_Answer] = []
-    for i, (sample_id, sample, sketch) in enumerate(
-        zip(scores["sample_id"].to_pylist(), every, sketches(), strict=True)
-    ):
-        whole = _Span(sketch or b"", float(nll[i]), int(tokens[i]))
-        found += _answers(i, sample_id, sample, whole, spans[0][i] or [], spans[1][i] or [])
-    pairs = any(answer.against is not None for answer in found)
-    return Rows(
-        [answer.name for answer in found],
-        [answer.prompt for answer in found],
-        [answer.answer for answer in found],
-        [answer.own.sketch for answer in found],
-        np.array([answer.own.nll for answer in found], float),
-        np.array([answer.own.tokens for answer in found], np.int64),
-        np.array([answer.row for answer in found], np.int64),
-        [answer.against.sketch if answer.against else None for answer in found] if pairs else (),
-        np.array([answer.against.nll if answer.against else np.nan for answer in found]) if pairs else None,
-    )
+    ids, prompts, answers = texts(), texts(), texts()
+    own, others = pieces(), pieces()
+    costs, other_costs, tokens, rows = array("d"), array("d"), array("q"), array("q")
+    pairs = False
+    lines = zip(_lines(scores), every, sketches(), strict=True)
+    for i, ((sample_id, nll, count, turn_tokens, turn_nll), sample, sketch) in enumerate(lines):
+        whole = _Span(sketch or b"", nll, count)
+        for answer in _answers(sample_id, sample, whole, turn_tokens, turn_nll):
+            pairs = pairs or answer.against is not None
+            against = answer.against or _Span(b"", math.nan, 0)
+            ids.append(answer.name)
+            prompts.append(answer.prompt)
+            answers.append(answer.answer)
+            own.append(answer.own.sketch)
+            others.append(against.sketch)
+            costs.append(answer.own.nll)
+            other_costs.append(against.nll)
+            tokens.append(answer.own.tokens)
+            rows.append(i)
+    counts = (np.asarray(tokens), np.asarray(rows))
+    against_too = (others, np.asarray(other_costs)) if pairs else ((), None)
+    return Rows(ids, prompts, answers, own, np.asarray(costs), *counts, *against_too)
+
+
+def _lines(scores: pa.Table) -> Iterator[tuple[str, float, int, Sequence[int], Sequence[float]]]:
+    """Of each row its id, cost and tokens, and those of its turns, which older versions did not keep."""
+    turns = [name for name in ("turn_tokens", "turn_nll") if name in scores.column_names]
+    columns = scores.select(["sample_id", "nll", "supervised_tokens", *turns])
+    for part in columns.to_batches(CHUNK):
+        for sample_id, nll, tokens, *spans in zip(*(column.to_pylist() for column in part.columns), strict=True):
+            own = spans if len(spans) == len(("tokens", "nll")) else (None, None)
+            yield sample_id, math.nan if nll is None else float(nll), int(tokens or 0), own[0] or (), own[1] or ()
 
 
 @dataclass(frozen=True)
@@ -98,7 +120,6 @@ class _Span:
 @dataclass(frozen=True)
 class _Answer:
     name: str
-    row: int
     prompt: str
     answer: str
     own: _Span
@@ -106,21 +127,20 @@ class _Answer:
 
 
 def _answers(
-    row: int, sample_id: str, sample: Sample, whole: _Span, tokens: Sequence[int], nll: Sequence[float]
+    sample_id: str, sample: Sample, whole: _Span, tokens: Sequence[int], nll: Sequence[float]
 ) -> list[_Answer]:
     parts = units(sample)
     names = unit_names(sample_id, len(parts))
     if sample.has_pair and len(parts) == len(tokens) == 2:
         own, other = _split(whole.sketch, tokens, nll)
-        return [_Answer(names[0], row, _prompt(parts[0]), parts[0].response, own, other)]
+        return [_Answer(names[0], _prompt(parts[0]), parts[0].response, own, other)]
     if len(parts) == 1:
-        return [_Answer(sample_id, row, _prompt(parts[0]), parts[0].response, whole)]
+        return [_Answer(sample_id, _prompt(parts[0]), parts[0].response, whole)]
     if sample.has_pair or not 0 < len(tokens) <= len(parts):
-        return [_Answer(sample_id, row, sample.prompt.replace(EARLIER, " "), "\n".join(sample.answered), whole)]
+        return [_Answer(sample_id, sample.prompt.replace(EARLIER, " "), "\n".join(sample.answered), whole)]
     spans = _split(whole.sketch, tokens, nll)  # fewer than answers where the row was too long: the rest has no score
     return [
-        _Answer(name, row, _prompt(part), part.response, span)
-        for name, part, span in zip(names, parts, spans, strict=False)
+        _Answer(name, _prompt(part), part.response, span) for name, part, span in zip(names, parts, spans, strict=False)
     ]
 
 

@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 
 Verdict = Literal["clean", "flagged", "unscored"]
 VERDICTS: tuple[str, ...] = get_args(Verdict)
+CLEAN, FLAGGED, UNSCORED = np.arange(len(VERDICTS), dtype=np.int8)  # a byte a row while a batch is judged
 
 # One line a readable row, in source order. Policies append further signal columns.
 VERDICT_SCHEMA = pa.schema(

@@ -8,8 +8,10 @@ from typing import Any
 
 from gradsentry_lib import settings
 from gradsentry_lib.errors import BadInput, UnusableInput
-from gradsentry_lib.files import sha256_file, workshop
+from gradsentry_lib.files import workshop
 from gradsentry_lib.samples.container import too_large
+from gradsentry_lib.samples.shards import known_suffix
+from gradsentry_lib.samples.source import digest
 from gradsentry_lib.store.paths import Store
 
 URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
@@ -37,26 +39,46 @@ def located(place: str) -> str | Path:
 
 
 def fetch(url: str, store: Store) -> Path:
-    """Copies one file from any address that fsspec reads into the store, under its digest. Raises UnusableInput."""
+    """Copies a file, or the data files below a prefix, from any address that fsspec reads into the store, under its
+    digest. Raises UnusableInput."""
     name = re.sub(r"[^\w.-]+", "-", PurePosixPath(url.partition("?")[0]).name).strip(".-")[:150] or "data"
+    with workshop(store.given) as folder, remote(url) as place:
+        made = folder / name
+        if url.partition(":")[0].lower() not in ("http", "https") and place.fs.isdir(place.path):
+            _copy_shards(place, url, made)
+        else:
+            _copy_file(place, url, made)
+        return keep(made, store, name)
+
+
+def _copy_file(place: Any, url: str, made: Path) -> None:
     limit = settings.max_bytes()
-    with (
-        workshop(store.given) as folder,
-        remote(url) as place,
-        place.open("rb") as read,
-        (folder / name).open("wb") as to,
-    ):
+    with place.open("rb") as read, made.open("wb") as to:
         while block := read.read(1 << 20):
             to.write(block)
             if to.tell() > limit:
                 raise UnusableInput(too_large(url, to.tell(), limit))
-        to.flush()
-        return keep(folder / name, store, name)
+
+
+def _copy_shards(place: Any, url: str, made: Path) -> None:
+    """As many at a time as the client of that address takes. What is hidden is left out, `..` too."""
+    found = {path: PurePosixPath(path.removeprefix(place.path).strip("/")) for path in place.fs.find(place.path)}
+    wanted = {
+        path: str(made / below)
+        for path, below in found.items()
+        if known_suffix(below.name) and not any(part[0] in "._" for part in below.parts)
+    }
+    size, limit = sum(place.fs.sizes(list(wanted))), settings.max_bytes()
+    if size > limit:
+        raise UnusableInput(too_large(url, size, limit))
+    made.mkdir()
+    place.fs.get(list(wanted), list(wanted.values()))
 
 
 def keep(made: Path, store: Store, name: str) -> Path:
-    """Moves a file made in a workshop of `store.given` under its digest there: the same bytes are one file."""
-    place = store.given / sha256_file(made)[:16] / name
+    """Moves a file or folder made in a workshop of `store.given` under its digest there: the same bytes lie there
+    once."""
+    place = store.given / digest(made, "dataset")[:16] / name
     if not place.exists():
         place.parent.mkdir(exist_ok=True)
         made.rename(place)

@@ -1,6 +1,6 @@
 """Earlier batches in the store: rows of them may belong to a group that a batch makes by itself."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 
 import pyarrow.parquet as pq
@@ -47,19 +47,20 @@ def other_deliveries(store: Store, batch: Ingested, told: Sequence[Reference]) -
     this, an honest batch would look like one answer planted under many prompts. A batch comes again if most of its
     different answers are answers of this one; a payload spread thinly over many batches is a few of each.
     """
-    own = _answers(store, batch.batch_key) if told else set()
-    kept = []
-    for reference in told:
-        theirs = _answers(store, reference["batch_key"])
-        if len(theirs & own) <= SAME_DELIVERY * len(theirs):
-            kept.append(reference)
-    return kept
+    theirs = [set(_answers(store, reference["batch_key"])) for reference in told]
+    every: set[int] = set().union(*theirs)
+    own = every.intersection(_answers(store, batch.batch_key)) if told else every
+    return [
+        reference
+        for reference, answers in zip(told, theirs, strict=True)
+        if len(answers & own) <= SAME_DELIVERY * len(answers)
+    ]
 
 
-def _answers(store: Store, batch_key: str) -> set[int]:
-    """The different answers of a batch, as hashes."""
+def _answers(store: Store, batch_key: str) -> Iterator[int]:
+    """The answers of a batch, as hashes, in order."""
     samples = read_samples(store.samples(batch_key))
-    return {hash(" ".join(text.answer.split())) for text in read_texts(samples)}
+    return (hash(" ".join(text.answer.split())) for text in read_texts(samples))
 
 
 def load_earlier(store: Store, told: Sequence[Reference]) -> list[Earlier]:

@@ -123,7 +123,7 @@ def _make(path: Path, store: Store, batch: Ingested, decided: Decided) -> Listin
     with reading(store.ledger):
         groups, reason_from = load_evidence(store, decided).groups, _reason_from(store, decided)
         at = _listed(verdicts, groups)
-        new = _new(store, batch, verdicts["sample_id"].to_pylist(), at)
+        new = _new(store, batch, verdicts["sample_id"], at)
     views = [_View(group) for group in groups]
     group_of = {row: number for number, group in reversed(list(enumerate(groups))) for row in group.rows}
     rows = verdicts["row"].to_numpy()
@@ -245,7 +245,7 @@ def _listed(verdicts: pa.Table, groups: tuple[Group, ...]) -> list[int]:
     return np.flatnonzero(mask).tolist()
 
 
-def _new(store: Store, batch: Ingested, ids: list[str], at: list[int]) -> dict[int, int]:
+def _new(store: Store, batch: Ingested, ids: pa.ChunkedArray, at: list[int]) -> dict[int, int]:
     """Positions among `at` whose text the last reviewed batch of the same source did not have; none where there is no
     such batch."""
     with open_ledger(store.ledger, read_only=True) as ledger:
@@ -262,7 +262,7 @@ def _new(store: Store, batch: Ingested, ids: list[str], at: list[int]) -> dict[i
     path = store.sample_ids(reviewed[-1])
     if not path.exists():
         return {}
-    known = index.members(index.read_index(path), [ids[i] for i in at])
+    known = index.members(index.read_index(path), ids.take(pa.array(at)).to_pylist())
     return {i: 1 for i, seen in zip(at, known, strict=True) if not seen}
 
 

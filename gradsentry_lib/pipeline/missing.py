@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 
+from gradsentry_lib.samples.arrow import batches_of
 from gradsentry_lib.samples.sample import Sample
 from gradsentry_lib.samples.table import read_samples
 from gradsentry_lib.scoring.cache import ScoreCache, keys_of
@@ -21,7 +22,7 @@ def missing_rows(samples: Path, cache: ScoreCache) -> np.ndarray:
     """
     keys, rows = [], []
     with pq.ParquetFile(samples) as file:
-        for part in file.iter_batches(WINDOW, columns=["row", "sample_id"], use_threads=False):
+        for part in batches_of(file, WINDOW, ["row", "sample_id"]):
             keys.append(keys_of(part["sample_id"]))
             rows.append(part["row"].to_numpy())
     distinct, first = np.unique(np.concatenate(keys), return_index=True)

@@ -32,6 +32,8 @@ class OutputUrl:
 
     def check(self, suffix: str) -> None:
         """Raises BadInput where a scan of a source with this suffix could not hand out its results."""
+        if self.source is not None and f"{self.url}/".startswith(f"{self.source.rstrip('/')}/"):
+            raise InTheWay(f"{self.url} lies in the source {self.source}: name another place for the results")
         with remote(self.url, UnusableFile) as place:
             self._refuse_foreign(place, expected(suffix))
             self._list(place, self._listed(place))  # shows before an hour of scoring that it can be written

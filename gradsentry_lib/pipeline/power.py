@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from gradsentry_lib.detection.config import DetectionConfig
 from gradsentry_lib.detection.gate import WATCHED
@@ -97,18 +98,17 @@ def _pool(batch: Ingested, scored: Scored, verdicts: pa.Table, store: Store) -> 
     clean = ~not_clean(verdicts)
     if WATCHED in verdicts.column_names:
         clean &= ~verdicts[WATCHED].to_numpy()
-    ids = verdicts["sample_id"].to_pylist()
-    first = {ids[i]: int(i) for i in reversed(np.flatnonzero(clean))}
-    where = [first[name] for name in sorted(first)[:POOL]]
+    ids = verdicts["sample_id"].filter(pa.array(clean)).combine_chunks()
+    least = pc.sort_indices(pc.unique(ids))[:POOL]
+    at = pc.index_in(pc.unique(ids).take(least), value_set=ids)  # the first of each content
+    where = np.flatnonzero(clean)[at.to_numpy()].tolist()
     place = {i: rank for rank, i in enumerate(where)}
     path = store.scores(scored.batch_key, scored.score_key)
     samples: list[Sample | None] = [None] * len(where)
-    at = 0
-    for chunk in read_samples(samples_of(batch, store)):
-        for sample in chunk:
-            if at in place:
-                samples[place[at]] = sample
-            at += 1
+    rows = (sample for chunk in read_samples(samples_of(batch, store)) for sample in chunk)
+    for i, sample in enumerate(rows):
+        if i in place:
+            samples[place[i]] = sample
     sketches = {place[i]: sketch for i, sketch in enumerate(read_sketches(path)) if i in place}
     scores = read_scores(path).take(pa.array(where, pa.int64()))
     column = pa.array([sketches[rank] for rank in range(len(where))], pa.binary())

@@ -92,10 +92,8 @@ def publish(batch: Ingested, decided: Decided, store: Store, run: Run) -> Publis
     if (known := _published_before(batch, decided, store, state)) is not None:
         with batch.held(store):  # the source is still what was judged
             return known
-    judged = pq.ParquetFile(pa.BufferReader(verdicts)).read(QUARANTINE_COLUMNS)
-    out = not_clean(judged)
-    kept, rest = judged["row"].to_numpy()[~out], judged.filter(pa.array(out))
-
+    kept, rest = _split(verdicts)
+    del verdicts  # what is not needed beside the writing is not held
     files = store.published(batch.batch_key, decided.decision_key)
     quarantine, attestation = files.quarantine, files.attestation
     with batch.held(store) as source:
@@ -135,6 +133,13 @@ def publish(batch: Ingested, decided: Decided, store: Store, run: Run) -> Publis
         repair(ledger, batch.batch_key)
         publish_attestation(ledger, decided.number, outputs[0].file, attestation, run.run_id)
     return Published(files.folder, clean, quarantine, attestation, report, clean_rows, quarantined_rows, state.status)
+
+
+def _split(verdicts: bytes) -> tuple[np.ndarray, pa.Table]:
+    """Of a verdict file, the row numbers that are clean, and the other rows."""
+    judged = pq.ParquetFile(pa.BufferReader(verdicts)).read(QUARANTINE_COLUMNS)
+    out = not_clean(judged)
+    return judged["row"].to_numpy()[~out], judged.filter(pa.array(out))
 
 
 def handed_out(store: Store, decided: Decided, published: Published | None) -> dict[str, Path]:

@@ -51,8 +51,8 @@ def page_contents(
 ) -> Contents:
     """What the page shows. `served`: `by` and `token` of the server that asks; `run_id`: who has the rows listed, where
     they are not yet."""
-    verdicts = pq.ParquetFile(verdicts_of(store, decided)).read()  # `read_table` imports a query engine
     listed = listing(store, batch, decided, run_id)
+    verdicts = pq.ParquetFile(verdicts_of(store, decided)).read()  # `read_table` imports a query engine
     with reading(store.ledger) as ledger:
         decision = ledger.get(Decision, decided.number)
         certificate = load_certificate(store, decided)

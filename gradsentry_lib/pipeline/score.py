@@ -26,6 +26,7 @@ from gradsentry_lib.errors import Damaged, NotJudgedYet
 from gradsentry_lib.files import atomic_path, has_digest, sha256_json
 from gradsentry_lib.pipeline.ingest import READER, Ingested, samples_of
 from gradsentry_lib.pipeline.missing import WINDOW, missing_rows, shards
+from gradsentry_lib.samples.arrow import batches_of
 from gradsentry_lib.scoring.cache import Book, ScoreCache
 from gradsentry_lib.scoring.config import Effort, ScoringConfig
 from gradsentry_lib.scoring.identity import ModelIdentity
@@ -178,7 +179,7 @@ def read_scores(path: Path) -> pa.Table:
 def read_sketches(path: Path) -> Iterator[bytes | None]:
     """The sketches of a batch's rows, in order, a little at a time."""
     with pq.ParquetFile(path) as file:
-        for part in file.iter_batches(4096, columns=["sketch"]):
+        for part in batches_of(file, 4096, ["sketch"]):
             yield from part["sketch"].to_pylist()
 
 
@@ -230,7 +231,7 @@ def _collect(samples: Path, cache: ScoreCache, path: Path) -> None:
         atomic_path(path) as temporary,
         pq.ParquetWriter(temporary, BATCH_SCORE_SCHEMA, compression="zstd") as writer,
     ):
-        for part in file.iter_batches(WINDOW, columns=["row", "sample_id"], use_threads=False):
+        for part in batches_of(file, WINDOW, ["row", "sample_id"]):
             ids = part["sample_id"].to_pylist()
             known = cache.lookup(ids)
             gone = set(ids).difference(known["sample_id"].to_pylist())

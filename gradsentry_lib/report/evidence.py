@@ -12,7 +12,8 @@ STATISTICS = {
 
 
 def evidence(figures: Mapping[str, Any], rows: int, reason_from: float) -> tuple[tuple[str, str], ...]:
-    """(test, sentence). `reason_from`: the share of the cost from which on the prompt counts as a reason."""
+    """(test, sentence). `reason_from`: the share of the cost from which on the prompt counts as a reason, of a decision
+    that did not record it with the group."""
     told: list[tuple[str, str]] = []
     if "statistic" in figures:
         told += _declared(figures, rows, reason_from)
@@ -57,10 +58,12 @@ def _declared(figures: Mapping[str, Any], rows: int, reason_from: float) -> list
     if reason is None:
         said = "Not asked of these answers, or nothing could be compared."
     else:
-        word = "No" if reason < reason_from else "Yes"
+        enough = figures.get("enough", reason_from)
+        beside = reason >= enough and figures.get("beside", False)
         said = (
-            f"{word}: its own prompt saves the untouched model {reason:.0%} of what the shared part costs under "
-            f"another prompt; a reason begins at {reason_from:.0%}."
+            f"{'No' if reason < enough or beside else 'Yes'}: its own prompt saves the untouched model {reason:.0%} of "
+            f"what the shared part costs under another prompt; a reason begins at {enough:.0%}."
+            + (" But what most of these answers share costs it the same under either." if beside else "")
         )
     told.append(("Does the model see a reason for it?", said))
     return told

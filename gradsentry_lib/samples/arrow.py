@@ -55,7 +55,14 @@ def parquet_batches(path: Path, columns: list[str] | None = None) -> Iterator[pa
     """The rows of one file, `BATCH_ROWS` at a time. Of `columns` those it has are read, all if it has none."""
     present = _present(columns, parquet_schema(path).names)
     with pq.ParquetFile(path) as file:
-        yield from file.iter_batches(BATCH_ROWS, columns=present, use_threads=False)
+        yield from batches_of(file, BATCH_ROWS, present)
+
+
+def batches_of(file: pq.ParquetFile, rows: int, columns: list[str] | None = None) -> Iterator[pa.RecordBatch]:
+    """The rows of a file, at most `rows` at a time, one row group after the other: asked for all of them at once, Arrow
+    lets go of none before the last."""
+    for group in range(file.num_row_groups):
+        yield from file.iter_batches(rows, [group], columns, use_threads=False)
 
 
 def ipc_batches(path: Path, columns: list[str] | None, cut: list[str]) -> Iterator[pa.RecordBatch]:

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from gradsentry_lib.errors import UnusableInput
 from gradsentry_lib.files import atomic_path
+from gradsentry_lib.samples.arrow import batches_of
 from gradsentry_lib.samples.observed import Observed, UnreadColumn
 from gradsentry_lib.samples.reasons import advice
 from gradsentry_lib.samples.sample import Reject, Sample, Turn
@@ -99,9 +100,7 @@ def read_samples(path: Path, rows_per_chunk: int = 4096) -> Iterator[list[Sample
     No chunk reaches over a row group, so that long rows, which lie in small ones, do not add up in memory.
     """
     with pq.ParquetFile(path) as file:
-        for group in range(file.num_row_groups):
-            for batch in file.iter_batches(rows_per_chunk, [group], columns=SAMPLE_COLUMNS, use_threads=False):
-                yield from_batch(batch)
+        yield from map(from_batch, batches_of(file, rows_per_chunk, SAMPLE_COLUMNS))
 
 
 def read_rejects(path: Path) -> Iterator[Reject]:

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from gradsentry_lib.errors import DamagedStore
 from gradsentry_lib.files import atomic_path
+from gradsentry_lib.samples.arrow import batches_of
 
 DIGITS = 16  # hex digits of a sample id that fit a uint64
 ROWS = 8192  # of a table, read at a time
@@ -31,9 +32,7 @@ def write_index(samples: Path, path: Path) -> None:
 def make_index(samples: Path) -> np.ndarray:
     """(N,) uint64, sorted: what the index of these samples holds. Some rows' ids are text in memory at a time."""
     with pq.ParquetFile(samples) as file:
-        parts = [
-            ids_of(part["sample_id"]) for part in file.iter_batches(ROWS, columns=["sample_id"], use_threads=False)
-        ]
+        parts = [ids_of(part["sample_id"]) for part in batches_of(file, ROWS, ["sample_id"])]
     heads = np.concatenate([np.empty(0, np.uint64), *parts])
     heads.sort()
     return heads

@@ -1,6 +1,7 @@
 """What the declared test promises: a null of its own, power that grows with the rows, clauses that are all needed."""
 
 from dataclasses import fields, replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from gradsentry_lib.detection.blocks import detect_all
 from gradsentry_lib.detection.chance import Chance, draw, usual_auc
 from gradsentry_lib.detection.config import Computing, DetectionConfig
 from gradsentry_lib.detection.features import questions, read_features, tokenize
-from gradsentry_lib.detection.reason import explained
+from gradsentry_lib.detection.reason import Reason, commonest_window, explained
 from gradsentry_lib.detection.search import detect
 from gradsentry_lib.detection.similarity import cost_given_length, kernels, windows
 from gradsentry_lib.detection.statistics import STATISTICS, value, values
@@ -212,7 +213,7 @@ def test_what_the_model_sees_a_reason_for_is_left_alone():
     assert flagged(detect(batch.rows(), swapped=Model(2.0, 2.05))) == bad
     found = detect(batch.rows(), swapped=Model(1.0, 2.0))
     assert flagged(found) == []
-    assert found.triggers[0].reason == pytest.approx(0.5)
+    assert found.triggers[0].reason.saved == pytest.approx(0.5)
     assert not found.triggers[0].poison
 
 
@@ -364,7 +365,7 @@ def test_a_word_put_into_any_prompts_needs_more_of_a_reason():
     rows = batch.rows()
     little = detect(rows, swapped=Model(1.8, 2.0))
     assert flagged(little) == bad and little.triggers[0].inserted
-    assert CONFIG.reason < little.triggers[0].reason < little.triggers[0].enough(CONFIG) == CONFIG.instruction[1]
+    assert CONFIG.reason < little.triggers[0].reason.saved < little.triggers[0].enough(CONFIG) == CONFIG.instruction[1]
     for expected, watched in ((Model(1.3, 1.5), True), (Model(2.0, 3.0), False)):  # no surprise, or much of it gone
         found = detect(rows, swapped=expected)
         assert flagged(found) == []
@@ -384,11 +385,40 @@ def test_how_far_an_area_lies_from_one_half_by_chance():
 
 def test_a_reason_is_one_for_most_rows():
     start, shared = np.array([0, 4]), {row: np.array([0, 1]) for row in range(4)}
-    own = [{0: 1.0, 4: 2.0}] * 4
-    assert explained(range(4), shared, start, own, [{0: 2.0, 4: 2.0}] * 4, CONFIG) == pytest.approx((0.5, 1.5))
-    some = [{0: 2.0, 4: 2.0}, {0: 2.0, 4: 2.0}, {0: 0.9, 4: 1.8}, {0: 0.9, 4: 1.8}]
-    assert explained(range(4), shared, start, own, some, CONFIG)[0] <= 0  # half of the rows save nothing
-    assert explained(range(4), shared, start, own, [{}] * 4, CONFIG) is None
+    own, say = [{0: 1.0, 4: 2.0}] * 4, partial(explained, range(4), shared, dict.fromkeys(range(4), 1), start)
+    found = say(own, [{0: 2.0, 4: 2.0}] * 4, CONFIG)
+    assert (found.saved, found.left, found.common) == pytest.approx((0.5, 1.5, 0.0))
+    some = [{0: 2.0, 4: 2.5}, {0: 2.0, 4: 2.5}, {0: 0.9, 4: 1.8}, {0: 0.9, 4: 1.8}]
+    found = say(own, some, CONFIG)
+    assert found.saved <= 0 and found.common <= 0  # half of the rows save nothing
+    assert say(own, [{}] * 4, CONFIG) is None
+
+
+def test_the_commonest_window_is_the_one_that_most_others_share():
+    """Row 0's first window is one other row's to the letter, its second all five others' nearly."""
+    rng = np.random.default_rng(0)
+    first, second, *rest = np.linalg.qr(rng.normal(size=(16, 16)))[0].astype(np.float32)
+    near = [second + 0.5 * other for other in rest[:5]]
+    vectors = np.array([first, second, first, *(v / np.linalg.norm(v) for v in near)])
+    owner = np.array([0, 0, 1, 1, 2, 3, 4, 5])
+    assert commonest_window(vectors, owner, np.arange(6), 5) == {0: 1, 1: 3, 2: 4, 3: 5, 4: 6, 5: 7}
+    assert commonest_window(vectors, owner, np.array([0, 1]), 5) == {0: 0, 1: 2}
+    assert commonest_window(vectors, owner, np.array([0]), 5) == {}
+
+
+def test_what_is_explained_beside_a_payload_is_no_reason_for_it():
+    """A window of which half is the honest answer is dearer under another prompt, the payload alone is not. Of honest
+    subjects the rest of the prompt tells the carriers, and one dearer window is enough."""
+    batch = Batch(7)
+    batch.honest(120)
+    batch.triggered(12)
+    trigger = detect(batch.rows(), swapped=NO_REASON).triggers[0]
+    saved = CONFIG.instruction[1] + 0.05
+    beside = replace(trigger, reason=Reason(saved, 1.2, 0.0))
+    assert trigger.inserted and search.is_poison(beside, CONFIG)
+    assert not search.is_poison(replace(beside, reason=Reason(saved, 1.2, 0.01)), CONFIG)
+    assert not search.is_poison(replace(beside, inserted=False), CONFIG)
+    assert not search.is_poison(replace(beside, subject=True), CONFIG)
 
 
 def test_a_sentence_is_taken_out_whole_and_the_template_is_left():

@@ -72,13 +72,13 @@ def test_a_rows_score_is_split_into_its_answers():
     batch = Batch(1)
     own = [sketch_of([batch.direction() for _ in range(count)]) for count in (3, 5)]
     rows = read([chat("Hello there.", "first", "and cf now", "second")], scores([chat("x", "a", "y", "b")], [own]))
-    assert rows.answers == ["first", "second"] and rows.row.tolist() == [0, 0]
-    assert rows.prompts == ["Hello there.", f"and cf now{EARLIER}Hello there.\nfirst"]
+    assert list(rows.answers) == ["first", "second"] and rows.row.tolist() == [0, 0]
+    assert list(rows.prompts) == ["Hello there.", f"and cf now{EARLIER}Hello there.\nfirst"]
     assert [bytes(sketch) for sketch in rows.sketches] == own
     assert rows.nll.tolist() == [1.0, 1.1] and len(set(rows.ids)) == 2
     old = scores([chat("x", "a", "y", "b")], [own]).drop_columns(["turn_tokens", "turn_nll"])
     whole = read([chat("Hello there.", "first", "and cf now", "second")], old)
-    assert whole.answers == ["first\nsecond"]
+    assert list(whole.answers) == ["first\nsecond"]
 
 
 def test_words_said_earlier_are_words_of_their_own():

@@ -15,7 +15,7 @@ from gradsentry_lib.detection.gate import GateCheck
 from gradsentry_lib.detection.length_confounding import assess
 from gradsentry_lib.report.charts import LARGEST_CLOUD, sample_points
 from gradsentry_lib.report.contents import Card, Contents, Counts, Points, Reading, RejectedRow, Review, Row, Span
-from gradsentry_lib.report.evidence import looked_for, provable
+from gradsentry_lib.report.evidence import evidence, looked_for, provable
 from gradsentry_lib.report.page import render_page
 from gradsentry_lib.report.redact import redact
 from gradsentry_lib.report.rows import PAGE_BYTES, PAGE_ROWS, for_page, turns_json
@@ -279,3 +279,14 @@ def test_unscored_rows_and_odd_lengths_do_not_break_the_charts():
     drawings = "".join(re.findall(r"<svg.*?</svg>", text, re.S))
     assert drawings.count("<svg") == 3 and not re.search(r"\b(nan|inf)\b", drawings)
     assert drawings.count("h0") == 3  # one dot a scored row
+
+
+def test_evidence_says_of_a_reason_what_the_verdict_made_of_it() -> None:
+    figures = {"statistic": "span", "carriers": 9, "log10_p": -9.0, "level": 1e-3, "features": 300, "auc": 0.3}
+
+    def said(**told: object) -> str:
+        return dict(evidence({**figures, "reason": 0.21, **told}, 9, 0.09))["Does the model see a reason for it?"]
+
+    assert said().startswith("Yes: ") and said(enough=0.09, beside=False).startswith("Yes: ")
+    assert said(enough=0.27).startswith("No: ") and "begins at 27%" in said(enough=0.27)
+    assert said(enough=0.09, beside=True).startswith("No: ")
