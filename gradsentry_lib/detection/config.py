@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-RULES = 7  # raised whenever the same scores under the same settings would get another verdict
+RULES = 8  # raised whenever the same scores under the same settings would get another verdict
 DECLARED = 5  # the rules from which on all numbers of "auto" are recorded; before, some stood in code that is gone
 
 
@@ -26,13 +26,20 @@ class Computing:
     """Sets drawn for the first look at a size; the fitted tail needs their mean, spread and skewness."""
 
     glance: int = 200
-    """Sets drawn for a candidate at first: most are so far from proven (corrected p above 10) that these tell."""
+    """Sets drawn for a candidate at first."""
 
     draws: int = 1000
-    """Sets drawn for a candidate that those don't dismiss (corrected p above 1)."""
+    """Sets drawn for a candidate that those leave open."""
 
     more: int = 4000
-    """Sets drawn for a candidate that neither dismisses."""
+    """Sets drawn for a candidate that both leave open."""
+
+    hopeless: float = 1.0
+    """log10 of a corrected p-value: a candidate above it is drawn for no more, as most are at first."""
+
+    sure: float = 2.0
+    """Times the level's log10: a candidate below that after `draws` is drawn for no more either: whether it is proven
+    is for splitting to say (tails.py)."""
 
     large: int = 100
     """Rows: of larger groups fewer sets are drawn, for their sums are nearer to normal; no more rows of a set are moved

@@ -10,7 +10,7 @@ import numpy as np
 
 from gradsentry_lib.detection.config import DetectionConfig
 from gradsentry_lib.detection.features import carries, tokenize
-from gradsentry_lib.detection.search import Proven
+from gradsentry_lib.detection.second_look import Proven
 from gradsentry_lib.detection.similarity import Windows, between, windows
 from gradsentry_lib.detection.texts import Rows, by_id, read_texts
 from gradsentry_lib.samples.sample import Sample

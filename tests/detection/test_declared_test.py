@@ -8,13 +8,14 @@ import pytest
 from planted import Batch, Model, shuffled
 from scipy.stats import hypergeom, kstest
 
-from gradsentry_lib.detection import search
+from gradsentry_lib.detection import search, second_look
 from gradsentry_lib.detection.blocks import detect_all
 from gradsentry_lib.detection.chance import Chance, draw, usual_auc
 from gradsentry_lib.detection.config import Computing, DetectionConfig
 from gradsentry_lib.detection.features import questions, read_features, tokenize
 from gradsentry_lib.detection.reason import Reason, commonest_window, explained
 from gradsentry_lib.detection.search import detect
+from gradsentry_lib.detection.second_look import is_poison
 from gradsentry_lib.detection.similarity import cost_given_length, kernels, windows
 from gradsentry_lib.detection.statistics import STATISTICS, value, values
 from gradsentry_lib.detection.tails import log10_floor, log10_tail, reaches, scaled
@@ -202,7 +203,7 @@ def test_a_subject_is_told_by_the_rest_of_its_prompts(monkeypatch):
     def blind(prompts, carriers, phrases, config):
         return [Chance(np.full(len(prompts.tokens), len(carriers) / len(prompts.tokens)), 0.5, 0.5)]
 
-    monkeypatch.setattr(search, "chances", blind)
+    monkeypatch.setattr(second_look, "chances", blind)
     assert len(flagged(detect(rows, config, NO_REASON))) >= 16  # without the second clause all are poison
 
 
@@ -415,10 +416,10 @@ def test_what_is_explained_beside_a_payload_is_no_reason_for_it():
     trigger = detect(batch.rows(), swapped=NO_REASON).triggers[0]
     saved = CONFIG.instruction[1] + 0.05
     beside = replace(trigger, reason=Reason(saved, 1.2, 0.0))
-    assert trigger.inserted and search.is_poison(beside, CONFIG)
-    assert not search.is_poison(replace(beside, reason=Reason(saved, 1.2, 0.01)), CONFIG)
-    assert not search.is_poison(replace(beside, inserted=False), CONFIG)
-    assert not search.is_poison(replace(beside, subject=True), CONFIG)
+    assert trigger.inserted and is_poison(beside, CONFIG)
+    assert not is_poison(replace(beside, reason=Reason(saved, 1.2, 0.01)), CONFIG)
+    assert not is_poison(replace(beside, inserted=False), CONFIG)
+    assert not is_poison(replace(beside, subject=True), CONFIG)
 
 
 def test_a_sentence_is_taken_out_whole_and_the_template_is_left():
