@@ -41,6 +41,10 @@ class Computing:
     """Times the level's log10: a candidate below that after `draws` is drawn for no more either: whether it is proven
     is for splitting to say (tails.py)."""
 
+    doubt: float = 0.5
+    """Decades by which a fitted tail may be off with `more` draws: what it puts no further than this above the level is
+    for splitting to say as well."""
+
     large: int = 100
     """Rows: of larger groups fewer sets are drawn, for their sums are nearer to normal; no more rows of a set are moved
     between two levels; no scan is made, whose cost grows with the square: among so many pairs a payload that only some

@@ -165,13 +165,15 @@ def _proven(
                 break
         if best is None or log10_p < best[0]:
             best = (log10_p, said, chance, drawn, sets)
-    if best is None or best[0] > bar:
+    if best is None or best[0] > bar + computing.doubt:
         return None
     log10_p, said, chance, drawn, sets = best
     odds = np.log(chance.p) - np.log1p(-chance.p)
-    for name in sorted((name for name in said if said[name] <= bar), key=lambda name: said[name]):  # all are paid for
+    for name in sorted(said, key=lambda name: said[name]):  # all are paid for
+        if said[name] > bar + computing.doubt:
+            break
         observed = float(value(name, similar, carriers[None], drawn, config.nearest)[0])
         walked = walk(name, similar, drawn, config.nearest, sets[: computing.splitting])
         if reaches(observed, bar - price, walked, odds, rng, computing.large):
-            return log10_p, name, chance, drawn
+            return min(log10_p, bar), name, chance, drawn
     return None
