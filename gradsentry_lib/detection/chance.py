@@ -62,7 +62,7 @@ def _fit(rest: "sparse.csr_matrix", x: np.ndarray, marking: float, computing: Co
     if not common.shape[1]:
         return flat
     size = np.log1p(np.asarray(rest.sum(axis=1)).ravel())
-    size = csr_matrix(0.3 * (size - size.mean())[:, None] / (size.std() + 1e-9))
+    size = csr_matrix(computing.length * (size - size.mean())[:, None] / (size.std() + 1e-9))
     z = hstack([weighed(common), size], format="csr")
     score = np.round(cross_fitted(z, x, min(computing.folds, count), computing.penalty), 4)  # the rest is the machine's
     auc = area_under_curve(x, score)

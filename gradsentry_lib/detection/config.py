@@ -45,6 +45,10 @@ class Computing:
     """Decades by which a fitted tail may be off with `more` draws: what it puts no further than this above the level is
     for splitting to say as well."""
 
+    fewest: int = 3
+    """Rows of a group: of two there is one pair, and no set to be moved on; every group has to pay for what it can show
+    at best (candidates.py), so larger ones need no bound."""
+
     large: int = 100
     """Rows: of larger groups fewer sets are drawn, for their sums are nearer to normal; no more rows of a set are moved
     between two levels; no scan is made, whose cost grows with the square: among so many pairs a payload that only some
@@ -52,6 +56,18 @@ class Computing:
 
     splitting: int = 300
     """Sets that are split: a level's sampling error is about 1 / sqrt(splitting / 5)."""
+
+    split: float = 0.2
+    """Share of the sets that are kept from one level to the next."""
+
+    moves: int = 2
+    """Tries to change each row of a set between two levels."""
+
+    tries: int = 4
+    """Further rounds of moves where no set has come beyond a level, before that is counted as none."""
+
+    far: float = 0.5
+    """Share of the drawn rows that are the far ones: honest carriers are counted among those (Storey's lambda)."""
 
     folds: int = 5
     """Parts of the batch, each judged by a regression on the others."""
@@ -61,6 +77,12 @@ class Computing:
 
     lengths: int = 12
     """Parts of the batch by answer length: a cost is ranked among its neighbours, a twelfth on either side."""
+
+    beside: int = 15
+    """Answers on either side at least."""
+
+    length: float = 0.3
+    """Weight of a prompt's length, in standard deviations, beside its words (of length 1 in all) in the regression."""
 
     least: float = 0.2
     """Of a window's full weight: cheaper windows are left out, and none counts as cheaper."""

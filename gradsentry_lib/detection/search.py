@@ -18,7 +18,7 @@ from gradsentry_lib.detection.candidates import alike, candidates, log10_least
 from gradsentry_lib.detection.config import DetectionConfig
 from gradsentry_lib.detection.features import EARLIER, Features, Name, questions, read_features, with_pairs
 from gradsentry_lib.detection.reason import Reason, Swapped, ask, commonest_window, explained, shared_windows
-from gradsentry_lib.detection.second_look import LEAST, Left, Proven, is_poison, second_look
+from gradsentry_lib.detection.second_look import Left, Proven, is_poison, second_look
 from gradsentry_lib.detection.similarity import Windows, cost_given_length, kernels, normal_scores, windows
 from gradsentry_lib.detection.statistics import Kernels, first_look
 from gradsentry_lib.detection.tags import tags
@@ -72,9 +72,9 @@ def _search(
     share: int,
 ) -> Detection:
     n = len(rows.ids)
-    if n < 2 * LEAST:
+    if n < 2 * config.computing.fewest:
         return Detection(np.zeros(n, bool))
-    features = read_features(rows.prompts, LEAST, config.majority, config.longest)
+    features = read_features(rows.prompts, config.computing.fewest, config.majority, config.longest)
     question = questions(features.tokens, config)
     spans = windows(rows.sketches, config)
     similar = kernels_of(rows, spans, question, config)
@@ -100,7 +100,7 @@ def _search(
             break  # only beside a proven attack is there reason to expect more of it
         subjects = sum(t.subject for t in triggers) < config.computing.subjects
         best = _best(partial(look, left, count, level, subjects), first, tried, config)
-        if best is None or len(best.flagged) < LEAST:
+        if best is None or len(best.flagged) < config.computing.fewest:
             continue
         same_rows = [t for t in triggers if not t.poison and alike(best.flagged, t.flagged, config)]
         if any(best.subject or not t.subject for t in same_rows):

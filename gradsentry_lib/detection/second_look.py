@@ -20,8 +20,6 @@ from gradsentry_lib.detection.trigger import marked, phrases
 from gradsentry_lib.detection.walks import walk
 from gradsentry_lib.detection.word_counts import WordCounts
 
-LEAST = 3  # rows a group: fewer can't prove anything, whatever they say (tails.py)
-
 
 @dataclass(frozen=True)
 class Proven:
@@ -110,7 +108,7 @@ def second_look(
     whole = marked(features, clauses)
     carriers = left.place[whole[left.place[whole] >= 0]]
     n = len(rows)
-    if not LEAST <= len(carriers) <= config.majority * n:
+    if not config.computing.fewest <= len(carriers) <= config.majority * n:
         return None
     paid = sum(len(parts(features.names[f])) for f in clauses)
     price = np.log10(len(STATISTICS) * (len(config.marking) + 1)) + paid * np.log10(max(counted, 1))
@@ -127,7 +125,7 @@ def second_look(
         return None
     log10_p, name, chance, drawn = proof
     near = nearness(name, similar, carriers, drawn, config.nearest)
-    flagged = members(near, carriers, drawn, config.rows)
+    flagged = members(near, carriers, drawn, config)
     inserted = chance.auc <= 0.5 + usual_auc(len(carriers), n, config.rows)
     return Proven(
         names, name, log10_p, level, first, chance.auc, chance.marking, subject, inserted, rows[carriers], rows[flagged]
@@ -174,6 +172,6 @@ def _proven(
             break
         observed = float(value(name, similar, carriers[None], drawn, config.nearest)[0])
         walked = walk(name, similar, drawn, config.nearest, sets[: computing.splitting])
-        if reaches(observed, bar - price, walked, odds, rng, computing.large):
+        if reaches(observed, bar - price, walked, odds, rng, computing):
             return min(log10_p, bar), name, chance, drawn
     return None

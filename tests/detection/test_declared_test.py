@@ -88,7 +88,7 @@ def test_splitting_measures_the_tail_of_a_clique_that_a_gamma_makes_too_light():
     assert log10_tail(np.array([42.0]), value("mean", {"mean": kernel}, sets, np.zeros(160), 5))[0] < exact - 1
     walks = [walk("mean", {"mean": kernel}, np.zeros(160), 5, sets[:300]) for _ in range(2)]
     tail = [
-        reaches(42.0, exact + away, walk, np.zeros(160), rng, 100)
+        reaches(42.0, exact + away, walk, np.zeros(160), rng, CONFIG.computing)
         for walk, away in zip(walks, (0.8, -0.8), strict=True)
     ]
     assert tail == [True, False]
@@ -104,7 +104,7 @@ def test_splitting_measures_the_tail_of_sets_that_are_too_large_to_be_moved_as_a
     said = []
     for away in (0.8, -0.8):
         one = walk("mean", {"mean": kernel}, np.zeros(800), 5, draw(np.full(800, 0.5), 400, rng, 300))
-        said.append(reaches(45.0 * 44, exact + away, one, np.zeros(800), rng, 100))
+        said.append(reaches(45.0 * 44, exact + away, one, np.zeros(800), rng, CONFIG.computing))
     assert said == [True, False]
 
 
