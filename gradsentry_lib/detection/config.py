@@ -43,7 +43,7 @@ class Computing:
 
     doubt: float = 0.5
     """Decades by which a fitted tail may be off with `more` draws: what it puts no further than this above the level is
-    for splitting to say as well."""
+    for splitting to say; not beside a proven attack, where the level is no strict one."""
 
     fewest: int = 3
     """Rows of a group: of two there is one pair, and no set to be moved on; every group has to pay for what it can show

@@ -11,6 +11,7 @@ in the first look, and for each candidate a few regressions and some thousand dr
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import product
 
 import numpy as np
 
@@ -18,7 +19,7 @@ from gradsentry_lib.detection.candidates import alike, candidates, log10_least
 from gradsentry_lib.detection.config import DetectionConfig
 from gradsentry_lib.detection.features import EARLIER, Features, Name, questions, read_features, with_pairs
 from gradsentry_lib.detection.reason import Reason, Swapped, ask, commonest_window, explained, shared_windows
-from gradsentry_lib.detection.second_look import Left, Proven, is_poison, second_look
+from gradsentry_lib.detection.second_look import Bar, Left, Proven, is_poison, second_look
 from gradsentry_lib.detection.similarity import Windows, cost_given_length, kernels, normal_scores, windows
 from gradsentry_lib.detection.statistics import Kernels, first_look
 from gradsentry_lib.detection.tags import tags
@@ -94,12 +95,12 @@ def _search(
     left = Left.of(alive, prompts, similar, same)
     look = partial(second_look, features, config)
     triggers: list[Proven] = []
-    first_pass = [(candidate, levels[0], counted[0]) for candidate in asked]
-    for (first, tried), level, count in [*first_pass, *((one, levels[1], counted[1]) for one in asked)]:
-        if level == levels[1] and not any(t.poison for t in triggers):
+    bars = Bar(levels[0], counted[0], config.computing.doubt), Bar(levels[1], counted[1])
+    for bar, (first, tried) in product(bars, asked):
+        if bar is bars[1] and not any(t.poison for t in triggers):
             break  # only beside a proven attack is there reason to expect more of it
         subjects = sum(t.subject for t in triggers) < config.computing.subjects
-        best = _best(partial(look, left, count, level, subjects), first, tried, config)
+        best = _best(partial(look, left, bar, subjects), first, tried, config)
         if best is None or len(best.flagged) < config.computing.fewest:
             continue
         same_rows = [t for t in triggers if not t.poison and alike(best.flagged, t.flagged, config)]

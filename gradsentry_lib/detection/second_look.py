@@ -92,12 +92,21 @@ class Left:
         return cls(rows, place, similar, prompts.only(rows), [group[rows] for group in same])
 
 
+@dataclass(frozen=True)
+class Bar:
+    """What a trigger has to reach: a p-value of `level`, corrected for `counted` features. `doubt`: from how many
+    decades above it on a fitted tail dismisses a trigger by itself; below, splitting has the last word."""
+
+    level: float
+    counted: int
+    doubt: float = 0.0
+
+
 def second_look(
     features: Features,
     config: DetectionConfig,
     left: Left,
-    counted: int,
-    level: float,
+    bar: Bar,
     subjects: bool,
     clauses: tuple[int, ...],
     first: float,
@@ -111,14 +120,14 @@ def second_look(
     if not config.computing.fewest <= len(carriers) <= config.majority * n:
         return None
     paid = sum(len(parts(features.names[f])) for f in clauses)
-    price = np.log10(len(STATISTICS) * (len(config.marking) + 1)) + paid * np.log10(max(counted, 1))
+    price = np.log10(len(STATISTICS) * (len(config.marking) + 1)) + paid * np.log10(max(bar.counted, 1))
     found = chances(left.prompts, carriers, phrases(features, clauses, len(carriers), config), config)
     names = tuple(features.names[f] for f in clauses)
     rng = np.random.default_rng(list(repr(names).encode()))
-    prove = partial(_proven, left, carriers, price, level, config, rng)
+    prove = partial(_proven, left, carriers, price, bar, config, rng)
     proof, subject = prove(found), False
     told = min(chance.auc for chance in found) >= 1 - config.rows
-    if proof is None and told and subjects and len(clauses) == 1 and level == config.level:
+    if proof is None and told and subjects and len(clauses) == 1 and bar.level == config.level:
         flat = Chance(np.full(n, len(carriers) / n), min(chance.auc for chance in found), 0.0)
         proof, subject = prove([flat]), True  # a subject: whether it is a trigger is for the model to say
     if proof is None:
@@ -127,28 +136,27 @@ def second_look(
     near = nearness(name, similar, carriers, drawn, config.nearest)
     flagged = members(near, carriers, drawn, config)
     inserted = chance.auc <= 0.5 + usual_auc(len(carriers), n, config.rows)
-    return Proven(
-        names, name, log10_p, level, first, chance.auc, chance.marking, subject, inserted, rows[carriers], rows[flagged]
-    )
+    where = rows[carriers], rows[flagged]
+    return Proven(names, name, log10_p, bar.level, first, chance.auc, chance.marking, subject, inserted, *where)
 
 
 def _proven(
     left: "Left",
     carriers: np.ndarray,
     price: float,
-    level: float,
+    bar: Bar,
     config: DetectionConfig,
     rng: np.random.Generator,
     found: Sequence[Chance],
 ) -> tuple[float, str, Chance, np.ndarray] | None:
     """The best of the statistics against rows drawn by the best of the chances: log10 p with its price, the two, and
     how often each row was drawn (M,). None where that is not proven."""
-    n, bar, similar, computing = len(left.rows), np.log10(level), left.similar, config.computing
-    stages = ((computing.glance, -np.inf), (computing.draws, computing.sure * bar), (computing.more, np.inf))
+    n, level, similar, computing = len(left.rows), np.log10(bar.level), left.similar, config.computing
+    stages = ((computing.glance, -np.inf), (computing.draws, computing.sure * level), (computing.more, np.inf))
     best: tuple[float, dict[str, float], Chance, np.ndarray, np.ndarray] | None = None
     for chance in found:
         floor = log10_floor(chance.p, carriers, *left.same) + price
-        if floor > bar:
+        if floor > level:
             continue
         for count, sure in stages:
             count = max(int(count * min(1, (computing.large / len(carriers)) ** 2)), min(computing.splitting, count))
@@ -163,15 +171,15 @@ def _proven(
                 break
         if best is None or log10_p < best[0]:
             best = (log10_p, said, chance, drawn, sets)
-    if best is None or best[0] > bar + computing.doubt:
+    if best is None or best[0] > level + bar.doubt:
         return None
     log10_p, said, chance, drawn, sets = best
     odds = np.log(chance.p) - np.log1p(-chance.p)
     for name in sorted(said, key=lambda name: said[name]):  # all are paid for
-        if said[name] > bar + computing.doubt:
+        if said[name] > level + bar.doubt:
             break
         observed = float(value(name, similar, carriers[None], drawn, config.nearest)[0])
         walked = walk(name, similar, drawn, config.nearest, sets[: computing.splitting])
-        if reaches(observed, bar - price, walked, odds, rng, computing):
-            return min(log10_p, bar), name, chance, drawn
+        if reaches(observed, level - price, walked, odds, rng, computing):
+            return min(log10_p, level), name, chance, drawn
     return None
