@@ -37,6 +37,11 @@ soak: setup
 	-$(BIN)/pip install --quiet --constraint constraints.txt pip-audit
 	$(BIN)/python -m pytest -m soak tests/soak tests/packaging $(ARGS)
 
+# Scans on a Ray cluster of two nodes on this machine, with workers, a node and the scan itself killed. SOAK_KILLS: how many.
+.PHONY: soak-ray
+soak-ray: setup
+	$(BIN)/python -m pytest -m soak tests/soak/test_soak_ray.py $(ARGS)
+
 # The UI, on the demo's store and history unless the environment names others.
 dev: export DAGSTER_HOME ?= $(CURDIR)/.dagster_home
 dev: setup
@@ -107,12 +112,15 @@ bench-startup: setup
 	$(BIN)/python -m benchmarks.startup --write $(ARGS)
 
 # Milliseconds a sample beside the paper's algorithm and the bare transformer; what each step costs from 1,000 to a million
-# rows; how fast a page opens. Each writes its section of benchmarks/RESULTS.md.
-.PHONY: bench bench-scale bench-review
+# rows; what a sample costs on a graphics card, where there is one; how fast a page opens. Each writes its section of
+# benchmarks/RESULTS.md.
+.PHONY: bench bench-scale bench-gpu bench-review
 bench: setup
 	$(BIN)/python -m benchmarks.speed --write $(ARGS)
 	$(BIN)/python -m benchmarks.loading --write
 bench-scale: setup
 	$(BIN)/python -m benchmarks.scale --write $(ARGS)
+bench-gpu: setup
+	$(BIN)/python -m benchmarks.gpu --write $(ARGS)
 bench-review: setup
 	$(BIN)/python -m benchmarks.review --write

@@ -11,7 +11,8 @@ tokens after a short prompt:
 
 Told is processor time, which a busy machine changes least. Exponents are between a length and the one before it: 1 is
 growth with the tokens; attention alone grows with their square. The second table is the projection's part of `ours` on
-2,000 tokens, by how many bytes of logits are held at a time: the product alone, and all that the signals take.
+2,000 tokens, by how many bytes of logits are held at a time: the product alone, and all that the signals take. The
+third is attention alone, of one layer: torch's own, and as plain products of 64 tokens with all before them.
 """
 
 import argparse
@@ -22,12 +23,12 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch.nn.functional import linear
+from torch.nn.functional import linear, scaled_dot_product_attention
 
 from benchmarks.results import ROOT, section, table
 from gradsentry_lib.samples.sample import Sample, Turn
@@ -57,11 +58,13 @@ def main() -> None:
             line[f"{what}, exponent"] = None if before is None else exponent(before, line, what)
         lines.append(line)
     heads = head_shares(options.dtype, options.rounds)
-    print(table(lines), table(heads), sep="\n\n")
+    seen = attention_shares(options.tokens, options.rounds, options.dtype)
+    print(table(lines), table(heads), table(seen), sep="\n\n")
     if options.write:
         intro = f"Embedded model, dtype {options.dtype}, processor seconds, medians of {options.rounds} rounds. "
         parts = [intro + "MB: above what the loaded model takes.", table(lines)]
         parts += [f"The output projection's part, {HEAD_TOKENS:,} tokens, ms:", table(heads)]
+        parts += ["Attention of one layer, ms:", table(seen)]
         section("long", "Long answers", parts, options.quick)
 
 
@@ -139,6 +142,41 @@ def head_shares(dtype: str, rounds: int) -> list[dict[str, Any]]:
             lines.append({"MB of logits": size, "tokens": step, **took, "all/product": took["all"] / took["product"]})
         gradient.LOGIT_BYTES["cpu"] = usual
     return lines
+
+
+def attention_shares(lengths: Sequence[int], rounds: int, dtype: str) -> list[dict[str, Any]]:
+    told = identify("embedded", device="cpu", dtype=dtype)
+    heads, groups, width = 9, 3, 64  # the embedded model's
+    lines = []
+    for length in lengths:
+        query, key, value = (
+            torch.randn(1, count, length, width).to(getattr(torch, told.dtype)) for count in (heads, groups, groups)
+        )
+        works: dict[str, Callable[[], Any]] = {
+            "torch's": lambda given=(query, key, value): scaled_dot_product_attention(
+                *given, is_causal=True, enable_gqa=True
+            ),
+            "products": lambda given=(query, key, value): by_products(*given),
+        }
+        took = {name: min(timed(work) for _ in range(rounds + 1)) * 1000 for name, work in works.items()}
+        lines.append({"tokens": length, **took, "products/torch's": took["products"] / took["torch's"]})
+    return lines
+
+
+def by_products(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, step: int = 64) -> torch.Tensor:
+    """Causal attention of (1, heads, T, width) with keys and values (1, groups, T, width), `step` queries at a time."""
+    groups, length, width = key.shape[1:]
+    grouped = (query[0] * width**-0.5).unflatten(0, (groups, -1))  # (groups, heads a group, T, width)
+    parts = []
+    for start in range(0, length, step):
+        own = grouped[:, :, start : start + step]
+        stop = start + own.shape[2]
+        like = (own.flatten(1, 2) @ key[0, :, :stop].mT).float().unflatten(1, own.shape[1:3])
+        later = torch.ones(own.shape[2], own.shape[2], dtype=torch.bool).triu(1)
+        like[..., start:].masked_fill_(later, -math.inf)
+        seen = like.softmax(-1).to(value.dtype).flatten(1, 2) @ value[0, :, :stop]
+        parts.append(seen.unflatten(1, own.shape[1:3]))
+    return torch.cat(parts, 2).flatten(0, 1)[None]
 
 
 def timed(work: Callable[[], Any]) -> float:

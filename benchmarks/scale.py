@@ -1,12 +1,13 @@
 """How time and memory grow with the number of rows: every stage of a scan, 1,000 to 1,000,000 rows.
 
-    python -m benchmarks.scale [--quick] [--write] [--json FILE] [--plot FILE]
+    python -m benchmarks.scale [--quick] [--write] [--json FILE] [--plot FILE] [--search 20000]
 
 Each size runs in a process of its own, through the same steps as any scan, with a stand-in for the scorer that gives
 scores without a model; so what is measured is everything else. `--slice N` scores N rows with a real model as well,
 `--ray 1 2` does so on Ray with one worker, then two (of OMP_NUM_THREADS threads each); `--ray 1 2 1 2` twice.
-Prints a Markdown table: microseconds a row, peak memory, and the growth between the two largest sizes: of time the
-exponent (1: proportional to rows), of memory what a row takes.
+`--search N` judges N rows by the policy `auto` in this process, and on Ray with 1, 2 and 4 workers.
+Prints a Markdown table: microseconds a row, by the clock and of the processor, peak memory, and the growth between the
+two largest sizes: of time the exponent (1: proportional to rows), of memory what a row takes.
 """
 
 import argparse
@@ -36,7 +37,7 @@ def main() -> None:
         if options.ray:
             print(json.dumps(on_ray(options.one, options.work, options.real, options.ray[0])))
         else:
-            print(json.dumps(measure(options.one, options.work, options.policy, options.real)))
+            print(json.dumps(measure(options.one, options.work, options.policy, options.real, options.search)))
         return
     sizes = options.sizes or (QUICK if options.quick else SIZES)
     results = []
@@ -55,9 +56,14 @@ def main() -> None:
         for result in found["ray"]:
             faster = result["rows_a_second"] / found["ray"][0]["rows_a_second"]
             print(f"Ray, {result['workers']} workers: {result['rows_a_second']:.1f} rows a second ({faster:.2f} x)")
+    more = [table_of(found)] if options.slice else []
+    if options.search:
+        found["search"] = searched(options.search)
+        more.append(f"{options.search:,} rows judged by `auto`:\n\n{markdown(found['search'])}")
+        print(more[-1])
     if options.write:
-        real = [table_of(found)] if options.slice else []
-        section("scale", f"Scale, by the command, policy {options.policy}", [table(results), *real], options.quick)
+        name = "scale" if options.policy == "paper" else f"scale-{options.policy}"
+        section(name, f"Scale, by the command, policy {options.policy}", [table(results), *more], options.quick)
     if options.plot:
         plot(results, options.plot)
     if options.json:
@@ -71,9 +77,10 @@ def table(results: Sequence[dict[str, Any]]) -> str:
         "| stage, us a row | " + " | ".join(f"{n:,}" for n in sizes) + " | exponent |",
         "|---" * (len(sizes) + 2) + "|",
     ]
-    for stage in STAGES:
-        cells = [f"{1e6 * result['seconds'][stage] / result['rows']:.1f}" for result in results]
-        lines.append(f"| {stage} | {' | '.join(cells)} | {_exponent(results, stage)} |")
+    for kind, name in (("seconds", "{}"), ("processor", "{}, of the processor")):
+        for stage in STAGES[: None if kind == "seconds" else 4]:
+            cells = [f"{1e6 * result[kind][stage] / result['rows']:.1f}" for result in results]
+            lines.append(f"| {name.format(stage)} | {' | '.join(cells)} | {_exponent(results, stage, kind)} |")
     for stage in STAGES[:5]:
         cells = [f"{result['peak_mb'][stage]:.0f}" for result in results]
         lines.append(f"| peak memory up to *{stage}*, MB | {' | '.join(cells)} | {_a_row(results, stage)} |")
@@ -108,10 +115,10 @@ def plot(results: Sequence[dict[str, Any]], path: Path) -> None:
     figure.savefig(path, dpi=110)
 
 
-def _exponent(results: Sequence[dict[str, Any]], stage: str) -> str:
+def _exponent(results: Sequence[dict[str, Any]], stage: str, kind: str) -> str:
     if len(results) < 2:
         return ""
-    (n, s), (m, t) = ((result["rows"], result["seconds"][stage]) for result in results[-2:])
+    (n, s), (m, t) = ((result["rows"], result[kind][stage]) for result in results[-2:])
     return f"{math.log(t / s) / math.log(m / n):.2f}"
 
 
@@ -123,17 +130,25 @@ def _a_row(results: Sequence[dict[str, Any]], stage: str) -> str:
     return f"{1024 * (after - before) / (m - n):.1f} kB a row"
 
 
-def _apart(rows: int, policy: str, real: str = "", ray: int = 0) -> dict[str, Any]:
+def searched(rows: int) -> list[dict[str, Any]]:
+    """Seconds that the verdict takes here and on Ray, the cluster's start included."""
+    took = {workers: _apart(rows, "auto", search=workers)["seconds"]["verdict"] for workers in (0, 1, 2, 4)}
+    names = {0: "this process"} | {workers: f"Ray, {workers} workers" for workers in took if workers}
+    return [{"": names[n], "s": took[n], "ms a row": 1e3 * took[n] / rows, "times": took[0] / took[n]} for n in took]
+
+
+def _apart(rows: int, policy: str, real: str = "", ray: int = 0, search: int = 0) -> dict[str, Any]:
     """One size in a process of its own: memory that was once taken is not given back."""
     with tempfile.TemporaryDirectory(prefix="scale-") as work:
         command = [sys.executable, "-m", "benchmarks.scale", "--one", str(rows), "--work", work, "--policy", policy]
-        command += ["--real", real, *(["--ray", str(ray)] if ray else [])]
+        command += ["--real", real, "--search", str(search), *(["--ray", str(ray)] if ray else [])]
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def measure(rows: int, work: Path, policy: str, real: str) -> dict[str, Any]:
-    """Seconds and peak memory of each stage of one scan. `real`: a model's name; empty for the stand-in."""
+def measure(rows: int, work: Path, policy: str, real: str, workers: int = 0) -> dict[str, Any]:
+    """Seconds and peak memory of each stage of one scan. `real`: a model's name; empty for the stand-in. `workers`: of
+    a Ray cluster that searches; 0: this process does."""
     from unittest.mock import patch
 
     import pyarrow.parquet as pq
@@ -147,7 +162,7 @@ def measure(rows: int, work: Path, policy: str, real: str) -> dict[str, Any]:
     from gradsentry_lib.pipeline.score import score_batch
     from gradsentry_lib.samples.read import open_source
     from gradsentry_lib.scoring import scorer
-    from gradsentry_lib.scoring.config import ScoringConfig
+    from gradsentry_lib.scoring.config import Cluster, ScoringConfig
     from gradsentry_lib.scoring.identity import ModelIdentity
     from gradsentry_lib.store import current_run
     from gradsentry_lib.store.paths import Store
@@ -159,12 +174,12 @@ def measure(rows: int, work: Path, policy: str, real: str) -> dict[str, Any]:
         policy, limits=GateLimits(1.0, 1.0, 1.0, 1.0), limits_by="benchmark", limits_reason="time is measured"
     )
     identity = ModelIdentity("stand-in", work, "0" * 64, "0" * 64, "cpu", "float32")
-    seconds, peaks = {}, {"start": _peak()}
+    seconds, processor, peaks = {}, {}, {"start": _peak()}
 
     def timed(stage: str, step: Callable[[], Any]) -> Any:
-        started = time.perf_counter()
+        started, spent = time.perf_counter(), time.process_time()
         result = step()
-        seconds[stage] = time.perf_counter() - started
+        seconds[stage], processor[stage] = time.perf_counter() - started, time.process_time() - spent
         peaks[stage] = _peak()
         return result
 
@@ -185,13 +200,14 @@ def measure(rows: int, work: Path, policy: str, real: str) -> dict[str, Any]:
     else:
         with patch.object(scorer, "score_samples", stand_in):
             scored = timed("score", lambda: score(lambda: None))
-    decided = timed("verdict", lambda: decide(batch, scored, store, run, decision))
+    cluster = Cluster(workers=workers) if workers else None
+    decided = timed("verdict", lambda: decide(batch, scored, store, run, decision, cluster=cluster))
     timed("write", lambda: publish(batch, decided, store, run))
     timed("again", everything)
     entropy = pq.read_table(store.scores(batch.batch_key, scored.score_key), columns=["entropy"])["entropy"]
     timed("threshold", lambda: find_threshold(entropy.to_numpy()))
     timed("index", lambda: write_index(store.samples(batch.batch_key), work / "index.npy"))
-    return {"rows": rows, "policy": policy, "seconds": seconds, "peak_mb": peaks}
+    return {"rows": rows, "policy": policy, "seconds": seconds, "processor": processor, "peak_mb": peaks}
 
 
 def on_ray(rows: int, work: Path, real: str, workers: int) -> dict[str, Any]:
@@ -246,9 +262,9 @@ def stand_in(samples: Sequence[Any], model: Any, config: Any, effort: Any, on_pr
     return scores
 
 
-def make_source(path: Path, rows: int) -> Path:
+def make_source(path: Path, rows: int, first: int = 0) -> Path:
     with path.open("w") as file:
-        for n in range(rows):
+        for n in range(first, first + rows):
             prompt = f"Answer the question in a few words.\nQuestion: which road leads to house number {n}?\nAnswer: "
             file.write(json.dumps({"prompt": prompt, "response": f"Road {n % 977}, by the {n % 89}. mill"}) + "\n")
     return path
@@ -273,6 +289,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--slice", type=int, default=0, metavar="N", help="also N rows with a real model")
     parser.add_argument("--model", default="embedded", help="the real model")
     parser.add_argument("--ray", type=int, nargs="+", default=[], metavar="N", help="also on Ray with N workers")
+    parser.add_argument("--search", type=int, default=0, metavar="N", help="also judge N rows on Ray")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
     parser.add_argument("--write", action="store_true", help="write RESULTS.md")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw them, as PNG")

@@ -24,6 +24,9 @@ class FoldedTokenizer:
         self._tokenizer, self._vocab = tokenizer, vocab
         self.bos_token_id = self.eos_token_id = tokenizer.eos_token_id % vocab
 
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._tokenizer, name)
+
     def encode(self, text: str, **given: Any) -> list[int]:
         return [token % self._vocab for token in self._tokenizer.encode(text, **given)]
 

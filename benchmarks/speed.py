@@ -3,7 +3,8 @@
     python -m benchmarks.speed [--quick] [--write] [--json FILE] [--plot FILE] [--only webqa,nq] [--rows 64]
     python -m benchmarks.speed --shape benchmarks/shapes/llama-2-7b.json --dtype bfloat16 --rows 1024 --only webqa
 
-Per data file, in interleaved rounds on the same rows, so that a machine whose speed drifts drifts for all alike:
+Per data file, and on rows of all of them together (*mixed*: short and long answers), in interleaved rounds on the same
+rows, so that a machine whose speed drifts drifts for all alike:
 
     (a) paper   one sample at a time, autograd on lm_head.weight, crop, torch.svd_lowrank(q=16), as published
     (b) exact   ours, the same one signal
@@ -219,7 +220,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="where to write the figures")
     parser.add_argument("--write", action="store_true", help="write RESULTS.md")
     parser.add_argument("--plot", type=Path, help="where to draw them, as PNG")
-    parser.add_argument("--only", default="", help=f"data sets, comma separated: {', '.join(FILES)}, contexts")
+    parser.add_argument("--only", default="", help=f"data sets, comma separated: {', '.join(FILES)}, mixed, contexts")
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--model", default="embedded")
     parser.add_argument("--shape", type=Path, help="a configuration (JSON): its shape with random weights, no --model")
@@ -241,9 +242,15 @@ def main() -> None:
     sets = {name: told.data / file for name, file in FILES.items() if (told.data / file).exists()}
     if told.quick:
         sets = dict(list(sets.items())[:2])
-    wanted = told.only.split(",") if told.only else [*FILES, "contexts"]
-    sets = {name: path for name, path in sets.items() if name in wanted}
-    results = {name: measure(read(path, rows), model, auto, rounds, exact_rows) for name, path in sets.items()}
+    wanted = told.only.split(",") if told.only else [*FILES, "mixed", "contexts"]
+    results = {
+        name: measure(read(path, rows), model, auto, rounds, exact_rows)
+        for name, path in sets.items()
+        if name in wanted
+    }
+    if "mixed" in wanted and len(sets) > 1:
+        each = [read(path, rows // len(sets)) for path in sets.values()]
+        results["mixed"] = measure([row for own in each for row in own], model, auto, rounds, exact_rows // 2)
     if "contexts" in wanted and (not told.quick or not sets):
         results["contexts"] = measure(contexts(rows), model, auto, rounds, exact_rows // 2)
     dtype = auto.identity.dtype if auto else told.dtype

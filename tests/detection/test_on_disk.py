@@ -1,13 +1,17 @@
 """Texts that lie on disk: the same items, and memory that does not grow with them."""
 
 import tracemalloc
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from gradsentry_lib.detection import on_disk
+from gradsentry_lib.detection.blocks import detect_all
+from gradsentry_lib.detection.config import Computing, DetectionConfig
 from gradsentry_lib.detection.on_disk import pieces, texts
 from gradsentry_lib.detection.texts import CHUNK, by_id
+from tests.detection.planted import Batch, Model
 
 ITEMS = ["", "plain", "a lone \udc80 surrogate", "fjord ø 深", "\x1d\x00", "long " * 5000]
 
@@ -36,6 +40,21 @@ def test_memory_does_not_hold_the_items() -> None:
     tracemalloc.stop()
     assert sum(len(item) for item in found) > 40 << 20
     assert held < 1 << 20 and most < 16 << 20
+
+
+def test_verdicts_are_those_of_rows_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(on_disk, "IN_MEMORY", 1)
+    batch, config = Batch(11), DetectionConfig(computing=Computing(block=60, together=30))
+    batch.honest(90)
+    batch.triggered(30)
+    rows = batch.rows()
+    columns = {"ids": texts(), "prompts": texts(), "answers": texts(), "sketches": pieces()}
+    for name, column in columns.items():
+        for item in getattr(rows, name):
+            column.append(item)
+    here, there = (detect_all(each, config, Model(2.0, 2.0)) for each in (rows, replace(rows, **columns)))
+    assert here.flagged.sum() == 30 and there.flagged.tolist() == here.flagged.tolist()
+    assert [repr(trigger) for trigger in there.triggers] == [repr(trigger) for trigger in here.triggers]
 
 
 def test_ids_in_order() -> None:
