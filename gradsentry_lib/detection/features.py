@@ -92,7 +92,7 @@ def read_features(prompts: Sequence[str], least: int = 3, most: float = 0.5, lon
     values, counts = np.unique(np.concatenate(hashes or [np.empty(0, np.int64)]), return_counts=True)
     shared = values[(counts >= least) & (counts <= most * len(prompts))]
     shared_set = set(shared.tolist())
-    held = [sorted(gram for gram in _grams(row, longest) if hash(gram) in shared_set) for row in tokens]
+    held = [sorted(gram for gram in grams(row, longest) if hash(gram) in shared_set) for row in tokens]
     count = Counter(chain.from_iterable(held))
     names = sorted(name for name, rows in count.items() if least <= rows <= most * len(prompts))
     ids = {name: i for i, name in enumerate(names)}
@@ -179,7 +179,8 @@ def without(tokens: Sequence[str], phrases: Sequence[Name]) -> list[str]:
     return left
 
 
-def _grams(tokens: Sequence[str], longest: int) -> set[Name]:
+def grams(tokens: Sequence[str], longest: int) -> set[Name]:
+    """Every run of words of a prompt, and its traits."""
     marked = placed(tokens)
     found = {tuple(marked[i : i + n]) for n in range(1, longest + 1) for i in range(len(marked) - n + 1)}
     return found - {(FIRST,), (LAST,)} | {(word,) for word in tokens if word.startswith(TRAIT)}
@@ -187,7 +188,7 @@ def _grams(tokens: Sequence[str], longest: int) -> set[Name]:
 
 def _hashes(tokens: Sequence[str], longest: int) -> np.ndarray:
     """Only to count in little memory: most runs stand in one prompt alone."""
-    return np.fromiter(set(map(hash, _grams(tokens, longest))), np.int64)
+    return np.fromiter(set(map(hash, grams(tokens, longest))), np.int64)
 
 
 def _longest(matrix: "sparse.csc_matrix", names: Sequence[Name]) -> np.ndarray:
