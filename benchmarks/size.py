@@ -19,7 +19,7 @@ import numpy as np
 from benchmarks.results import section, table
 from gradsentry_lib.detection.blocks import detect_all
 from gradsentry_lib.detection.config import DetectionConfig
-from gradsentry_lib.detection.features import grams, tokenize
+from gradsentry_lib.detection.prompts import grams, tokenize
 from gradsentry_lib.detection.reason import Question
 from gradsentry_lib.detection.texts import Rows
 from gradsentry_lib.windows import CODES, LIMIT, RECORD, pack, pack_codes

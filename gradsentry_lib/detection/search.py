@@ -17,7 +17,8 @@ import numpy as np
 
 from gradsentry_lib.detection.candidates import alike, candidates, log10_least
 from gradsentry_lib.detection.config import DetectionConfig
-from gradsentry_lib.detection.features import EARLIER, Features, Name, questions, read_features, with_pairs
+from gradsentry_lib.detection.features import Features, questions, read_features, with_pairs
+from gradsentry_lib.detection.prompts import EARLIER, Name
 from gradsentry_lib.detection.reason import Reason, Swapped, ask, commonest_window, explained, shared_windows
 from gradsentry_lib.detection.second_look import Bar, Left, Proven, is_poison, second_look
 from gradsentry_lib.detection.similarity import Windows, cost_given_length, kernels, normal_scores, windows

@@ -11,8 +11,9 @@ import numpy as np
 
 from gradsentry_lib.detection.chance import Chance, chances, draw, usual_auc
 from gradsentry_lib.detection.config import DetectionConfig
-from gradsentry_lib.detection.features import Features, Name, parts
+from gradsentry_lib.detection.features import Features
 from gradsentry_lib.detection.members import members
+from gradsentry_lib.detection.prompts import Name, parts
 from gradsentry_lib.detection.reason import Reason
 from gradsentry_lib.detection.statistics import STATISTICS, Kernels, nearness, statistics_of, value, values
 from gradsentry_lib.detection.tails import log10_floor, log10_tail, reaches

@@ -12,7 +12,8 @@ import numpy as np
 
 from gradsentry_lib.detection.config import DetectionConfig
 from gradsentry_lib.detection.distributions import discovery_rates, log_sf_hypergeometric, log_sf_normal
-from gradsentry_lib.detection.features import BOTH, Features, Name, is_trait, parts, words
+from gradsentry_lib.detection.features import Features
+from gradsentry_lib.detection.prompts import BOTH, Name, is_trait, parts, words
 from gradsentry_lib.detection.wording import lengthened
 
 

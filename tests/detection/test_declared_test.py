@@ -12,7 +12,8 @@ from gradsentry_lib.detection import search, second_look
 from gradsentry_lib.detection.blocks import detect_all
 from gradsentry_lib.detection.chance import Chance, draw, usual_auc
 from gradsentry_lib.detection.config import Computing, DetectionConfig
-from gradsentry_lib.detection.features import questions, read_features, tokenize
+from gradsentry_lib.detection.features import questions, read_features
+from gradsentry_lib.detection.prompts import tokenize
 from gradsentry_lib.detection.reason import Reason, commonest_window, explained
 from gradsentry_lib.detection.search import detect
 from gradsentry_lib.detection.second_look import is_poison
