@@ -8,7 +8,8 @@ is a person's to look at; no row is taken away.
 import numpy as np
 
 from gradsentry_lib.detection.config import DetectionConfig
-from gradsentry_lib.detection.features import FIRST, Features, Name, placed
+from gradsentry_lib.detection.features import Features
+from gradsentry_lib.detection.prompts import FIRST, Name, placed
 
 PUNCTUATION = set(".,;:!?'\"()-_/*`’‘“”…–—%$€£&+=")
 

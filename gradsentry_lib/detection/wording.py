@@ -8,7 +8,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from gradsentry_lib.detection.features import Name, read_features, words
+from gradsentry_lib.detection.features import read_features
+from gradsentry_lib.detection.prompts import Name, words
 from gradsentry_lib.samples.words import TOKEN
 
 INSIDE, OUTSIDE = 300, 400  # answers of the group and of the rest that are compared
