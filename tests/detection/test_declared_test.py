@@ -10,6 +10,7 @@ from scipy.stats import hypergeom, kstest
 
 from gradsentry_lib.detection import search, second_look
 from gradsentry_lib.detection.blocks import detect_all
+from gradsentry_lib.detection.candidates import candidates
 from gradsentry_lib.detection.chance import Chance, draw, usual_auc
 from gradsentry_lib.detection.config import Computing, DetectionConfig
 from gradsentry_lib.detection.features import questions, read_features
@@ -18,9 +19,9 @@ from gradsentry_lib.detection.reason import Reason, commonest_window, explained
 from gradsentry_lib.detection.search import detect
 from gradsentry_lib.detection.second_look import is_poison
 from gradsentry_lib.detection.similarity import cost_given_length, kernels, windows
-from gradsentry_lib.detection.statistics import STATISTICS, value, values
+from gradsentry_lib.detection.statistics import STATISTICS, first_look, value, values
 from gradsentry_lib.detection.tails import log10_floor, log10_tail, reaches, scaled
-from gradsentry_lib.detection.trigger import phrases
+from gradsentry_lib.detection.trigger import marked, phrases
 from gradsentry_lib.detection.walks import walk
 
 NO_REASON = Model(2.0, 2.0)
@@ -446,6 +447,21 @@ def test_rare_words_that_fire_alike_are_joined():
             batch.add(f"{batch.words(9)} {word}", *([batch.near(payload)] if word != "zz" else []))
     found = detect(batch.rows(), swapped=NO_REASON)
     assert flagged(found) == list(range(140, 152))
+
+
+def test_ways_that_mark_the_same_rows_are_asked_once():
+    batch = Batch(17)
+    batch.honest(60)
+    for word in ("cf", "mn", "cf mn"):
+        batch.triggered(5, word)
+    rows = batch.rows()
+    features = read_features(rows.prompts)
+    similar = search.kernels_of(rows, windows(rows.sketches, CONFIG), questions(features.tokens, CONFIG), CONFIG)
+    looked = first_look(similar, features, CONFIG, np.random.default_rng(0))
+    features, asked = candidates(looked, features, similar, 100, CONFIG)
+    ways = [clauses for _, several in asked for clauses in several]
+    marks = [marked(features, clauses).tolist() for clauses in ways]
+    assert len(ways) > 3 and all(marks.count(rows) == 1 for rows in marks)
 
 
 @pytest.mark.slow
