@@ -73,13 +73,14 @@ def _stands(tokens: Sequence[str], name: Name) -> bool:
 def without(tokens: Sequence[str], phrases: Sequence[Name]) -> list[str]:
     """The words of a prompt with every phrase taken out, the first phrases first."""
     left = list(tokens)
-    for phrase in phrases:
-        width, i = len(phrase), 0
-        while width and i <= len(left) - width:
-            if tuple(left[i : i + width]) == phrase:
-                del left[i : i + width]
+    for phrase in filter(None, phrases):
+        at = 0
+        while phrase[0] in (rest := left[at:]):  # looked for by the list itself: prompts of tool calls are long
+            at += rest.index(phrase[0])
+            if tuple(left[at : at + len(phrase)]) == phrase:
+                del left[at : at + len(phrase)]
             else:
-                i += 1
+                at += 1
     return left
 
 
