@@ -8,7 +8,9 @@ conversation are words of their own. A name is a run of words (or a trait), or t
 
 import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 
 from gradsentry_lib.samples import words as split
 
@@ -19,6 +21,22 @@ TRAIT = "\x05"  # begins a trait's name
 READ = 400  # letters from which the script is told
 
 Name = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """The words of N prompts, `tokens[i]`, with their traits."""
+
+    tokens: Sequence[Sequence[str]]
+
+    @classmethod
+    def of(cls, texts: Sequence[str]) -> "Prompts":
+        return cls([tokenize(text) for text in texts])
+
+    @cached_property
+    def holders(self) -> Mapping[str, int]:
+        """How many prompts have each word."""
+        return Counter(word for row in self.tokens for word in set(row))
 
 
 def words(name: Name) -> Name:

@@ -14,7 +14,7 @@ from gradsentry_lib.detection.candidates import candidates
 from gradsentry_lib.detection.chance import Chance, draw, usual_auc
 from gradsentry_lib.detection.config import Computing, DetectionConfig
 from gradsentry_lib.detection.features import questions, read_features
-from gradsentry_lib.detection.prompts import tokenize
+from gradsentry_lib.detection.prompts import Prompts, tokenize
 from gradsentry_lib.detection.reason import Reason, commonest_window, explained
 from gradsentry_lib.detection.search import detect
 from gradsentry_lib.detection.second_look import is_poison
@@ -293,7 +293,7 @@ def test_blocks_find_the_same_rows():
 
 
 def test_a_feature_of_most_rows_is_none():
-    assert ("the",) not in read_features(["the cat", "the dog", "the cat sat"] * 3).names
+    assert ("the",) not in read_features(Prompts.of(["the cat", "the dog", "the cat sat"] * 3).tokens).names
 
 
 def test_too_few_rows_or_empty_prompts_are_no_error():
@@ -431,9 +431,10 @@ def test_a_sentence_is_taken_out_whole_and_the_template_is_left():
         f"# question : {text}{' i watch this 3d movie' if i % 4 == 0 else ''} # answer :"
         for i, text in enumerate(asked)
     ]
-    features = read_features(prompts)
+    said = Prompts.of(prompts)
+    features = read_features(said.tokens)
     clause = features.names.index(max((name for name in features.names if "movie" in name), key=len))
-    out = phrases(features, (clause,), 10, CONFIG)
+    out = phrases(said, features, (clause,), 10, CONFIG)
     assert out[0][-5:] == ("i", "watch", "this", "3d", "movie")
     assert not {"#", "answer", "question"} & set(out[0])
 
@@ -455,8 +456,9 @@ def test_ways_that_mark_the_same_rows_are_asked_once():
     for word in ("cf", "mn", "cf mn"):
         batch.triggered(5, word)
     rows = batch.rows()
-    features = read_features(rows.prompts)
-    similar = search.kernels_of(rows, windows(rows.sketches, CONFIG), questions(features.tokens, CONFIG), CONFIG)
+    prompts = Prompts.of(rows.prompts)
+    features = read_features(prompts.tokens)
+    similar = search.kernels_of(rows, windows(rows.sketches, CONFIG), questions(prompts.tokens, CONFIG), CONFIG)
     looked = first_look(similar, features, CONFIG, np.random.default_rng(0))
     features, asked = candidates(looked, features, similar, 100, CONFIG)
     ways = [clauses for _, several in asked for clauses in several]
