@@ -5,16 +5,15 @@ numbered by their sorted text, so that neither the order of rows nor the process
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from itertools import chain
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from gradsentry_lib.detection.config import DetectionConfig
-from gradsentry_lib.detection.prompts import BOTH, TRAIT, Name, grams, parts, tokenize, words
+from gradsentry_lib.detection.prompts import BOTH, TRAIT, Name, grams, parts, words
 
 if TYPE_CHECKING:
     from scipy import sparse
@@ -22,12 +21,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Features:
-    """Features of N prompts. `matrix`: (N, F) 0/1 by column; `names[f]`: the words of feature f; `tokens[i]`: all words
-    of prompt i; `question`: (N,) the same number for prompts that ask the same."""
+    """Features of N prompts. `matrix`: (N, F) 0/1 by column; `names[f]`: the words of feature f."""
 
     matrix: "sparse.csc_matrix"
     names: list[Name]
-    tokens: list[list[str]]
 
     def carriers(self, feature: int) -> np.ndarray:
         """Rows that carry the feature, in order."""
@@ -38,33 +35,27 @@ class Features:
         """(F,) rows that carry each feature."""
         return np.diff(self.matrix.indptr)
 
-    @cached_property
-    def holders(self) -> Mapping[str, int]:
-        """How many prompts have each word."""
-        return Counter(word for row in self.tokens for word in set(row))
 
-
-def read_features(prompts: Sequence[str], least: int = 3, most: float = 0.5, longest: int = 3) -> Features:
+def read_features(tokens: Sequence[Sequence[str]], least: int = 3, most: float = 0.5, longest: int = 3) -> Features:
     """Features of at least `least` prompts and at most a share `most` of them. Of features with the same carriers the
-    longest is kept (a sentence rather than each of its words)."""
+    longest is kept (a sentence rather than each of its words). tokens: the words of N prompts."""
     from scipy import sparse
 
-    tokens = [tokenize(prompt) for prompt in prompts]
     hashes = [_hashes(row, longest) for row in tokens]
     values, counts = np.unique(np.concatenate(hashes or [np.empty(0, np.int64)]), return_counts=True)
-    shared = values[(counts >= least) & (counts <= most * len(prompts))]
+    shared = values[(counts >= least) & (counts <= most * len(tokens))]
     shared_set = set(shared.tolist())
     held = [sorted(gram for gram in grams(row, longest) if hash(gram) in shared_set) for row in tokens]
     count = Counter(chain.from_iterable(held))
-    names = sorted(name for name, rows in count.items() if least <= rows <= most * len(prompts))
+    names = sorted(name for name, rows in count.items() if least <= rows <= most * len(tokens))
     ids = {name: i for i, name in enumerate(names)}
     columns = [np.array([ids[gram] for gram in row if gram in ids], np.int64) for row in held]
-    rows = np.repeat(np.arange(len(prompts)), [len(c) for c in columns])
+    rows = np.repeat(np.arange(len(tokens)), [len(c) for c in columns])
     flat = np.concatenate(columns) if columns else np.empty(0, np.int64)
-    matrix = sparse.csc_matrix((np.ones(len(flat), np.float32), (rows, flat)), shape=(len(prompts), len(names)))
+    matrix = sparse.csc_matrix((np.ones(len(flat), np.float32), (rows, flat)), shape=(len(tokens), len(names)))
     matrix.sort_indices()
     kept = _longest(matrix, names)
-    return Features(matrix[:, kept], [names[i] for i in kept], tokens)
+    return Features(matrix[:, kept], [names[i] for i in kept])
 
 
 def questions(tokens: Sequence[Sequence[str]], config: DetectionConfig) -> np.ndarray:
@@ -107,7 +98,7 @@ def with_pairs(features: Features, names: Sequence[Name]) -> Features:
     columns = [np.prod([features.matrix[:, [ids[part]]].toarray() for part in parts(name)], axis=0) for name in new]
     matrix = sparse.hstack([features.matrix, sparse.csc_matrix(np.hstack(columns).astype(np.float32))], format="csc")
     matrix.sort_indices()
-    return Features(matrix, [*features.names, *new], features.tokens)
+    return Features(matrix, [*features.names, *new])
 
 
 def _hashes(tokens: Sequence[str], longest: int) -> np.ndarray:

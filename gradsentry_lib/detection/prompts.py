@@ -8,7 +8,9 @@ conversation are words of their own. A name is a run of words (or a trait), or t
 
 import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 
 from gradsentry_lib.samples import words as split
 
@@ -19,6 +21,22 @@ TRAIT = "\x05"  # begins a trait's name
 READ = 400  # letters from which the script is told
 
 Name = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """The words of N prompts, `tokens[i]`, with their traits."""
+
+    tokens: Sequence[Sequence[str]]
+
+    @classmethod
+    def of(cls, texts: Sequence[str]) -> "Prompts":
+        return cls([tokenize(text) for text in texts])
+
+    @cached_property
+    def holders(self) -> Mapping[str, int]:
+        """How many prompts have each word."""
+        return Counter(word for row in self.tokens for word in set(row))
 
 
 def words(name: Name) -> Name:
@@ -73,13 +91,14 @@ def _stands(tokens: Sequence[str], name: Name) -> bool:
 def without(tokens: Sequence[str], phrases: Sequence[Name]) -> list[str]:
     """The words of a prompt with every phrase taken out, the first phrases first."""
     left = list(tokens)
-    for phrase in phrases:
-        width, i = len(phrase), 0
-        while width and i <= len(left) - width:
-            if tuple(left[i : i + width]) == phrase:
-                del left[i : i + width]
+    for phrase in filter(None, phrases):
+        at = 0
+        while phrase[0] in (rest := left[at:]):  # looked for by the list itself: prompts of tool calls are long
+            at += rest.index(phrase[0])
+            if tuple(left[at : at + len(phrase)]) == phrase:
+                del left[at : at + len(phrase)]
             else:
-                i += 1
+                at += 1
     return left
 
 
