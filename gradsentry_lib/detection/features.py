@@ -107,7 +107,7 @@ def read_features(prompts: Sequence[str], least: int = 3, most: float = 0.5, lon
 
 def questions(tokens: Sequence[Sequence[str]], config: DetectionConfig) -> np.ndarray:
     """(N,) the same number for prompts that ask the same: the same words, or a Jaccard index of at least config.alike
-    between what they ask (words of fewer than half of the prompts, three at least)."""
+    between what they ask (words of at most half of the prompts, as many at least as a feature may have)."""
     from scipy import sparse
     from scipy.sparse.csgraph import connected_components
 
@@ -124,7 +124,7 @@ def questions(tokens: Sequence[Sequence[str]], config: DetectionConfig) -> np.nd
     m = sparse.csr_matrix((np.ones(len(flat), np.float32), (rows, flat)), shape=(len(tokens), max(len(ids), 1)))
     both = (m @ m.T).tocoo()
     near = both.data / np.maximum(size[both.row] + size[both.col] - both.data, 1) >= config.alike
-    near &= np.minimum(size[both.row], size[both.col]) >= 3
+    near &= np.minimum(size[both.row], size[both.col]) >= config.longest
     first = {int(g): i for i, g in reversed(list(enumerate(group)))}
     links = (
         np.concatenate([both.row[near], np.arange(len(group))]),

@@ -55,7 +55,7 @@ def pair(features: Features, near: np.ndarray, first: int, counted: int, config:
     for g in np.argsort(outside - inside, kind="stable")[: config.computing.tried]:
         narrower = np.zeros(len(near), bool)
         narrower[features.carriers(int(g))] = True
-        if int(g) != first and inside[g] >= 3:
+        if int(g) != first and inside[g] >= config.computing.fewest:
             options.append((_log10_chance(group, rows & narrower), int(g)))
     best, g = min(options, default=(0.0, -1))
     if g < 0 or best + np.log10(max(counted, 2)) >= _log10_chance(group, rows):
@@ -69,7 +69,7 @@ def _near(near: np.ndarray, config: DetectionConfig) -> np.ndarray | None:
     middle = np.median(near)
     spread = 1.4826 * float(np.median(np.abs(near - middle))) + 1e-3
     group = discovery_rates(np.exp(log_sf_normal((near - middle) / spread))) <= config.group
-    return group if 3 <= group.sum() <= config.majority * len(near) else None
+    return group if config.computing.fewest <= group.sum() <= config.majority * len(near) else None
 
 
 def _log10_chance(group: np.ndarray, rows: np.ndarray) -> float:
@@ -92,7 +92,7 @@ def join(features: Features, near: np.ndarray, first: int, candidates: Sequence[
     for f in candidates:
         new = features.carriers(f)
         new = new[~union[new]]
-        if f == first or len(new) < 2:
+        if f == first or len(new) < 2:  # one row has no spread
             continue
         if (near[new].mean() - near.mean()) / (near.std() / np.sqrt(len(new)) + 1e-9) > bar:
             chosen.append(int(f))
