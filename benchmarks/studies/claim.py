@@ -89,7 +89,7 @@ def _cells(bench: Bench, name: str, method: str, names: Sequence[str], seed: int
     asked = {attack: triggered(held_out[:bad], attack, seed) for attack in names}
     found: list[tuple[dict[str, Any], list[Any]]] = []
     for attack in names:
-        about = {"data": name, "attack": attack, "tuning": method, "seed": seed}
+        about = {"data": name, "attack": attack, "tuning": method, "seed": seed, "rules": RULES}
         made = poison(every[:train], attack, RATIO, seed)
         flags = bench.remembered(["claim judged", sha256_json(made.rows), RULES], partial(_flags, bench, made))
         found.append(({**about, "rows": UNTUNED}, []))
