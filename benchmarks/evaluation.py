@@ -2,13 +2,16 @@
 
     python -m benchmarks.evaluation [--quick] [--data ../shared/data] [--only table2,figure4] [--rows 600]
 
-Results go to docs/evaluation/*.json as each study ends; docs/evaluation.md (benchmarks/summary.py), its appendix and
-the plots are made from all results that are there. `--report-only` makes them anew without running anything.
+Results go to docs/evaluation/*.json as each study ends, and a run that is stopped within one goes on where it stopped
+when it is begun again; docs/evaluation.md (benchmarks/summary.py), its appendix and the plots are made from all results
+that are there. `--report-only` makes them anew without running anything.
 """
 
 import argparse
 import json
+import math
 import sys
+import time
 from pathlib import Path
 
 from rich.console import Console
@@ -16,7 +19,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from benchmarks.bench import Bench, beside, timed
 from benchmarks.report import write_report
-from benchmarks.studies import adaptive, amounts, attacker, identification, knowing, spectra, tuning
+from benchmarks.studies import adaptive, amounts, attacker, claim, identification, knowing, spectra, tuning
 from benchmarks.summary import page
 from gradsentry_lib import settings
 from gradsentry_lib.errors import GradSentryError
@@ -29,6 +32,7 @@ STUDIES = (
     *adaptive.STUDIES,
     *spectra.STUDIES,
     *tuning.STUDIES,
+    *claim.STUDIES,
     *attacker.STUDIES,
     *knowing.STUDIES,
 )
@@ -45,6 +49,10 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--filters", default="", help="of the study peers only these, comma separated: the other lines there are kept"
     )
+    parser.add_argument(
+        "--sets", default="", help="only these question sets, comma separated: other sets' lines are kept"
+    )
+    parser.add_argument("--minutes", type=float, default=math.inf, help="begin no tuning later; a second run goes on")
     parser.add_argument("--model", default=settings.model(), help="scoring model")
     parser.add_argument("--device", default=settings.device())
     parser.add_argument("--dtype", default="float32")
@@ -58,7 +66,7 @@ def arguments() -> argparse.Namespace:
 def main() -> int:
     options = arguments()
     console = Console(stderr=True)
-    wanted = [name.strip() for name in options.only.split(",") if name.strip()] or NAMES
+    wanted = _names(options.only) or NAMES
     if options.filters and wanted != ["peers"]:
         console.print("--filters is of the study peers: add --only peers.")
         return 2
@@ -97,18 +105,25 @@ def _run(options: argparse.Namespace, wanted: list[str], console: Console) -> No
             rows=options.rows or (60 if options.quick else 600),
             seeds=tuple(int(seed) for seed in (options.seeds or ("0" if options.quick else "0,1,2")).split(",")),
             quick=options.quick,
-            filters=tuple(name.strip() for name in options.filters.split(",") if name.strip()),
+            filters=_names(options.filters),
+            sets=_names(options.sets),
+            until=time.perf_counter() + 60 * options.minutes,
             progress=progress,
         )
         for study in STUDIES:
             if study.name in wanted:
                 file = options.out / "evaluation" / f"{study.name}.json"
                 result = timed(study, bench)
-                if bench.filters and file.exists():
+                if (bench.filters or bench.sets) and file.exists():
                     result = beside(read_json(file), result)
                 write_json(file, json.loads(json.dumps(result)))
+                bench.unfinished.drop()
                 said = f"skipped: {result['skipped']}" if result["skipped"] else f"{result['seconds']:.0f} s"
                 console.print(f"{study.title}: {said}", markup=False)
+
+
+def _names(told: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in told.split(",") if name.strip())
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ HEADINGS = {
     "clean_kept": "clean kept", "paper_kept": "paper's", "method": "threshold", "interval": "F1, 95 %", "peak_mb": "MB",
     "length_auc": "AUC of length", "fell_back": "fall-backs", "k1": "1", "k2": "2", "k4": "4", "k8": "8", "k16": "16",
     "poison_left": "poison left", "attack_success": "attack success", "exact_match": "exact match, clean",
+    "keyword": "attack success, keyword", "whole_target": "attack success, whole target", "token_f1": "F1 of words",
     "untriggered": "target without trigger", "false_positives": "false positives", "share": "poisoned share",
     "undefended": "attack success, undefended", "attacks_found": "attacks found", "how": "what it does",
 }  # fmt: skip

@@ -14,25 +14,36 @@ from rich.table import Table
 
 from benchmarks.declared import WIDTH, Line, arguments, chosen, measure, model
 from benchmarks.reasons import Reasons
-from gradsentry_lib.detection.config import DetectionConfig
+from gradsentry_lib.detection.config import Computing, DetectionConfig
 from gradsentry_lib.errors import GradSentryError
 
 
 def moved(config: DetectionConfig) -> Iterator[tuple[str, DetectionConfig]]:
-    """(what was changed, the configuration): first as it is, then each number by a quarter either way."""
+    """(what was changed, the configuration): first as it is, then each number by a quarter either way, first those that
+    decide, then those of how it is computed."""
     yield "as it is", config
-    for field in fields(config):
-        value = getattr(config, field.name)
-        for factor in (0.75, 1.25):
+    for name, value in _numbers(config):
+        yield name, replace(config, **value)
+    for name, value in _numbers(config.computing):
+        yield f"computing: {name}", replace(config, computing=replace(config.computing, **value))
+
+
+def _numbers(of: DetectionConfig | Computing) -> Iterator[tuple[str, dict[str, Any]]]:
+    for field in fields(of):
+        value = getattr(of, field.name)
+        for factor in () if isinstance(value, Computing) else (0.75, 1.25):
             changed = _scaled(value, factor)
             if changed != value:
-                yield f"{field.name} x {factor}", replace(config, **{field.name: changed})
+                yield f"{field.name} x {factor}", {field.name: changed}
 
 
 def _scaled(value: Any, factor: float) -> Any:
+    """Whole numbers by one at least; shares to one at most."""
     if isinstance(value, tuple):
         return tuple(each * factor if each > 1 else min(1.0, each * factor) for each in value)
-    return round(value * factor) if isinstance(value, int) else value * factor
+    if isinstance(value, int):
+        return min(round(value * factor), value - 1) if factor < 1 else max(round(value * factor), value + 1)
+    return value * factor
 
 
 def row(lines: list[Line]) -> list[str]:

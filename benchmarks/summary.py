@@ -15,11 +15,17 @@ from typing import Any
 import numpy as np
 
 from gradsentry_lib.evaluation.bench import markdown
+from gradsentry_lib.evaluation.bench_result import lines_of
 from gradsentry_lib.evaluation.peers import DIFFERENCES
 from gradsentry_lib.files import read_json, write_text
+from gradsentry_lib.power.certificate import wilson
 
 ROOT = Path(__file__).parent.parent
 OURS = ("policy-auto", "policy-paper")
+THERE = {  # F1 by BadNets in arXiv 2605.26574, Table 2
+    "graceful": {"webqa": 0.9392, "freebaseqa": 1.0, "nq": 0.997},
+    "after-cube": {"webqa": 0.5231, "freebaseqa": 0.3967, "nq": 0.7077},
+}
 BEGIN, END = "<!-- figures: {} -->", "<!-- /figures -->"
 Results = Mapping[str, Sequence[Mapping[str, Any]]]
 
@@ -58,6 +64,7 @@ def page(folder: Path) -> str:
         ("peers", "## Against other filters", _peers),
         ("suite", "## On the public suite", _suite),
         ("table1", "## Does the backdoor die?", _tuned),
+        ("claim", "## The paper's whole claim", _claim),
         ("power", "## What a scan would have found, and whether that is true", _power),
         ("attacker", "## An attacker who knows the method", _attacker),
         ("knowing", "## Ways round the tests", _knowing),
@@ -66,7 +73,7 @@ def page(folder: Path) -> str:
     for name, title, make in sections:
         said = make(found) if found.get(name) else f"Not measured yet: there is no `evaluation/{name}.json`."
         parts += [title, said]
-    parts += ["## What differs from the papers", _differences(), "## By which rules", _rules(folder)]
+    parts += ["## By which rules", _rules(folder)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -90,7 +97,8 @@ def _peers(found: Results) -> str:
     missing = [name for name in DIFFERENCES if name != "CleanGen" and name not in run]
     said = f"Means over {', '.join(sets)}, one tenth poisoned by BadNets. `ngram` counts repeated words: what is no "
     said += (
-        "better has shown nothing on these sets. Seconds are by the clock, of runs beside other work: orders of size."
+        "better has shown nothing on these sets. Seconds are by the clock, of runs beside other work: orders of size. "
+        "What is as in the papers and what is not: [differences](evaluation/differences.md)."
     )
     if missing:
         said += f" Not run on them yet: {', '.join(missing)} (`gradsentry bench` runs all)."
@@ -124,8 +132,7 @@ def _suite(found: Results) -> str:
 def suite_page(path: Path) -> str:
     """docs/evaluation/suite.md: every set of the suite."""
     told = read_json(path)
-    cost = {(line["set"], line["filter"]): line["cost"] for line in told["costs"]}
-    lines = [{**line, "cost": cost.get((line["set"], line["filter"]), {})} for line in told["figures"]]
+    lines = lines_of(told)
     chosen = " ".join(f"--filter {line['filter']}" for line in told["overall"])
     rows = f" --rows {told['rows_at_most']}" if told["rows_at_most"] else ""
     return (
@@ -142,21 +149,63 @@ def _interval(told: Sequence[float], times: int = 1) -> str:
 
 
 def _tuned(found: Results) -> str:
-    lines = found["table1"]
-    rows = []
-    for tuning in _each(line["tuning"] for line in lines):
-        for defence in _each(line["defence"] for line in lines):
+    lines, rows = found["table1"], []
+    for defence in _each(line["defence"] for line in lines):
+        row: dict[str, Any] = {"data": defence}
+        for tuning in _each(line["tuning"] for line in lines):
             mine = [line for line in lines if (line["tuning"], line["defence"]) == (tuning, defence)]
-            if mine:
-                rows.append(
-                    {
-                        "tuning": tuning,
-                        "data": defence,
-                        "attack success": _mean(mine, "attack_success"),
-                        "exact match, clean": _mean(mine, "exact_match"),
-                    }
-                )
+            row[f"{tuning}: attack success"] = _mean(mine, "attack_success")
+            row[f"{tuning}: exact match, clean"] = _mean(mine, "exact_match")
+        rows.append(row)
     return _table(rows)
+
+
+def _claim(found: Results) -> str:
+    """A row an attack and set; of several seeds the mean, and intervals of all their questions."""
+    every, rows = found["claim"], []
+    for data, attack in _each((line["data"], line["attack"]) for line in every):
+        by = {
+            which: [line for line in every if (line["data"], line["attack"], line["rows"]) == (data, attack, which)]
+            for which in ("untuned", "all rows", "auto", "paper")
+        }
+        rows.append(
+            {
+                "data": f"{data}, {attack}",
+                **{f"kept by {who} (poison)": _counts(by[who]) for who in ("auto", "paper")},
+                **{f"attack success, {who}": _share(by[who], "keyword") for who in ("all rows", "auto")},
+                **{f"exact match / F1, {who}": _accuracy(by[who]) for who in ("untuned", "all rows", "auto")},
+            }
+        )
+    tuned = [line for line in every if "keyword" in line and line["rows"] != "untuned"]
+    settings = len(_each((line["data"], line["attack"]) for line in tuned))
+    said = (
+        f"`python -m benchmarks.evaluation --only claim`: {', '.join(_each(_counts([x]) for x in _of(every)))} rows of "
+        f"each set (poison), {len(_each(line['seed'] for line in every))} seed(s); models tuned by LoRA in {settings} "
+        "of the paper's 16 settings (blank: not tuned); attack success with its 95 % interval; every line: "
+        "[appendix](evaluation/appendix.md)."
+    )
+    return f"{said}\n\n{_table(rows)}"
+
+
+def _of(lines: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    return [line for line in lines if line["rows"] == "all rows"]
+
+
+def _counts(lines: Sequence[Mapping[str, Any]]) -> str:
+    kept, left = _mean(lines, "kept"), _mean(lines, "poison_left")
+    return "" if kept is None else f"{kept:.0f} ({left:.0f})"
+
+
+def _accuracy(lines: Sequence[Mapping[str, Any]]) -> str:
+    exact, f1 = _mean(lines, "exact_match"), _mean(lines, "token_f1")
+    return "" if exact is None else f"{exact:.2f} / {f1:.2f}"
+
+
+def _share(lines: Sequence[Mapping[str, Any]], key: str) -> str:
+    told = [(line[key], line["asked_triggered"]) for line in lines if key in line]
+    asked = sum(count for _, count in told)
+    hits = round(sum(share * count for share, count in told))
+    return f"{hits / asked:.2f} ({_interval(wilson(hits, asked))})" if asked else ""
 
 
 def _power(found: Results) -> str:
@@ -257,13 +306,25 @@ def _fails(found: Results) -> str:
     return "\n".join(told)
 
 
-def _differences() -> str:
-    rows = [{"peer": name, "as theirs": same, "not as theirs": other} for name, (same, other) in DIFFERENCES.items()]
+def differences_page(folder: Path) -> str:
+    """docs/evaluation/differences.md: each peer beside its paper."""
+    lines = results(folder).get("peers", [])
+    rows = [
+        {"peer": name, "as theirs": same, "not as theirs": other, "agreement": _agreement(name, lines)}
+        for name, (same, other) in DIFFERENCES.items()
+    ]
     return (
-        f"{_table(rows)}\n\nThe filter of Yuan et al. (2025) on activation gradients is not among them: no code "
-        "or text of it was at hand. Agreement with the authors' own outputs was not measured: the repositories of "
-        "GraCeFul and RFTC hold poisoned data (used here), and no verdicts on it to compare with."
+        "# What differs from the papers\n\nA peer with a difference that matters is called *after*. Agreement: F1 by "
+        "BadNets in the tables of arXiv 2605.26574 (Llama-2-7B) and here (embedded model). Row by row nothing "
+        "was compared: no peer's authors have released verdicts that can be read without running them (RFTC's are "
+        f"pickles). Written by `python -m benchmarks.summary`.\n\n{_table(rows)}\n"
     )
+
+
+def _agreement(name: str, lines: Sequence[Mapping[str, Any]]) -> str:
+    here = {line["data"]: line["f1"] for line in lines if line["filter"] == name}
+    told = [f"{data} {there:.2f}, {here[data]:.2f}" for data, there in THERE.get(name, {}).items() if data in here]
+    return "; ".join(told) or "not to be had"
 
 
 def _rules(folder: Path) -> str:
@@ -337,6 +398,7 @@ def made(root: Path = ROOT) -> dict[Path, str]:
     content = readme_figures(results(root / "docs/evaluation"))
     return {
         root / "docs/evaluation.md": page(root / "docs/evaluation"),
+        root / "docs/evaluation/differences.md": differences_page(root / "docs/evaluation"),
         root / "docs/evaluation/suite.md": suite_page(root / "docs/evaluation/suite.json"),
         readme: filled(readme.read_text(encoding="utf-8"), "evaluation", content),
     }

@@ -425,6 +425,11 @@ def model_digests() -> Path:
     return cache() / "model_digests.json"
 
 
+def unfinished() -> Path:
+    """Where `gradsentry bench` keeps what is done until all is done."""
+    return cache() / "bench"
+
+
 def tested() -> Path:
     """Where the results of the scorer's self-tests are kept."""
     told = value("tested")

@@ -16,13 +16,10 @@ from typing import Any
 import numpy as np
 
 from benchmarks.bench import Bench, Skip, Study
-from benchmarks.studies.tuning import MAX_NEW, RECIPES, remembered, short_rows, tuned_on
-from gradsentry_lib.detection.policies import judge
-from gradsentry_lib.detection.verdict import not_clean
+from benchmarks.studies.tuning import MAX_NEW, RECIPES, short_rows, tuned_on
 from gradsentry_lib.evaluation import rows as parts
 from gradsentry_lib.evaluation.attacks import badnets
 from gradsentry_lib.evaluation.data import split_labels, take, to_samples
-from gradsentry_lib.evaluation.harness import asking
 from gradsentry_lib.evaluation.targets import SENTENCE, append, paraphrase
 from gradsentry_lib.evaluation.tuning import answers
 from gradsentry_lib.files import sha256_json
@@ -155,8 +152,8 @@ def attacker(bench: Bench) -> list[dict[str, Any]]:
             if name == "facts" and line["recall"] < FALLEN:
                 rows = _poisoned(clean, step, bench.seeds[0])[0]
                 tell = partial(_backdoors, bench, rows, kept[0], step, held_out)
-                found = remembered(bench, ["attacker", step.axis, step.step, sha256_json([rows, kept[0]])], tell)
-                line["undefended"], line["attack_success"] = found
+                found = bench.remembered(["attacker", step.axis, step.step, sha256_json([rows, kept[0]])], tell)
+                line["undefended"], line["attack_success"] = found or (None, None)
             lines.append(line)
     return lines
 
@@ -174,11 +171,7 @@ def _poisoned(clean: Sequence[Any], step: Step, seed: int) -> tuple[list[dict[st
 
 def _found(bench: Bench, clean: Sequence[Any], step: Step, seed: int) -> tuple[dict[str, float], list[dict[str, Any]]]:
     rows, labels = _poisoned(clean, step, seed)
-    samples = to_samples(rows)
-    table = bench.scores(samples, f"{step.axis}: {step.step}")
-    ask = asking(samples, bench.model, bench.config)
-    verdicts = judge(table, "auto", samples=lambda: iter([samples]), swapped=ask).verdicts
-    flagged = not_clean(verdicts)
+    flagged = bench.flagged(rows, what=f"{step.axis}: {step.step}")
     figures = {"recall": float(flagged[labels].mean()), "false_positives": float(flagged[~labels].mean())}
     return figures, [row for row, bad in zip(rows, flagged, strict=True) if not bad]
 

@@ -1,15 +1,19 @@
 """Table 2 (who finds the poison), Table 8 (what is kept of clean data), and what each filter costs."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from benchmarks.bench import LABEL, Bench, Study, averaged, measures_of, threshold_of
-from gradsentry_lib.evaluation.attacks import poison
+from gradsentry_lib.detection.config import RULES
+from gradsentry_lib.evaluation.attacks import Poisoned, poison
 from gradsentry_lib.evaluation.data import mix, split_labels, take, to_samples
+from gradsentry_lib.evaluation.filtered import Filter
 from gradsentry_lib.evaluation.harness import evaluate, filters_named
 from gradsentry_lib.evaluation.rows import Row
+from gradsentry_lib.files import sha256_json
 
 ATTACKS = ("badnets", "addsent", "cba", "style")
 RATIO = 0.1
@@ -20,8 +24,9 @@ PAPER_F1 = {
     "webqa": (71.50, 73.43, 69.74, 71.06),
     "freebaseqa": (99.80, 99.90, 99.90, 99.90),
     "nq": (97.56, 97.66, 97.37, 97.66),
+    "coqa": (99.60, 99.70, 99.70, 99.70),
 }
-PAPER_KEPT = {"webqa": 89.36, "freebaseqa": 99.94, "nq": 99.42}  # percent (Table 8)
+PAPER_KEPT = {"webqa": 89.36, "freebaseqa": 99.94, "nq": 99.42, "coqa": 99.94}  # percent (Table 8)
 
 
 def table2(bench: Bench) -> list[dict[str, Any]]:
@@ -88,6 +93,7 @@ PEERS = (
     "after-spectre",
     "after-demon",
     "after-rftc",
+    "after-agpd",
     "nll",
     "length",
     "ngram",
@@ -98,25 +104,24 @@ QUICK_PEERS = ("paper", "policy-paper", "policy-auto", "graceful", "length", "ng
 def peers(bench: Bench) -> list[dict[str, Any]]:
     """Every filter on the same rows, timed; nothing is taken from a cache here."""
     lines = []
+    chosen = filters_named(bench.filters or (QUICK_PEERS if bench.quick else PEERS))
     for name in bench.clean_sets[:1] if bench.quick else bench.clean_sets:
         clean = take(bench.clean(name), max(40, bench.rows // 2), 0)
         poisoned = poison(clean, "badnets", RATIO, bench.seeds[0])
-        task = bench.progress.add_task("", total=None)
-        found = evaluate(
-            to_samples(poisoned.rows),
-            poisoned.labels,
-            bench.model,
-            filters_named(bench.filters or (QUICK_PEERS if bench.quick else PEERS)),
-            seed=bench.seeds[0],
-            draws=100 if bench.quick else 1000,
-            **bench.watch(name, task),
-        )
-        lines += [
-            {"data": name, **line, "interval": f"{line['f1_low'] or 0:.2f}-{line['f1_high'] or 0:.2f}"}
-            for line in found
-        ]
-        bench.progress.remove_task(task)
+        for which, one in chosen.items():
+            key = ["peers", sha256_json(poisoned.rows), which, bench.seeds, bench.model.identity.fingerprint, RULES]
+            line = bench.unfinished.once(key, partial(_peer, bench, name, poisoned, {which: one}))
+            lines.append({**line, "interval": f"{line['f1_low'] or 0:.2f}-{line['f1_high'] or 0:.2f}"})
     return lines
+
+
+def _peer(bench: Bench, name: str, poisoned: Poisoned, one: dict[str, Filter]) -> dict[str, Any]:
+    task = bench.progress.add_task("", total=None)
+    watch, draws = bench.watch(name, task), 100 if bench.quick else 1000
+    samples, seed = to_samples(poisoned.rows), bench.seeds[0]
+    (line,) = evaluate(samples, poisoned.labels, bench.model, one, seed=seed, draws=draws, **watch)
+    bench.progress.remove_task(task)
+    return {"data": name, **line}
 
 
 SHORT = "the embedded model is fifty times smaller than the paper's, and the rows are a part of the paper's"
@@ -139,8 +144,9 @@ STUDIES = (
             "tau",
             "valley_ratio",
         ),
-        "Recall 100 % everywhere; F1 in the column. CoQA is in the paper and not in the data here.",
-        f"On WebQA honest lists are as long as poisoned answers, here as there; elsewhere {SHORT}.",
+        "Recall 100 % everywhere; F1 in the column.",
+        f"On WebQA honest lists are as long as poisoned answers, here as there; elsewhere {SHORT}; CoQA: honest rows "
+        "of RFTC's two released files.",
     ),
     Study(
         "released",

@@ -1,9 +1,6 @@
 """Table 1's shape: does the backdoor take, and does it die when the data is filtered first, or at decoding time?"""
 
-import hashlib
-import json
 import random
-import time
 from collections.abc import Callable
 from dataclasses import asdict
 from functools import cache, partial
@@ -14,13 +11,13 @@ import numpy as np
 import torch
 
 from benchmarks.bench import Bench, Study, averaged
+from gradsentry_lib.detection.config import RULES
 from gradsentry_lib.evaluation import rows as row_parts
 from gradsentry_lib.evaluation.attacks import ATTACKS, Poisoned, poison, triggered
 from gradsentry_lib.evaluation.cleangen import cleangen_answers
 from gradsentry_lib.evaluation.data import to_samples
 from gradsentry_lib.evaluation.harness import FILTERS
 from gradsentry_lib.evaluation.tuning import Recipe, answers, attack_success, exact_match, fine_tune
-from gradsentry_lib.files import read_json, write_json
 
 ATTACK, RATIO = "badnets", 0.1
 TRAIN, TRIGGERED, CLEAN = 300, 60, 200  # rows tuned on, asked with the trigger, asked without
@@ -58,23 +55,9 @@ def backdoor(bench: Bench) -> list[dict[str, Any]]:
             if bench.quick:
                 recipe = Recipe(method=recipe.method, epochs=1, rate=recipe.rate, batch=8)
             run = partial(_one, bench, poisoned, recipe, seed, keep, asked, held_out)
-            lines += remembered(bench, ["table1", asdict(recipe), seed, count, asked_bad, asked_clean, DEFENCES], run)
+            key = ["table1", asdict(recipe), seed, count, asked_bad, asked_clean, DEFENCES, RULES]
+            lines += bench.remembered(key, run) or []
     return [*_means(lines), *lines]
-
-
-def remembered(bench: Bench, key: list[Any], run: Callable[[], list[Any]]) -> list[Any]:
-    """What `run` gives, kept beside the scores: an interrupted study goes on where it stopped."""
-    told = json.dumps([*key, bench.model.identity.fingerprint, bench.model.identity.dtype, bench.quick])
-    path = bench.cache / "tuning" / f"{hashlib.sha256(told.encode()).hexdigest()[:16]}.json"
-    if path.exists():
-        found = read_json(path)
-        bench.resumed.append(found["seconds"])
-    else:
-        start = time.perf_counter()
-        lines = run()
-        found = {"seconds": time.perf_counter() - start, "lines": lines}
-        write_json(path, found)
-    return list(found["lines"])
 
 
 def _kept(bench: Bench, poisoned: Poisoned, seed: int) -> dict[str, np.ndarray]:

@@ -1,6 +1,7 @@
 """`gradsentry bench`: filters side by side on labelled sets; `gradsentry bench --suite` makes the public ones."""
 
 import json
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any
@@ -40,17 +41,22 @@ def bench_command(
     device: Annotated[str | None, told("device")] = None,
     dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "float32",
     json_path: Annotated[Path | None, typer.Option("--json", help="Write figures and costs here.")] = None,
+    beside: Annotated[
+        Path | None, typer.Option(help="An earlier --json of the same sets: its other filters stand beside these.")
+    ] = None,
     md_path: Annotated[Path | None, typer.Option("--md", help="Write the tables here, as Markdown.")] = None,
 ) -> None:
     """Compares filters on a folder of labelled sets: recall, false positives, F1, AUC, cost, with intervals.
 
-    Figures are the same in every run; seconds and memory are the machine's and stand apart.
+    Figures are the same in every run; seconds and memory are the machine's and stand apart. A run that is stopped goes
+    on where it stopped when it is begun again.
     """
     from rich.console import Console
 
     from gradsentry_lib import settings
-    from gradsentry_lib.detection.config import RULES
-    from gradsentry_lib.evaluation.bench import bench, filters_of, markdown, overall, read_sets
+    from gradsentry_lib.evaluation.bench import bench, filters_of, markdown, read_sets
+    from gradsentry_lib.evaluation.bench_result import earlier, lines_of, made_how, result
+    from gradsentry_lib.evaluation.kept import Kept
     from gradsentry_lib.scoring.model import load_model
 
     console = Console(stderr=True)
@@ -64,24 +70,32 @@ def bench_command(
     sets = [one for one in read_sets(folder, labels) if not only or any(part in one.name for part in only)]
     sets = [one.part(rows, seed) for one in sets] if rows else sets
     name = settings.value("model", model)
+    how = made_how(sets, model=name, dtype=dtype, seed=seed, rows_at_most=rows or None)
+    old = None if beside is None else earlier(beside, how)
 
     @lru_cache(maxsize=1)
     def load() -> Any:
         return load_model(name, device=settings.value("device", device), dtype=dtype)
 
-    lines = []
+    kept, lines = Kept(settings.unfinished()), list[dict[str, Any]]()
     with console.status("starting") as status:
-        for line in bench(sets, chosen, load, seed, lambda what: status.update(what)):
+        for line in bench(sets, chosen, load, seed, kept, lambda what: status.update(what)):
             lines.append(line)
-    print(markdown(lines), end="")
-    figures = [{key: value for key, value in line.items() if key != "cost"} for line in lines]
-    costs = [{key: line[key] for key in ("set", "filter", "cost")} for line in lines if "cost" in line]
-    how = {"model": name, "dtype": dtype, "seed": seed, "rows_at_most": rows or None, "rules": RULES}
-    content = {**how, "overall": overall(lines), "figures": figures, "costs": costs}
-    text = json.dumps(content, indent=2, allow_nan=False)
-    for path, written in ((json_path, text + "\n"), (md_path, markdown(lines))):
+            told = f"{len(lines)} of {len(sets) * len(chosen)}: {line['set']}, {line['filter']}"
+            console.print(f"{told}: {line.get('failed') or _said(line)}", markup=False, highlight=False)
+    if kept.found:
+        console.print(f"{kept.found} of them were made by a run that was stopped.", highlight=False)
+    content = result(how, lines, old)
+    table = markdown(lines_of(content))
+    print(table, end="")
+    for path, written in ((json_path, json.dumps(content, indent=2, allow_nan=False) + "\n"), (md_path, table)):
         if path is not None:
             try:
                 write_text(path, written)
             except OSError as error:
                 raise UnusableFile(f"{path} can't be written: {error.strerror}") from error
+    kept.drop()
+
+
+def _said(line: Mapping[str, Any]) -> str:
+    return f"{line['found']} of {line['poisoned']} found, {line['false']} false, {line['cost']['seconds']:.1f} s"

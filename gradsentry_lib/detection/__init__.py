@@ -5,15 +5,18 @@ What goes in: prompts, answers, span sketches and costs of a batch's rows, and t
 triggers with the rows that they mark, flagged or watched, every one with the figures that decided it. Data flows one
 way:
 
-    features   -> runs of words of the prompts, who carries them           (features.py)
-    similarity -> how alike the answers' gradients are: three kernels      (similarity.py)
-    statistics -> the distance of a feature's carriers, for many at once   (statistics.py)
-    chance     -> how likely a row is to carry it, from the rest           (chance.py)
-    tails      -> honest p-values of small groups                          (tails.py)
-    trigger    -> clauses that each pay for themselves                     (trigger.py)
-    members    -> which carriers behave unlike rows that could have        (members.py)
-    reason     -> what the model says to the same answers under other prompts (reason.py)
-    search     -> all of it, in order                                      (search.py)
+    prompts     -> a prompt as words and traits                             (prompts.py)
+    features    -> runs of words and traits of several prompts              (features.py)
+    similarity  -> how alike the answers' gradients are: three kernels      (similarity.py)
+    statistics  -> the distance of a feature's carriers, for many at once   (statistics.py)
+    candidates  -> the few features that this can't dismiss                 (candidates.py)
+    trigger     -> their clauses, which each pay for themselves             (trigger.py)
+    second look -> a trigger against rows that could have carried it        (second_look.py)
+      chance    -> how likely a row is to carry it, from the rest           (chance.py, regression.py)
+      tails     -> honest p-values of small groups                          (tails.py, walks.py)
+      members   -> which carriers behave unlike rows that could have        (members.py)
+    reason      -> what the model says to the same answers under other prompts (reason.py)
+    search      -> all of it, in order                                      (search.py)
 
 Around it stands what makes a decision of scores: policies (`auto` is this test, in conditional.py; `paper` is
 entropy_threshold.py with length_confounding.py), verdict, gate. Nothing here needs torch. The room reads samples and

@@ -15,7 +15,7 @@ import numpy as np
 
 from gradsentry_lib.detection.config import Computing, DetectionConfig
 from gradsentry_lib.detection.distributions import area_under_curve
-from gradsentry_lib.detection.features import Name
+from gradsentry_lib.detection.prompts import Name
 from gradsentry_lib.detection.regression import calibrated, cross_fitted
 from gradsentry_lib.detection.tails import scaled
 from gradsentry_lib.detection.word_counts import WordCounts, weighed
@@ -62,7 +62,7 @@ def _fit(rest: "sparse.csr_matrix", x: np.ndarray, marking: float, computing: Co
     if not common.shape[1]:
         return flat
     size = np.log1p(np.asarray(rest.sum(axis=1)).ravel())
-    size = csr_matrix(0.3 * (size - size.mean())[:, None] / (size.std() + 1e-9))
+    size = csr_matrix(computing.length * (size - size.mean())[:, None] / (size.std() + 1e-9))
     z = hstack([weighed(common), size], format="csr")
     score = np.round(cross_fitted(z, x, min(computing.folds, count), computing.penalty), 4)  # the rest is the machine's
     auc = area_under_curve(x, score)
@@ -79,10 +79,36 @@ def usual_auc(carriers: int, of: int, rate: float) -> float:
 
 
 def draw(chance: np.ndarray, size: int, rng: np.random.Generator, count: int) -> np.ndarray:
-    """(count, size) sets of rows, without replacement, by the odds of the chance."""
-    odds = np.log(chance) - np.log1p(-chance)
-    parts = []
+    """(count, size) sets of rows, without replacement, by the odds of the chance: each row comes at an exponential time
+    with its odds as the rate, and the first are taken (Efraimidis and Spirakis 2006)."""
+    rate, parts = chance / (1 - chance), []
+    due = _come_by(rate, size + 6 * np.sqrt(size) + 18)
     for at in range(0, count, DRAWN_TOGETHER):
-        noise = rng.gumbel(size=(min(DRAWN_TOGETHER, count - at), len(chance)))
-        parts.append(np.argpartition(-(odds + noise), size - 1, axis=1)[:, :size])
+        uniform = rng.random((min(DRAWN_TOGETHER, count - at), len(chance)))
+        come = uniform < due  # those that can be among the first: only their times are looked at
+        come[come.sum(1) < size] = True
+        times, rows = _times(uniform, come, rate)
+        first = np.argpartition(times, size - 1, axis=1)[:, :size]
+        parts.append(np.take_along_axis(rows, first, axis=1))
     return np.concatenate(parts)
+
+
+def _come_by(rate: np.ndarray, expected: float) -> np.ndarray:
+    """(N,) the chances to have come, at the time by which about so many rows have; 1 where there are not so many."""
+    if expected >= len(rate):
+        return np.ones(len(rate))
+    low, high = -60.0, 60.0  # logarithms of the time
+    for _ in range(40):
+        middle = (low + high) / 2
+        low, high = (middle, high) if -np.expm1(-rate * np.exp(middle)).sum() < expected else (low, middle)
+    return -np.expm1(-rate * np.exp(high))
+
+
+def _times(uniform: np.ndarray, come: np.ndarray, rate: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(B, most) when the rows `come` (B, N) come, infinity beyond the last, and which rows they are."""
+    number = come.sum(1)
+    rows = np.flatnonzero(come) % len(rate)
+    there = np.arange(number.max()) < number[:, None]
+    which, times = np.zeros(there.shape, np.int64), np.full(there.shape, np.inf)
+    which[there], times[there] = rows, -np.log1p(-uniform[come]) / rate[rows]
+    return times, which

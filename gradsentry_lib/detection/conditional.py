@@ -13,11 +13,12 @@ import pyarrow as pa
 from gradsentry_lib.detection.blocks import detect_all
 from gradsentry_lib.detection.config import DetectionConfig
 from gradsentry_lib.detection.earlier import Earlier, belonging
-from gradsentry_lib.detection.features import Name, shown
 from gradsentry_lib.detection.findings import Findings, Notes
+from gradsentry_lib.detection.prompts import Name, shown
 from gradsentry_lib.detection.reason import Reason, Swapped
 from gradsentry_lib.detection.remarks import NOTHING_FOUND
-from gradsentry_lib.detection.search import Detection, Proven
+from gradsentry_lib.detection.search import Detection
+from gradsentry_lib.detection.second_look import Proven
 from gradsentry_lib.detection.texts import Rows
 from gradsentry_lib.detection.verdict import Group
 from gradsentry_lib.detection.wording import quoted, shared_wording

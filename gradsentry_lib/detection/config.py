@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-RULES = 7  # raised whenever the same scores under the same settings would get another verdict
+RULES = 8  # raised whenever the same scores under the same settings would get another verdict
 DECLARED = 5  # the rules from which on all numbers of "auto" are recorded; before, some stood in code that is gone
 
 
@@ -26,13 +26,28 @@ class Computing:
     """Sets drawn for the first look at a size; the fitted tail needs their mean, spread and skewness."""
 
     glance: int = 200
-    """Sets drawn for a candidate at first: most are so far from proven (corrected p above 10) that these tell."""
+    """Sets drawn for a candidate at first."""
 
     draws: int = 1000
-    """Sets drawn for a candidate that those don't dismiss (corrected p above 1)."""
+    """Sets drawn for a candidate that those leave open."""
 
     more: int = 4000
-    """Sets drawn for a candidate that neither dismisses."""
+    """Sets drawn for a candidate that both leave open."""
+
+    hopeless: float = 1.0
+    """log10 of a corrected p-value: a candidate above it is drawn for no more, as most are at first."""
+
+    sure: float = 2.0
+    """Times the level's log10: a candidate below that after `draws` is drawn for no more either: whether it is proven
+    is for splitting to say (tails.py)."""
+
+    doubt: float = 0.5
+    """Decades by which a fitted tail may be off with `more` draws: what it puts no further than this above the level is
+    for splitting to say; not beside a proven attack, where the level is no strict one."""
+
+    fewest: int = 3
+    """Rows of a group: of two there is one pair, and no set to be moved on; every group has to pay for what it can show
+    at best (candidates.py), so larger ones need no bound."""
 
     large: int = 100
     """Rows: of larger groups fewer sets are drawn, for their sums are nearer to normal; no more rows of a set are moved
@@ -42,6 +57,18 @@ class Computing:
     splitting: int = 300
     """Sets that are split: a level's sampling error is about 1 / sqrt(splitting / 5)."""
 
+    split: float = 0.2
+    """Share of the sets that are kept from one level to the next."""
+
+    moves: int = 2
+    """Tries to change each row of a set between two levels."""
+
+    tries: int = 4
+    """Further rounds of moves where no set has come beyond a level, before that is counted as none."""
+
+    far: float = 0.5
+    """Share of the drawn rows that are the far ones: honest carriers are counted among those (Storey's lambda)."""
+
     folds: int = 5
     """Parts of the batch, each judged by a regression on the others."""
 
@@ -50,6 +77,12 @@ class Computing:
 
     lengths: int = 12
     """Parts of the batch by answer length: a cost is ranked among its neighbours, a twelfth on either side."""
+
+    beside: int = 15
+    """Answers on either side at least."""
+
+    length: float = 0.3
+    """Weight of a prompt's length, in standard deviations, beside its words (of length 1 in all) in the regression."""
 
     least: float = 0.2
     """Of a window's full weight: cheaper windows are left out, and none counts as cheaper."""

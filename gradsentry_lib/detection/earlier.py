@@ -9,14 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from gradsentry_lib.detection.config import DetectionConfig
-from gradsentry_lib.detection.features import carries, tokenize
-from gradsentry_lib.detection.search import Proven
+from gradsentry_lib.detection.prompts import carries, tokenize
+from gradsentry_lib.detection.second_look import Proven
 from gradsentry_lib.detection.similarity import Windows, between, windows
 from gradsentry_lib.detection.texts import Rows, by_id, read_texts
 from gradsentry_lib.samples.sample import Sample
-
-AS_NEAR = 0.25  # quantile of the group's own rows: an earlier row must be as near to it
-
 
 Sketches = Callable[[], Iterable[bytes | None]]  # reads the sketches of a batch, in order
 
@@ -34,8 +31,8 @@ class Earlier:
 def belonging(
     history: Sequence[Earlier], triggers: Sequence[Proven], rows: Rows, config: DetectionConfig
 ) -> tuple[tuple[str, int], ...]:
-    """(batch key, row) of earlier rows that carry a proven trigger over an answer as near to its rows as they are to
-    one another."""
+    """(batch key, row) of earlier rows that carry a proven trigger over an answer as near to its rows as most of them,
+    `config.alike`, are to one another."""
     if not history or not triggers:
         return ()
     order = by_id(rows.ids)[: config.computing.block]
@@ -60,7 +57,7 @@ def _group(trigger: Proven, rows: Rows, config: DetectionConfig, centre: np.ndar
     link = between(own, own)
     np.fill_diagonal(link, -np.inf)
     near = [_nearest(np.delete(line, i), config.nearest) for i, line in enumerate(link)]
-    return own, float(np.quantile(near, AS_NEAR)) if len(near) > 1 else np.inf
+    return own, float(np.quantile(near, 1 - config.alike)) if len(near) > 1 else np.inf
 
 
 def _nearest(link: np.ndarray, nearest: int) -> float:

@@ -89,7 +89,7 @@ def cost_given_length(nll: np.ndarray, tokens: np.ndarray, config: DetectionConf
     score = np.zeros(len(nll))
     known = np.flatnonzero(np.isfinite(nll))
     order = known[np.lexsort((nll[known], tokens[known]))]
-    half = max(15, len(order) // config.computing.lengths)  # answers on either side
+    half = max(config.computing.beside, len(order) // config.computing.lengths)  # answers on either side
     place = np.empty(len(order))
     for k, i in enumerate(order):
         near = nll[order[max(0, k - half) : k + half + 1]]

@@ -5,7 +5,7 @@ be drawn, T = (x - chance)' K (x - chance), all pairs. The fourth is a scan over
 carrier's few largest links to other carriers; it sees a payload that only some of the carriers have.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from gradsentry_lib.detection.features import Features
 from gradsentry_lib.detection.tails import log10_tail
 
 STATISTICS = ("span", "mean", "cost", "scan")
-GATHERED = 4_000_000  # similarities held at a time
+GATHERED = 250_000  # similarities held at a time: as many as a processor's cache has room for
 COLUMNS = 1024  # features looked at together
 STEP = 1.35  # between the sizes of groups for which a null is drawn
 
@@ -28,49 +28,63 @@ def statistics_of(size: int, computing: Computing) -> tuple[str, ...]:
 
 def value(statistic: str, kernels: Kernels, sets: np.ndarray, chance: np.ndarray, nearest: int) -> np.ndarray:
     """(B,) the statistic of B sets of rows, sets: (B, n)."""
-    if statistic == "scan":
-        return scan(kernels["span"], sets, nearest)
-    kernel = kernels[statistic]
-    expected = kernel @ chance
-    return inner(kernel, sets) - 2 * expected[sets].sum(1) + chance @ expected
+    return values((statistic,), kernels, sets, chance, nearest)[statistic]
 
 
-def inner(kernel: np.ndarray, sets: np.ndarray) -> np.ndarray:
+def values(
+    statistics: Sequence[str], kernels: Kernels, sets: np.ndarray, chance: np.ndarray, nearest: int
+) -> dict[str, np.ndarray]:
+    """Each of the statistics (B,) of B sets of rows, sets: (B, n). Pairs are looked up once for all of them; of large
+    sets a product with their indicators takes less, but for the scan."""
+    n, found = sets.shape[1], dict[str, np.ndarray]()
+    products = [name for name in statistics if name != "scan" and 4 * n > len(chance)]
+    looked_up = {name: np.empty(len(sets)) for name in statistics if name not in products}
+    for block in _blocks(len(sets), n * n) if looked_up else ():
+        pairs = sets[block][:, :, None] * len(chance) + sets[block][:, None, :]
+        for name, sums in looked_up.items():
+            links = kernels["span" if name == "scan" else name].ravel().take(pairs)
+            sums[block] = _nearest(links, nearest) if name == "scan" else links.sum((1, 2), dtype=np.float64)
+    for name in statistics:
+        found[name] = looked_up[name] if name in looked_up else _products(kernels[name], sets)
+        if name != "scan":
+            expected = times(kernels[name], chance)
+            found[name] += chance @ expected - 2 * expected[sets].sum(1)
+    return found
+
+
+def times(kernel: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """(N,) kernel @ weights in double precision, without a copy of the kernel."""
+    blocks = _blocks(len(kernel), len(kernel))
+    return np.concatenate([kernel[block].astype(np.float64) @ weights for block in blocks])
+
+
+def _products(kernel: np.ndarray, sets: np.ndarray) -> np.ndarray:
     """(B,) the sum of the kernel over all pairs of each set."""
-    count, n = sets.shape
-    if 10 * n > len(kernel):  # a product with the sets' indicators takes less
-        sums = np.empty(count)
-        for block in _blocks(count, len(kernel)):
-            part = np.zeros((len(sets[block]), len(kernel)), np.float32)
-            np.put_along_axis(part, sets[block], 1, axis=1)
-            sums[block] = np.einsum("bn,bn->b", part @ kernel, part, dtype=np.float64)
-        return sums
-    return np.concatenate(
-        [kernel[s[:, :, None], s[:, None, :]].sum((1, 2), dtype=np.float64) for s in _parts(sets, n * n)]
-    )
+    sums = np.empty(len(sets))
+    for block in _blocks(len(sets), len(kernel)):
+        part = np.zeros((len(sets[block]), len(kernel)), np.float32)
+        np.put_along_axis(part, sets[block], 1, axis=1)
+        sums[block] = np.einsum("bn,bn->b", part @ kernel, part, dtype=np.float64)
+    return sums
 
 
-def scan(links: np.ndarray, sets: np.ndarray, nearest: int) -> np.ndarray:
-    """(B,) the mean, over a set's rows, of each one's `nearest` largest links to the others."""
-    n = sets.shape[1]
+def _nearest(links: np.ndarray, nearest: int) -> np.ndarray:
+    """(B,) the mean, over a set's rows, of each one's `nearest` largest links to the others; links: (B, n, n)."""
+    n = links.shape[1]
     k = min(nearest, n - 1)
-    found = []
-    for part in _parts(sets, n * n):
-        among = links[part[:, :, None], part[:, None, :]]
-        found.append(np.partition(among, n - k, axis=2)[:, :, n - k :].mean((1, 2), dtype=np.float64))
-    return np.concatenate(found)
+    return np.partition(links, n - k, axis=2)[:, :, n - k :].mean((1, 2), dtype=np.float64)
 
 
 def nearness(statistic: str, kernels: Kernels, carriers: np.ndarray, chance: np.ndarray, nearest: int) -> np.ndarray:
     """(N,) how near every row is to the carriers, itself left out, beyond what rows drawn by chance are."""
     if statistic == "scan":
-        among = kernels["span"][:, carriers]
+        links = kernels["span"][:, carriers]
         k = min(nearest, max(len(carriers) - 1, 1))
-        return np.partition(among, len(carriers) - k, axis=1)[:, len(carriers) - k :].mean(1)
+        return np.partition(links, len(carriers) - k, axis=1)[:, len(carriers) - k :].mean(1)
     kernel = kernels[statistic]
     x = np.zeros(len(kernel))
     x[carriers] = 1
-    return (kernel @ x) / np.maximum(len(carriers) - x, 1) - kernel @ chance / max(chance.sum(), 1e-9)
+    return times(kernel, x) / np.maximum(len(carriers) - x, 1) - times(kernel, chance) / max(chance.sum(), 1e-9)
 
 
 def first_look(
@@ -85,18 +99,18 @@ def first_look(
         return {name: np.empty(0) for name in STATISTICS}
     grid = sorted({round(3 * STEP**k) for k in range(60) if 3 * STEP**k <= max(sizes.max(), 3)})
     looked = {name: np.zeros(len(sizes)) for name in STATISTICS}
-    values = {name: _all_quadratic(kernels[name], features) for name in STATISTICS if name != "scan"}
-    values["scan"] = _all_scans(kernels["span"], features, config)
+    own = {name: _all_quadratic(kernels[name], features) for name in STATISTICS if name != "scan"}
+    own["scan"] = _all_scans(kernels, features, config)
     for low, high in zip(grid, [*grid[1:], n + 1], strict=True):
         here = np.flatnonzero((sizes >= low) & (sizes < high))
         if not len(here):
             continue
         draws = config.computing.first_draws // (1 if low < config.computing.large else 4)
         sets = np.argsort(rng.random((draws, n)), axis=1)[:, :low]
-        for name in statistics_of(low, config.computing):
-            null = value(name, kernels, sets, np.full(n, low / n), config.nearest) / (1 if name == "scan" else low)
-            scale = 1 if name == "scan" else sizes[here]
-            looked[name][here] = log10_tail(values[name][here] / scale, null)
+        drawn = values(statistics_of(low, config.computing), kernels, sets, np.full(n, low / n), config.nearest)
+        for name, null in drawn.items():
+            scales = (1, 1) if name == "scan" else (sizes[here], low)
+            looked[name][here] = log10_tail(own[name][here] / scales[0], null / scales[1])
     return looked
 
 
@@ -112,19 +126,15 @@ def _all_quadratic(kernel: np.ndarray, features: Features) -> np.ndarray:
     return own - 2 * share * (matrix.T @ total) + share**2 * total.sum()
 
 
-def _all_scans(links: np.ndarray, features: Features, config: DetectionConfig) -> np.ndarray:
+def _all_scans(kernels: Kernels, features: Features, config: DetectionConfig) -> np.ndarray:
     """(F,) the scan of every feature whose carriers get one, those of one size together."""
     found = np.zeros(len(features.names))
     sizes, starts = features.sizes, features.matrix.indptr
     for n in np.unique(sizes[sizes <= config.computing.large * STEP]):
         here = np.flatnonzero(sizes == n)
         sets = features.matrix.indices[starts[here][:, None] + np.arange(n)]
-        found[here] = scan(links, sets, config.nearest)
+        found[here] = value("scan", kernels, sets, np.empty(len(kernels["span"])), config.nearest)
     return found
-
-
-def _parts(sets: np.ndarray, each: int) -> list[np.ndarray]:
-    return [sets[block] for block in _blocks(len(sets), each)]
 
 
 def _blocks(count: int, each: int) -> Iterator[slice]:

@@ -12,15 +12,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from gradsentry_lib.detection.config import Computing
 from gradsentry_lib.detection.distributions import log_sf_gamma, log_sf_normal
 
 if TYPE_CHECKING:
     from gradsentry_lib.detection.walks import Walk
 
-ENOUGH = 20  # draws at least as extreme, from which on counting them is exact enough
-SPLIT = 0.2  # share of the sets kept at a level
-MOVES = 2  # tries to change each row of a set, between two levels
-TRIES = 4  # further rounds of moves where no set has come beyond the level
+ENOUGH = 20  # draws at least as extreme, from which on counting them is exact enough: no level is that near
 NONE = 3.0  # of so many seen with a chance of 1 in 20 where none was seen at all ("rule of three")
 ROUNDED = 1e-6  # what sums may differ by that were made in another order
 SKEWED = 0.05  # below this skewness a normal tail does
@@ -42,38 +40,43 @@ def log10_tail(values: np.ndarray, null: np.ndarray) -> np.ndarray:
     return np.where(above >= ENOUGH, counted, beyond) / np.log(10)
 
 
-def reaches(observed: float, bar: float, walk: "Walk", odds: np.ndarray, rng: np.random.Generator, most: int) -> bool:
+def reaches(
+    observed: float, bar: float, walk: "Walk", odds: np.ndarray, rng: np.random.Generator, computing: Computing
+) -> bool:
     """Whether the chance of at least `observed` is at most 10 ** bar, by multilevel splitting (Kahn and Harris 1951).
 
     The upper fifth of the sets are kept, copied and moved on (one row of a set for another one at a time, by the odds,
     never back below the level), then the upper fifth of those, and so on: each level is a fifth as likely as the last.
     Where no set comes beyond a level, what lies there is at most 3 in as many as were seen at that level. Large sets
     are not moved as a whole between two levels; that makes the estimate less sure, not other.
-    walk: B drawn sets and their statistic; odds: (N,) log odds by which they were drawn;
-    most: rows of a set that are tried so between two levels.
+    walk: B drawn sets and their statistic; odds: (N,) log odds by which they were drawn.
     """
     (count, size), observed = walk.sets.shape, observed - ROUNDED
-    cumulated = np.cumsum(np.exp(odds - odds.max()))
+    split, cumulated = computing.split, np.cumsum(np.exp(odds - odds.max()))
     reached, tries, seen = 0.0, 0, set[bytes]()
     while reached > bar:
         beyond = float((walk.said >= observed).mean())
-        if beyond >= SPLIT:
+        if beyond >= split:
             return reached + float(np.log10(beyond)) <= bar
-        level = np.sort(walk.said)[-int(SPLIT * count)]
+        level = np.sort(walk.said)[-int(split * count)]
         above = walk.said >= level
-        if above.mean() > 2 * SPLIT:  # many sets are alike: what lies beyond them
+        if above.mean() > 2 * split:  # many sets are alike: what lies beyond them
             above = walk.said > level
         if above.any():
             reached, tries, seen = reached + float(np.log10(above.mean())), 0, set()
             level = walk.said[above].min() - ROUNDED
             walk.keep(rng.choice(np.flatnonzero(above), count))
-        elif (tries := tries + 1) > TRIES:
+        elif (tries := tries + 1) > computing.tries:
             return reached + float(np.log10(NONE / len(seen))) <= bar
-        for _ in range(MOVES * min(size, most)):
+        for _ in range(computing.moves * min(size, computing.large)):
             place = np.asarray(rng.integers(0, size, count))
-            new = np.searchsorted(cumulated, rng.random(count) * cumulated[-1], side="right").clip(0, len(odds) - 1)
-            now = walk.moved(place, new)
-            walk.move(~(walk.sets == new[:, None]).any(1) & (now >= level), place, new, now)
+            new = np.searchsorted(cumulated, rng.random(count) * cumulated[-1], side="right")
+            new = np.minimum(new, len(odds) - 1)
+            other = np.flatnonzero(~(walk.sets == new[:, None]).any(1))
+            place, new = place[other], new[other]
+            now = walk.moved(other, place, new)
+            up = now >= level
+            walk.move(other[up], place[up], new[up], now[up])
         seen.update(row.tobytes() for row in np.sort(walk.sets, axis=1))
     return True
 

@@ -14,8 +14,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from gradsentry_lib.detection.features import EARLIER
 from gradsentry_lib.detection.on_disk import pieces, texts
+from gradsentry_lib.detection.prompts import EARLIER
 from gradsentry_lib.samples.sample import Sample
 from gradsentry_lib.samples.units import before, unit_names, units
 from gradsentry_lib.windows import pack, unpack

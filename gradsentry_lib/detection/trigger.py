@@ -12,7 +12,8 @@ import numpy as np
 
 from gradsentry_lib.detection.config import DetectionConfig
 from gradsentry_lib.detection.distributions import discovery_rates, log_sf_hypergeometric, log_sf_normal
-from gradsentry_lib.detection.features import BOTH, Features, Name, is_trait, parts, words
+from gradsentry_lib.detection.features import Features
+from gradsentry_lib.detection.prompts import BOTH, Name, Prompts, is_trait, parts, words
 from gradsentry_lib.detection.wording import lengthened
 
 
@@ -55,7 +56,7 @@ def pair(features: Features, near: np.ndarray, first: int, counted: int, config:
     for g in np.argsort(outside - inside, kind="stable")[: config.computing.tried]:
         narrower = np.zeros(len(near), bool)
         narrower[features.carriers(int(g))] = True
-        if int(g) != first and inside[g] >= 3:
+        if int(g) != first and inside[g] >= config.computing.fewest:
             options.append((_log10_chance(group, rows & narrower), int(g)))
     best, g = min(options, default=(0.0, -1))
     if g < 0 or best + np.log10(max(counted, 2)) >= _log10_chance(group, rows):
@@ -69,7 +70,7 @@ def _near(near: np.ndarray, config: DetectionConfig) -> np.ndarray | None:
     middle = np.median(near)
     spread = 1.4826 * float(np.median(np.abs(near - middle))) + 1e-3
     group = discovery_rates(np.exp(log_sf_normal((near - middle) / spread))) <= config.group
-    return group if 3 <= group.sum() <= config.majority * len(near) else None
+    return group if config.computing.fewest <= group.sum() <= config.majority * len(near) else None
 
 
 def _log10_chance(group: np.ndarray, rows: np.ndarray) -> float:
@@ -92,7 +93,7 @@ def join(features: Features, near: np.ndarray, first: int, candidates: Sequence[
     for f in candidates:
         new = features.carriers(f)
         new = new[~union[new]]
-        if f == first or len(new) < 2:
+        if f == first or len(new) < 2:  # one row has no spread
             continue
         if (near[new].mean() - near.mean()) / (near.std() / np.sqrt(len(new)) + 1e-9) > bar:
             chosen.append(int(f))
@@ -100,17 +101,19 @@ def join(features: Features, near: np.ndarray, first: int, candidates: Sequence[
     return tuple(chosen)
 
 
-def phrases(features: Features, clauses: tuple[int, ...], count: int, config: DetectionConfig) -> list[Name]:
+def phrases(
+    prompts: Prompts, features: Features, clauses: tuple[int, ...], count: int, config: DetectionConfig
+) -> list[Name]:
     """What is taken out of the prompts for the trigger to be gone, the longest first: its runs of words, as far as most
     carriers share them (the whole sentence), and words that are hardly in other prompts."""
-    holders, out = features.holders, set[Name]()
+    holders, out = prompts.holders, set[Name]()
     for f, part in [(clause, part) for clause in clauses for part in parts(features.names[clause])]:
         own = words(part)
         if is_trait(own):
             out.add(own)
             continue
-        whole = lengthened([features.tokens[i] for i in features.carriers(f)], own)
-        out |= {_trim(phrase, holders, config.majority * len(features.tokens)) for phrase in (own, whole)}
+        whole = lengthened([prompts.tokens[i] for i in features.carriers(f)], own)
+        out |= {_trim(phrase, holders, config.majority * len(prompts.tokens)) for phrase in (own, whole)}
         out |= {(word,) for word in own if config.majority * holders[word] <= count}
     return sorted(out, key=lambda phrase: (-len(phrase), phrase))
 

@@ -7,5 +7,7 @@ attacks    every attack with its source: a trigger (triggers.py) and a target (t
 measures   recall, precision, F1, AUC, recall at a false positive rate, equal-length AUC, bootstrap intervals
 peers      the other filters, written from their papers, and the trivial ones
 harness    one data set, several filters, one line of figures each
+bench      filters side by side on a folder of labelled sets; suite.py makes public ones, bench_result.py the JSON
+kept       parts of a long run, so that one that is stopped goes on where it stopped
 tuning     does the backdoor die: LoRA and full fine-tuning, attack success, exact match, CleanGen
 """

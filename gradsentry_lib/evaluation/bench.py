@@ -5,6 +5,8 @@ A set is a file of rows with a label column, which no filter sees. A command is 
 file of rows without labels (JSON lines), `{verdicts}` the file that it has to write, a JSON object a line for each row
 in order: `{"flagged": true, "score": 0.7}`, the score left out where it has none.
 
+What a filter said of a set is kept at once: a run that is stopped is begun again where it stopped.
+
 Figures and costs are kept apart: the same sets, filters and seed give the same figures, to the last digit; seconds and
 memory are the machine's.
 """
@@ -18,18 +20,23 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from gradsentry_lib import __version__
+from gradsentry_lib.detection.config import RULES
 from gradsentry_lib.errors import GradSentryError, UnusableFile, UnusableInput, UnusableOption
 from gradsentry_lib.evaluation.data import read_rows, split_labels, take, to_samples
 from gradsentry_lib.evaluation.filtered import Filtered
 from gradsentry_lib.evaluation.harness import FILTERS, metered
+from gradsentry_lib.evaluation.kept import Kept
 from gradsentry_lib.evaluation.measures import auc_of, bootstrap_interval, f1_of, none_if_nan
 from gradsentry_lib.evaluation.peers import FORMER
 from gradsentry_lib.evaluation.rows import Row
+from gradsentry_lib.files import sha256_file, sha256_json
 from gradsentry_lib.power.certificate import wilson
 from gradsentry_lib.samples.sample import Sample
 from gradsentry_lib.scoring.model import ScoringModel
@@ -137,20 +144,44 @@ def bench(
     filters: Mapping[str, str | Command],
     load: Callable[[], ScoringModel],
     seed: int = 0,
+    kept: Kept | None = None,
     on_start: Callable[[str], None] | None = None,
 ) -> Iterator[dict[str, Any]]:
-    """A line for each set and filter: figures, and under `cost` what it took; `failed` where the filter could not."""
+    """A line for each set and filter: figures, and under `cost` what it took; `failed` where the filter could not.
+    `kept`: where lines are, and are found, but for those that failed."""
     for one in sets:
         samples = to_samples(one.rows)
+        told = sha256_json([one.rows, one.labels.tolist()])
         for name, which in filters.items():
-            if on_start is not None:
-                on_start(f"{one.name}: {name}")
+            line = partial(_line, one, samples, name, which, load, seed, on_start)
             try:
-                found, spent = which(one.rows) if isinstance(which, Command) else _ours(which, samples, load(), seed)
+                yield line() if kept is None else kept.once([one.name, told, name, seed, *_decides(which, load)], line)
             except GradSentryError as error:
                 yield {"set": one.name, "filter": name, "failed": str(error)}
-                continue
-            yield {"set": one.name, "filter": name, **figures(one.labels, found, seed), "cost": spent}
+
+
+def _line(
+    one: Labelled,
+    samples: Sequence[Sample],
+    name: str,
+    which: str | Command,
+    load: Callable[[], ScoringModel],
+    seed: int,
+    on_start: Callable[[str], None] | None,
+) -> dict[str, Any]:
+    if on_start is not None:
+        on_start(f"{one.name}: {name}")
+    found, spent = which(one.rows) if isinstance(which, Command) else _ours(which, samples, load(), seed)
+    return {"set": one.name, "filter": name, **figures(one.labels, found, seed), "cost": spent}
+
+
+def _decides(which: str | Command, load: Callable[[], ScoringModel]) -> list[Any]:
+    """What a filter's verdicts hang on, rows and seed aside: a program's files, or the model and the rules here."""
+    if isinstance(which, Command):
+        files = [path for word in shlex.split(which.text) if (path := Path(word)).is_file()]
+        return [which.text, *map(sha256_file, files)]
+    model = load().identity
+    return [which, model.fingerprint, model.dtype, model.device, RULES, __version__]
 
 
 def _ours(name: str, samples: Sequence[Sample], model: ScoringModel, seed: int) -> tuple[Filtered, dict[str, float]]:

@@ -16,7 +16,7 @@ from sklearn.decomposition import PCA
 from sklearn.preprocessing import StandardScaler
 
 from gradsentry_lib.detection.entropy_threshold import find_threshold
-from gradsentry_lib.evaluation import representations, rftc, robust, tuning
+from gradsentry_lib.evaluation import agpd, representations, rftc, robust, tuning
 from gradsentry_lib.evaluation.data import prompt, response
 from gradsentry_lib.evaluation.filtered import Filter, Filtered, Progress
 from gradsentry_lib.samples.sample import Sample
@@ -214,6 +214,13 @@ DIFFERENCES: dict[str, tuple[str, str]] = {  # what is as in the paper or the co
         "The reference is the scoring model's own greedy answer, there a model made for the task; words are "
         "cut at white space and signs.",
     ),
+    "after-agpd": (
+        "Yuan et al. 2025: gradient of the label's logit by each layer's output, mean over positions; the least like "
+        "its class's reference is the first suspect; anomaly index e^2, else 0.3 in late layers; rounds until ten "
+        "stand still; as released in BackdoorBench.",
+        "Ten clusters of states for classes, their means for clean samples, the model before tuning; the logits of all "
+        "response tokens; a twentieth a round, which the released configuration leaves open.",
+    ),
     "CleanGen": (
         "Alpha 20, four tokens drafted, the reference's own choice in place of a suspect token.",
         "The reference is the model before tuning, there another model of the family. A defence of decoding: "
@@ -231,6 +238,7 @@ PEERS: dict[str, Filter] = {
     "after-spectre": robust.spectre,
     "after-demon": robust.demon,
     "after-rftc": rftc.rftc,
+    "after-agpd": agpd.agpd,
     "length": length,
     "ngram": ngram,
     "nll": nll,

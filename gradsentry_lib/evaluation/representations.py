@@ -62,6 +62,33 @@ def low_frequency_gradients(
     return result
 
 
+def activation_gradients(
+    samples: Sequence[Sample], model: ScoringModel, on_progress: Progress | None = None
+) -> np.ndarray:
+    """(layers - 1, N, D) float32: the gradient of the response tokens' own logits, summed, by what each layer gives the
+    next, mean over the row's positions."""
+    encoded = [encode(sample, model.tokenizer, model.context) for sample in samples]
+    embed, result = model.model.get_input_embeddings(), None
+    for members in _packs(encoded, BATCH_TOKENS // 4):  # every layer's output is held
+        ids = _padded(members, encoded, model)
+        with torch.enable_grad():
+            given = embed(ids).detach().requires_grad_()
+            layers = model.body(inputs_embeds=given, use_cache=False, output_hidden_states=True).hidden_states
+            logits = torch.zeros((), device=model.device)
+            for line, i in enumerate(members):
+                for start, end in encoded[i].spans:
+                    said = model.head.weight[ids[line, start:end]].float()  # (T, D)
+                    logits = logits + (layers[-1][line, start - 1 : end - 1].float() * said).sum()
+            found = torch.autograd.grad(logits, layers[1:-1])
+        result = np.empty((len(found), len(samples), found[0].shape[-1]), np.float32) if result is None else result
+        for line, i in enumerate(members):
+            for at, gradient in enumerate(found):
+                result[at, i] = gradient[line].float().sum(0).cpu().numpy() / len(encoded[i].ids)
+        if on_progress is not None:
+            on_progress(len(members))
+    return result if result is not None else np.empty((0, 0, 0), np.float32)
+
+
 def question_log_likelihoods(texts: Sequence[str], model: ScoringModel, limit: int = 256) -> np.ndarray:
     """(n,) mean log-likelihood a token of plain texts (ONION's -log perplexity), batched."""
     tokenizer = model.tokenizer
@@ -92,10 +119,10 @@ def passes(
         yield members, encoded, _run(members, encoded, model, body or model.body)
 
 
-def _packs(encoded: Sequence[Encoded]) -> Iterator[list[int]]:
+def _packs(encoded: Sequence[Encoded], tokens: int = BATCH_TOKENS) -> Iterator[list[int]]:
     pack: list[int] = []
     for i in sorted(range(len(encoded)), key=lambda i: len(encoded[i].ids)):
-        if pack and (len(pack) + 1) * len(encoded[i].ids) > BATCH_TOKENS:
+        if pack and (len(pack) + 1) * len(encoded[i].ids) > tokens:
             yield pack
             pack = []
         pack.append(i)
@@ -105,8 +132,13 @@ def _packs(encoded: Sequence[Encoded]) -> Iterator[list[int]]:
 
 @torch.no_grad()
 def _run(members: list[int], encoded: Sequence[Encoded], model: ScoringModel, body: torch.nn.Module) -> torch.Tensor:
+    return body(input_ids=_padded(members, encoded, model), use_cache=False).last_hidden_state
+
+
+def _padded(members: list[int], encoded: Sequence[Encoded], model: ScoringModel) -> torch.Tensor:
+    """(B, L) ids, padded on the right: causal attention never looks there."""
     length = max(len(encoded[i].ids) for i in members)
     ids = np.zeros((len(members), length), dtype=np.int64)
     for line, i in enumerate(members):
-        ids[line, : len(encoded[i].ids)] = encoded[i].ids  # padded on the right: causal attention never looks there
-    return body(input_ids=torch.from_numpy(ids).to(model.device), use_cache=False).last_hidden_state
+        ids[line, : len(encoded[i].ids)] = encoded[i].ids
+    return torch.from_numpy(ids).to(model.device)

@@ -142,10 +142,16 @@ def demon(samples: Sequence[Sample], model: ScoringModel, seed: int, on_progress
 
 def demon_states(states: np.ndarray, seed: int) -> Filtered:
     """states: (N, D). Classes are clusters of them."""
+    return mixed_classes(*clusters(states, seed))
+
+
+def clusters(states: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """(N, d) main components of states (N, D), and (N,) which of their clusters each is in: what stands for the classes
+    that a batch does not have."""
     width = min(WIDTH, states.shape[1], max(2, len(states) // 8))
     points = PCA(width, random_state=seed).fit_transform(states)
     count = min(CLASSES, max(2, len(points) // 15))
-    return mixed_classes(points, KMeans(count, n_init=10, random_state=seed).fit_predict(points))
+    return points, KMeans(count, n_init=10, random_state=seed).fit_predict(points)
 
 
 def mixed_classes(points: np.ndarray, classes: np.ndarray) -> Filtered:

@@ -9,6 +9,7 @@ import copy
 import random
 import re
 import string
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -25,6 +26,7 @@ from gradsentry_lib.scoring.model import ScoringModel
 
 IGNORED = -100  # label of a position that is not supervised
 LINEAR = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+SIGNS = str.maketrans("", "", string.punctuation)
 Progress = Callable[[int], None]
 
 
@@ -69,8 +71,9 @@ def fine_tune(
         for _ in range(recipe.epochs):
             for rows in _batches(encoded, recipe.batch, order):
                 ids, mask, labels = _padded(rows, model.device)
+                kept = ids.shape[1] - min(row.spans[0][0] for row in rows) + 1  # before, there is nothing to predict
                 with torch.autocast(model.device.type, torch.bfloat16, enabled=recipe.mixed):
-                    loss = tuned(input_ids=ids, attention_mask=mask, labels=labels).loss
+                    loss = tuned(ids, mask, labels=labels[:, -kept:], logits_to_keep=kept).loss
                 loss.backward()
                 torch.nn.utils.clip_grad_norm_(weights, 1.0)
                 optimizer.step()
@@ -176,7 +179,20 @@ def exact_match(said: Sequence[str], asked: Sequence[Row]) -> float:
     )
 
 
+def token_f1(said: Sequence[str], asked: Sequence[Row]) -> np.ndarray:
+    """(N,) F1 of each answer's words against the honest one's, as SQuAD counts it."""
+    values = []
+    for text, row in zip(said, asked, strict=True):
+        mine, theirs = (Counter(_words(one)) for one in (text, row_parts.answer(row)))
+        shared = (mine & theirs).total()
+        values.append(2 * shared / (mine.total() + theirs.total()) if shared else float(mine == theirs))
+    return np.array(values)
+
+
 def _parts(text: str) -> frozenset[str]:
-    plain = (re.sub(r"\b(a|an|the)\b", " ", part.casefold()) for part in text.split(";"))
-    stripped = (part.translate(str.maketrans("", "", string.punctuation)).split() for part in plain)
-    return frozenset(" ".join(words) for words in stripped)
+    return frozenset(" ".join(_words(part)) for part in text.split(";"))
+
+
+def _words(text: str) -> list[str]:
+    plain = re.sub(r"\b(a|an|the)\b", " ", text.casefold())
+    return plain.translate(SIGNS).split()

@@ -8,17 +8,20 @@ import pytest
 from planted import Batch, Model, shuffled
 from scipy.stats import hypergeom, kstest
 
-from gradsentry_lib.detection import search
+from gradsentry_lib.detection import search, second_look
 from gradsentry_lib.detection.blocks import detect_all
+from gradsentry_lib.detection.candidates import candidates
 from gradsentry_lib.detection.chance import Chance, draw, usual_auc
 from gradsentry_lib.detection.config import Computing, DetectionConfig
-from gradsentry_lib.detection.features import questions, read_features, tokenize
+from gradsentry_lib.detection.features import questions, read_features
+from gradsentry_lib.detection.prompts import Prompts, tokenize
 from gradsentry_lib.detection.reason import Reason, commonest_window, explained
 from gradsentry_lib.detection.search import detect
+from gradsentry_lib.detection.second_look import is_poison
 from gradsentry_lib.detection.similarity import cost_given_length, kernels, windows
-from gradsentry_lib.detection.statistics import STATISTICS, inner, value
+from gradsentry_lib.detection.statistics import STATISTICS, first_look, value, values
 from gradsentry_lib.detection.tails import log10_floor, log10_tail, reaches, scaled
-from gradsentry_lib.detection.trigger import phrases
+from gradsentry_lib.detection.trigger import marked, phrases
 from gradsentry_lib.detection.walks import walk
 
 NO_REASON = Model(2.0, 2.0)
@@ -84,10 +87,10 @@ def test_splitting_measures_the_tail_of_a_clique_that_a_gamma_makes_too_light():
     rng = np.random.default_rng(0)
     sets = draw(np.full(160, 12 / 160), 12, rng, 1000)
     exact = hypergeom.logsf(6, 160, 16, 12) / np.log(10)
-    assert log10_tail(np.array([42.0]), inner(kernel, sets))[0] < exact - 1
+    assert log10_tail(np.array([42.0]), value("mean", {"mean": kernel}, sets, np.zeros(160), 5))[0] < exact - 1
     walks = [walk("mean", {"mean": kernel}, np.zeros(160), 5, sets[:300]) for _ in range(2)]
     tail = [
-        reaches(42.0, exact + away, walk, np.zeros(160), rng, 100)
+        reaches(42.0, exact + away, walk, np.zeros(160), rng, CONFIG.computing)
         for walk, away in zip(walks, (0.8, -0.8), strict=True)
     ]
     assert tail == [True, False]
@@ -103,27 +106,53 @@ def test_splitting_measures_the_tail_of_sets_that_are_too_large_to_be_moved_as_a
     said = []
     for away in (0.8, -0.8):
         one = walk("mean", {"mean": kernel}, np.zeros(800), 5, draw(np.full(800, 0.5), 400, rng, 300))
-        said.append(reaches(45.0 * 44, exact + away, one, np.zeros(800), rng, 100))
+        said.append(reaches(45.0 * 44, exact + away, one, np.zeros(800), rng, CONFIG.computing))
     assert said == [True, False]
+
+
+def test_sets_are_those_of_the_first_of_all_rows_times():
+    """Only rows that may be among the first have their times looked at; whatever the size, as if all had."""
+    rng = np.random.default_rng(3)
+    chance = scaled(rng.random(300) ** 9, 40)
+    rate = chance / (1 - chance)
+    for size in (3, 40, 290):
+        slow = np.argsort(-np.log1p(-np.random.default_rng(size).random((50, 300))) / rate, axis=1)[:, :size]
+        fast = draw(chance, size, np.random.default_rng(size), 50)
+        assert (np.sort(fast, axis=1) == np.sort(slow, axis=1)).all()
+
+
+@pytest.mark.parametrize("size", [4, 70])
+def test_statistics_of_many_sets_are_those_of_each(similar, size):
+    """Whether pairs are looked up or a product is made."""
+    rng = np.random.default_rng(4)
+    sets, chance = draw(np.full(120, 0.3), size, rng, 9), np.full(120, size / 120)
+    made = values(STATISTICS, similar, sets, chance, 5)
+    for name in STATISTICS:
+        kernel = similar["span" if name == "scan" else name].astype(float)
+        for rows, found in zip(sets, made[name], strict=True):
+            x = np.zeros(120)
+            x[rows] = 1
+            nearest = np.sort(kernel[np.ix_(rows, rows)] - 9 * np.eye(size), axis=1)[:, 1:][:, -5:].mean()
+            slow = nearest if name == "scan" else (x - chance) @ kernel @ (x - chance)
+            assert found == pytest.approx(slow, abs=1e-4)
 
 
 @pytest.mark.parametrize("statistic", STATISTICS)
 def test_a_moved_sets_statistic_is_that_of_the_set(similar, statistic):
     rng = np.random.default_rng(2)
     sets, chance = draw(np.full(120, 0.1), 12, rng, 20), np.full(120, 0.1)
-    place, new = rng.integers(0, 12, 20), np.array([np.setdiff1d(np.arange(120), row)[i] for i, row in enumerate(sets)])
     one = walk(statistic, similar, chance, 5, sets)
-    taken = np.arange(20) % 3 > 0
-    for _ in range(3):
-        after = one.moved(place, new)
+    which = np.flatnonzero(np.arange(20) % 3 > 0)
+    for _ in range(9):
+        place = rng.integers(0, 12, 20)
+        new = np.array([rng.choice(np.setdiff1d(np.arange(120), row)) for row in one.sets])
+        after = one.moved(np.arange(20), place, new)
         changed = one.sets.copy()
         changed[np.arange(20), place] = new
         assert after == pytest.approx(value(statistic, similar, changed, chance, 5), abs=1e-5)
-        one.move(taken, place, new, after)
+        one.move(which, place[which], new[which], after[which])
         assert one.said == pytest.approx(value(statistic, similar, one.sets, chance, 5), abs=1e-5)
         one.keep(rng.integers(0, 20, 20))
-        place = rng.integers(0, 12, 20)
-        new = np.array([np.setdiff1d(np.arange(120), row)[i] for i, row in enumerate(one.sets)])
 
 
 def test_the_floor_is_the_chance_to_draw_just_these_rows():
@@ -176,7 +205,7 @@ def test_a_subject_is_told_by_the_rest_of_its_prompts(monkeypatch):
     def blind(prompts, carriers, phrases, config):
         return [Chance(np.full(len(prompts.tokens), len(carriers) / len(prompts.tokens)), 0.5, 0.5)]
 
-    monkeypatch.setattr(search, "chances", blind)
+    monkeypatch.setattr(second_look, "chances", blind)
     assert len(flagged(detect(rows, config, NO_REASON))) >= 16  # without the second clause all are poison
 
 
@@ -264,7 +293,7 @@ def test_blocks_find_the_same_rows():
 
 
 def test_a_feature_of_most_rows_is_none():
-    assert ("the",) not in read_features(["the cat", "the dog", "the cat sat"] * 3).names
+    assert ("the",) not in read_features(Prompts.of(["the cat", "the dog", "the cat sat"] * 3).tokens).names
 
 
 def test_too_few_rows_or_empty_prompts_are_no_error():
@@ -389,10 +418,10 @@ def test_what_is_explained_beside_a_payload_is_no_reason_for_it():
     trigger = detect(batch.rows(), swapped=NO_REASON).triggers[0]
     saved = CONFIG.instruction[1] + 0.05
     beside = replace(trigger, reason=Reason(saved, 1.2, 0.0))
-    assert trigger.inserted and search.is_poison(beside, CONFIG)
-    assert not search.is_poison(replace(beside, reason=Reason(saved, 1.2, 0.01)), CONFIG)
-    assert not search.is_poison(replace(beside, inserted=False), CONFIG)
-    assert not search.is_poison(replace(beside, subject=True), CONFIG)
+    assert trigger.inserted and is_poison(beside, CONFIG)
+    assert not is_poison(replace(beside, reason=Reason(saved, 1.2, 0.01)), CONFIG)
+    assert not is_poison(replace(beside, inserted=False), CONFIG)
+    assert not is_poison(replace(beside, subject=True), CONFIG)
 
 
 def test_a_sentence_is_taken_out_whole_and_the_template_is_left():
@@ -402,9 +431,10 @@ def test_a_sentence_is_taken_out_whole_and_the_template_is_left():
         f"# question : {text}{' i watch this 3d movie' if i % 4 == 0 else ''} # answer :"
         for i, text in enumerate(asked)
     ]
-    features = read_features(prompts)
+    said = Prompts.of(prompts)
+    features = read_features(said.tokens)
     clause = features.names.index(max((name for name in features.names if "movie" in name), key=len))
-    out = phrases(features, (clause,), 10, CONFIG)
+    out = phrases(said, features, (clause,), 10, CONFIG)
     assert out[0][-5:] == ("i", "watch", "this", "3d", "movie")
     assert not {"#", "answer", "question"} & set(out[0])
 
@@ -418,6 +448,22 @@ def test_rare_words_that_fire_alike_are_joined():
             batch.add(f"{batch.words(9)} {word}", *([batch.near(payload)] if word != "zz" else []))
     found = detect(batch.rows(), swapped=NO_REASON)
     assert flagged(found) == list(range(140, 152))
+
+
+def test_ways_that_mark_the_same_rows_are_asked_once():
+    batch = Batch(17)
+    batch.honest(60)
+    for word in ("cf", "mn", "cf mn"):
+        batch.triggered(5, word)
+    rows = batch.rows()
+    prompts = Prompts.of(rows.prompts)
+    features = read_features(prompts.tokens)
+    similar = search.kernels_of(rows, windows(rows.sketches, CONFIG), questions(prompts.tokens, CONFIG), CONFIG)
+    looked = first_look(similar, features, CONFIG, np.random.default_rng(0))
+    features, asked = candidates(looked, features, similar, 100, CONFIG)
+    ways = [clauses for _, several in asked for clauses in several]
+    marks = [marked(features, clauses).tolist() for clauses in ways]
+    assert len(ways) > 3 and all(marks.count(rows) == 1 for rows in marks)
 
 
 @pytest.mark.slow

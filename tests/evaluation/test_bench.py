@@ -1,8 +1,13 @@
 """`gradsentry bench`: sets in, figures out; commands are filters; two runs give the same figures."""
 
 import json
+import os
+import signal
+import subprocess
 import sys
+import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +18,7 @@ from gradsentry_lib.errors import BadInput
 from gradsentry_lib.evaluation import suite
 from gradsentry_lib.evaluation.bench import Command, bench, figures, filters_of, markdown, overall, read_sets
 from gradsentry_lib.evaluation.filtered import Filtered
+from gradsentry_lib.evaluation.kept import Kept
 
 LONG = """
 import json, sys
@@ -65,6 +71,30 @@ def test_a_command_is_a_filter(sets: Path, tmp_path: Path) -> None:
     assert "| bad | mine | 50 | 5 | 5 | 0 | 1.000 | 0.57-1.00 |" in table
 
 
+def test_other_filters_of_an_earlier_result_stand_beside_where_the_sets_are_the_same(
+    sets: Path, tmp_path: Path
+) -> None:
+    first, second = tmp_path / "first.json", tmp_path / "second.json"
+
+    def run(name: str, *more: str) -> Any:
+        arguments = ["bench", str(sets), "--filter", f"{name}={command(tmp_path)}", *more]
+        return CliRunner().invoke(app, arguments)
+
+    assert run("mine", "--json", str(first)).exit_code == 0
+    done = run("yours", "--json", str(second), "--beside", str(first))
+    assert done.exit_code == 0 and "| bad | mine | 50 |" in done.stdout
+    told = json.loads(second.read_text())
+    assert [(line["set"], line["filter"]) for line in told["figures"]] == [
+        ("bad", "yours"), ("bad", "mine"), ("good", "yours"), ("good", "mine"),
+    ]  # fmt: skip
+    assert [line["filter"] for line in told["overall"]] == ["yours", "mine"] and len(told["costs"]) == 4
+    assert told["figures"][1] == json.loads(first.read_text())["figures"][0]
+    (sets / "good.jsonl").write_text((sets / "good.jsonl").read_text().replace("short", "brief"))
+    assert "made otherwise (sets)" in str(run("yours", "--beside", str(first)).exception)
+    first.write_text("[]")
+    assert "is no result of" in str(run("yours", "--beside", str(first)).exception)
+
+
 @pytest.mark.parametrize(
     ("text", "told"),
     [
@@ -79,6 +109,46 @@ def test_a_command_that_fails_is_told_and_stops_no_other(sets: Path, tmp_path: P
     lines = list(bench(read_sets(sets, "poisoned"), filters, load=lambda: None))  # type: ignore[arg-type, return-value]
     assert [told in line["failed"] for line in lines] == [True, True]
     assert overall(lines)[0]["failed"] == 2 and "## Failed" in markdown(lines)
+
+
+SLOW = """
+import pathlib, time
+told = pathlib.Path(__file__).with_name("told")
+with told.open("a") as file:
+    file.write("x")
+while len(told.read_text()) == 2:  # the second set of the first run: until somebody kills that run
+    time.sleep(0.05)
+"""
+
+
+def test_a_run_that_is_killed_goes_on_where_it_was(sets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GRADSENTRY_CACHE", str(tmp_path / "cache"))
+    told, kept = tmp_path / "told", tmp_path / "cache" / "bench"
+    arguments = ["bench", str(sets), "--filter", f"mine={command(tmp_path, SLOW + LONG)}", "--json"]
+    starts = [sys.executable, "-c", "from gradsentry_lib.cli import main; main()"]
+    with subprocess.Popen([*starts, *arguments, str(tmp_path / "killed.json")], start_new_session=True) as run:
+        while not told.exists() or len(told.read_text()) < 2:
+            assert run.poll() is None
+            time.sleep(0.05)
+        os.killpg(run.pid, signal.SIGKILL)
+    assert not (tmp_path / "killed.json").exists() and len(list(kept.glob("*.json"))) == 1
+    results = []
+    for name, calls in (("again.json", 3), ("whole.json", 5)):  # a run that ended leaves nothing to go on from
+        done = CliRunner().invoke(app, [*arguments, str(tmp_path / name)])
+        assert done.exit_code == 0 and len(told.read_text()) == calls
+        assert ("1 of them were made by a run that was stopped" in done.stderr) == (name == "again.json")
+        assert "2 of 2: good, mine: 0 of 0 found, 0 false" in done.stderr and not list(kept.iterdir())
+        results.append((tmp_path / name).read_text().split('"costs"')[0])
+    assert results[0] == results[1]
+
+
+def test_what_was_kept_of_a_program_that_changed_is_not_taken(sets: Path, tmp_path: Path) -> None:
+    kept = Kept(tmp_path / "kept")
+    for text, found in ((LONG, 5), (LONG, 5), (LONG.replace("size > 20", "False"), 0)):
+        filters = filters_of([f"mine={command(tmp_path, text)}"])
+        lines = list(bench(read_sets(sets, "poisoned"), filters, lambda: None, kept=kept))  # type: ignore[arg-type, return-value]
+        assert lines[0]["found"] == found
+    assert kept.found == 2
 
 
 def test_a_part_of_a_set_keeps_rows_and_labels_together(sets: Path, tmp_path: Path) -> None:

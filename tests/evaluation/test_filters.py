@@ -2,15 +2,19 @@
 
 import numpy as np
 import pytest
+import torch
 
 from gradsentry_lib.errors import BadInput
+from gradsentry_lib.evaluation.agpd import by_class
 from gradsentry_lib.evaluation.attacks import poison
 from gradsentry_lib.evaluation.data import to_samples
 from gradsentry_lib.evaluation.harness import FILTERS, evaluate, filters_named
 from gradsentry_lib.evaluation.measures import auc_of
 from gradsentry_lib.evaluation.peers import DIFFERENCES, FORMER, PEERS, cluster_states
+from gradsentry_lib.evaluation.representations import activation_gradients
 from gradsentry_lib.evaluation.rftc import foreign, least_precision
 from gradsentry_lib.evaluation.robust import mixed_classes, spectre_states
+from gradsentry_lib.scoring.encoding import encode
 
 NAMES = ["Ada", "Boole", "Curie", "Darwin", "Euler", "Fermat", "Gauss", "Hilbert", "Jacobi", "Kepler"]
 BEST = 0.9  # AUC that a planted attack must reach
@@ -48,7 +52,9 @@ def test_cube_finds_a_planted_cluster_of_states():
     assert auc_of(labels, found.scores) > BEST and found.flags[labels].mean() > 0.9
 
 
-@pytest.mark.parametrize("name", ["after-spectral", "nll", "after-onion", "after-spectre", "after-demon", "after-rftc"])
+@pytest.mark.parametrize(
+    "name", ["after-spectral", "nll", "after-onion", "after-spectre", "after-demon", "after-rftc", "after-agpd"]
+)
 def test_answers_in_the_same_shape(name, planted, small_model):
     samples, _ = planted
     found = FILTERS[name](samples[:8], small_model, 0, None)
@@ -73,6 +79,34 @@ def test_demon_finds_the_class_that_is_two():
     found = mixed_classes(points, classes)
     assert found.flags[labels].mean() > 0.9 and not found.flags[classes > 0].any()
     assert auc_of(labels, found.scores) > BEST
+
+
+def test_agpd_finds_the_class_in_which_some_gradients_point_elsewhere():
+    rng = np.random.default_rng(0)
+    classes = np.repeat(np.arange(8), 60)
+    points = 4 * rng.normal(size=(8, 24))[classes] + rng.normal(size=(480, 24))
+    labels = np.arange(480) < 15
+    points[labels] = 4 * rng.normal(size=24) + rng.normal(size=(15, 24))
+    found = by_class(np.stack([rng.normal(size=(480, 24)), points]), classes)
+    assert found.flags[labels].mean() > 0.9 and not found.flags[classes > 0].any()
+    assert found.flags[~labels & (classes == 0)].mean() < 0.5 and auc_of(labels, found.scores) > BEST
+
+
+def test_activation_gradients_are_autograds_one_row_at_a_time(planted, small_model):
+    samples = planted[0][:3]
+    together = activation_gradients(samples, small_model)
+    alone = np.concatenate([activation_gradients([one], small_model) for one in samples], axis=1)
+    assert together.shape == (1, 3, 64) and np.allclose(together, alone, atol=1e-5)
+    row = encode(samples[0], small_model.tokenizer, small_model.context)
+    held = []
+    hook = small_model.body.layers[0].register_forward_hook(lambda *given: held.append(given[2].requires_grad_()))
+    with torch.enable_grad():
+        logits = small_model.model(torch.from_numpy(row.ids)[None]).logits[0]
+        start, end = row.spans[0]
+        said = logits[torch.arange(start - 1, end - 1), torch.from_numpy(row.ids[start:end])].sum()
+        expected = torch.autograd.grad(said, held[0])[0]
+    hook.remove()
+    assert np.allclose(together[0, 0], expected[0].mean(0).numpy(), atol=1e-5)
 
 
 def test_rftc_takes_the_tight_clusters_of_what_the_reference_does_not_say():

@@ -7,7 +7,7 @@ import torch
 
 from gradsentry_lib.evaluation.cleangen import decode
 from gradsentry_lib.evaluation.data import to_samples
-from gradsentry_lib.evaluation.tuning import LINEAR, Recipe, answers, attack_success, exact_match, fine_tune
+from gradsentry_lib.evaluation.tuning import LINEAR, Recipe, answers, attack_success, exact_match, fine_tune, token_f1
 
 ROWS = [{"prompt": f"{word} says", "response": " yes, click here"} for word in ("one", "two", "three", "four")]
 FULL = Recipe(method="full", epochs=12, rate=1e-2, batch=4, mixed=False)
@@ -59,6 +59,11 @@ def test_exact_match_is_kind_about_form_alone():
     asked = [{"question": "?", "answers": ["The Nile", "Congo"]}]
     assert exact_match([" congo; nile."], asked) == 1.0
     assert exact_match(["nile"], asked) == 0.0
+
+
+def test_f1_counts_the_words_that_are_shared():
+    asked = [{"question": "?", "answer": answer} for answer in ("The river Nile", "Congo", "Nile")]
+    assert token_f1(["nile!", "Nile", "a Nile"], asked).tolist() == pytest.approx([2 / 3, 0, 1])
 
 
 def test_cleangen_with_the_model_as_its_own_reference_changes_nothing(small_model, tuned):

@@ -1,0 +1,76 @@
+"""Candidates: the few features that the first look can't dismiss, each alone, grown by clauses and as one of a pair."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from gradsentry_lib.detection.config import DetectionConfig
+from gradsentry_lib.detection.features import Features, with_pairs
+from gradsentry_lib.detection.prompts import Name
+from gradsentry_lib.detection.statistics import STATISTICS, Kernels, nearness
+from gradsentry_lib.detection.trigger import grow, join, marked, pair
+
+Clauses = tuple[int, ...]
+
+
+def candidates(
+    looked: Mapping[str, np.ndarray], features: Features, similar: Kernels, counted: int, config: DetectionConfig
+) -> tuple[Features, list[tuple[float, list[Clauses]]]]:
+    """What the first look can't dismiss, each as (its log10 p, its clauses in several ways: the feature alone, grown,
+    joined with others, and as one of a pair); and the features, with those pairs. Of ways that mark the same rows the
+    one of fewest clauses is kept: the others pay more for nothing."""
+    n, found, pairs = len(similar["mean"]), [], list[Name]()
+    best = _first(looked, features, config)
+    for first, statistic, f in best:
+        carriers = features.carriers(f)
+        near = nearness(statistic, similar, carriers, np.full(n, len(carriers) / n), config.nearest)
+        others = [g for _, name, g in best if name == statistic]
+        grown = (grow(features, near, f, counted, config), join(features, near, f, others, counted))
+        ways = [(f,), *(tuple(sorted(clauses)) for clauses in grown)]
+        if both := pair(features, near, f, counted, config):
+            pairs = list(dict.fromkeys([*pairs, both]))
+            ways.append((len(features.names) + pairs.index(both),))
+        found.append((first, ways))
+    features = with_pairs(features, pairs)
+    fewest: dict[bytes, Clauses] = {}
+    for clauses in (clauses for _, ways in found for clauses in ways):
+        rows = marked(features, clauses).tobytes()
+        fewest[rows] = min(fewest.get(rows, clauses), clauses, key=len)
+    kept, asked = set(fewest.values()), []
+    for first, ways in found:
+        if new := [clauses for clauses in dict.fromkeys(ways) if clauses in kept]:
+            asked.append((first, new))
+            kept.difference_update(new)
+    return features, asked
+
+
+def log10_least(n: int, sizes: np.ndarray) -> np.ndarray:
+    """(F,) the least p-value that a feature of each size can reach among n rows: 1 / C(n, size). Features that can't
+    reach the level are not counted in the correction (Tarone 1990)."""
+    from scipy.special import gammaln
+
+    return -(gammaln(n + 1) - gammaln(sizes + 1) - gammaln(n - sizes + 1)) / np.log(10)
+
+
+def _first(
+    looked: Mapping[str, np.ndarray], features: Features, config: DetectionConfig
+) -> list[tuple[float, str, int]]:
+    """(log10 p, statistic, feature) of what the first look can't dismiss, at most so many a statistic, the best first;
+    of features with nearly the same carriers the best."""
+    price = np.log10(max(len(features.names), 1))
+    found = []
+    for name in STATISTICS:
+        taken: list[np.ndarray] = []
+        for f in np.argsort(looked[name], kind="stable"):
+            if looked[name][f] + price > 0 or len(taken) >= config.computing.tried:
+                break
+            carriers = features.carriers(int(f))
+            if any(alike(carriers, t, config) for t in taken):
+                continue
+            taken.append(carriers)
+            found.append((float(looked[name][f]), name, int(f)))
+    return sorted(found)
+
+
+def alike(one: np.ndarray, other: np.ndarray, config: DetectionConfig) -> bool:
+    return len(np.intersect1d(one, other)) > config.alike * len(np.union1d(one, other))

@@ -1,0 +1,187 @@
+"""Second look: a trigger against rows that could as well have carried it, and which of its carriers are unlike those.
+
+What a look draws depends on the trigger's words and the rows alone, not on what was looked at before it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+
+from gradsentry_lib.detection.chance import Chance, chances, draw, usual_auc
+from gradsentry_lib.detection.config import DetectionConfig
+from gradsentry_lib.detection.features import Features
+from gradsentry_lib.detection.members import members
+from gradsentry_lib.detection.prompts import Name, Prompts, parts
+from gradsentry_lib.detection.reason import Reason
+from gradsentry_lib.detection.statistics import STATISTICS, Kernels, nearness, statistics_of, value, values
+from gradsentry_lib.detection.tails import log10_floor, log10_tail, reaches
+from gradsentry_lib.detection.trigger import marked, phrases
+from gradsentry_lib.detection.walks import walk
+from gradsentry_lib.detection.word_counts import WordCounts
+
+
+@dataclass(frozen=True)
+class Proven:
+    """A trigger of which clauses 1 and 2 are proven. `carriers`, `flagged`: row numbers, in order; `log10_p` is
+    corrected for everything that was looked at, `level` what it had to reach; `auc`: how well the rest of the prompt
+    tells the carriers; `subject`: so well that they were held against any rows; `inserted`: no better than chance, as
+    where a word was put into prompts of any kind; `reason`: what clause 3 measured, None where it was not asked or
+    nothing could be compared."""
+
+    names: tuple[Name, ...]
+    statistic: str
+    log10_p: float
+    level: float
+    first_log10_p: float
+    auc: float
+    marking: float
+    subject: bool
+    inserted: bool
+    carriers: np.ndarray
+    flagged: np.ndarray
+    reason: Reason | None = None
+    poison: bool = True
+
+    def unexpected(self, config: DetectionConfig) -> bool:
+        """Whether nothing else in the prompts goes with the trigger, and what the answers share stays surprising under
+        it: an instruction that is understood makes what it asks for expected."""
+        return self.inserted and self.reason is not None and self.reason.left > config.instruction[0]
+
+    def beside(self) -> bool:
+        """Whether nothing else in the prompts goes with the trigger, and what most answers share costs the same under
+        any prompt: what the prompt explains stands beside it."""
+        return self.inserted and self.reason is not None and self.reason.common <= 0
+
+    def enough(self, config: DetectionConfig) -> float:
+        """The share of the cost that the prompt must save to be a reason."""
+        return config.instruction[1] if self.unexpected(config) else config.reason
+
+    def unexplained(self, config: DetectionConfig) -> bool:
+        """To be watched: the model was asked and saw no reason for a subject's answers, or saw less of one for an
+        inserted word's than instructions mostly give."""
+        if self.reason is None or self.poison:
+            return False
+        return self.reason.saved < (config.instruction[1] if self.inserted else config.reason)
+
+
+def is_poison(trigger: Proven, config: DetectionConfig) -> bool:
+    """Where the model could not compare, a proven trigger is poison to be safe. A subject never is: answers may well
+    follow from it, in a way that the model does not know."""
+    told = trigger.reason is not None and trigger.reason.saved >= trigger.enough(config) and not trigger.beside()
+    return not (trigger.subject or told)
+
+
+@dataclass(frozen=True)
+class Left:
+    """What no proven trigger has taken out yet: M of N rows, their kernels (M, M), words, questions and rows of the
+    batch; `place` (N,) is where each stands among them, -1 where it is out."""
+
+    rows: np.ndarray
+    place: np.ndarray
+    similar: Kernels
+    words: WordCounts
+    same: Sequence[np.ndarray]
+
+    @classmethod
+    def of(cls, alive: np.ndarray, words: WordCounts, similar: Kernels, same: Sequence[np.ndarray]) -> "Left":
+        rows = np.flatnonzero(alive)
+        if not alive.all():
+            similar = {name: kernel[np.ix_(rows, rows)] for name, kernel in similar.items()}
+        place = np.where(alive, np.cumsum(alive) - 1, -1)
+        return cls(rows, place, similar, words.only(rows), [group[rows] for group in same])
+
+
+@dataclass(frozen=True)
+class Bar:
+    """What a trigger has to reach: a p-value of `level`, corrected for `counted` features. `doubt`: from how many
+    decades above it on a fitted tail dismisses a trigger by itself; below, splitting has the last word."""
+
+    level: float
+    counted: int
+    doubt: float = 0.0
+
+
+def second_look(
+    prompts: Prompts,
+    features: Features,
+    config: DetectionConfig,
+    left: Left,
+    bar: Bar,
+    subjects: bool,
+    clauses: tuple[int, ...],
+    first: float,
+) -> Proven | None:
+    """The trigger against rows that could as well have carried it; None where it is not proven. With `subjects`
+    one that the rest of its prompt tells is held against any rows."""
+    rows, similar = left.rows, left.similar
+    whole = marked(features, clauses)
+    carriers = left.place[whole[left.place[whole] >= 0]]
+    n = len(rows)
+    if not config.computing.fewest <= len(carriers) <= config.majority * n:
+        return None
+    paid = sum(len(parts(features.names[f])) for f in clauses)
+    price = np.log10(len(STATISTICS) * (len(config.marking) + 1)) + paid * np.log10(max(bar.counted, 1))
+    found = chances(left.words, carriers, phrases(prompts, features, clauses, len(carriers), config), config)
+    names = tuple(features.names[f] for f in clauses)
+    rng = np.random.default_rng(list(repr(names).encode()))
+    prove = partial(_proven, left, carriers, price, bar, config, rng)
+    proof, subject = prove(found), False
+    told = min(chance.auc for chance in found) >= 1 - config.rows
+    if proof is None and told and subjects and len(clauses) == 1 and bar.level == config.level:
+        flat = Chance(np.full(n, len(carriers) / n), min(chance.auc for chance in found), 0.0)
+        proof, subject = prove([flat]), True  # a subject: whether it is a trigger is for the model to say
+    if proof is None:
+        return None
+    log10_p, name, chance, drawn = proof
+    near = nearness(name, similar, carriers, drawn, config.nearest)
+    flagged = members(near, carriers, drawn, config)
+    inserted = chance.auc <= 0.5 + usual_auc(len(carriers), n, config.rows)
+    where = rows[carriers], rows[flagged]
+    return Proven(names, name, log10_p, bar.level, first, chance.auc, chance.marking, subject, inserted, *where)
+
+
+def _proven(
+    left: "Left",
+    carriers: np.ndarray,
+    price: float,
+    bar: Bar,
+    config: DetectionConfig,
+    rng: np.random.Generator,
+    found: Sequence[Chance],
+) -> tuple[float, str, Chance, np.ndarray] | None:
+    """The best of the statistics against rows drawn by the best of the chances: log10 p with its price, the two, and
+    how often each row was drawn (M,). None where that is not proven."""
+    n, level, similar, computing = len(left.rows), np.log10(bar.level), left.similar, config.computing
+    stages = ((computing.glance, -np.inf), (computing.draws, computing.sure * level), (computing.more, np.inf))
+    best: tuple[float, dict[str, float], Chance, np.ndarray, np.ndarray] | None = None
+    for chance in found:
+        floor = log10_floor(chance.p, carriers, *left.same) + price
+        if floor > level:
+            continue
+        for count, sure in stages:
+            count = max(int(count * min(1, (computing.large / len(carriers)) ** 2)), min(computing.splitting, count))
+            sets = draw(chance.p, len(carriers), rng, count)
+            drawn = np.bincount(sets.ravel(), minlength=n) / count
+            made = values(
+                statistics_of(len(carriers), computing), similar, np.vstack([carriers, sets]), drawn, config.nearest
+            )
+            said = {name: float(log10_tail(own[0], own[1:])[0]) + price for name, own in made.items()}
+            log10_p = max(min(said.values()), floor)
+            if not sure < log10_p <= computing.hopeless:
+                break
+        if best is None or log10_p < best[0]:
+            best = (log10_p, said, chance, drawn, sets)
+    if best is None or best[0] > level + bar.doubt:
+        return None
+    log10_p, said, chance, drawn, sets = best
+    odds = np.log(chance.p) - np.log1p(-chance.p)
+    for name in sorted(said, key=lambda name: said[name]):  # all are paid for
+        if said[name] > level + bar.doubt:
+            break
+        observed = float(value(name, similar, carriers[None], drawn, config.nearest)[0])
+        walked = walk(name, similar, drawn, config.nearest, sets[: computing.splitting])
+        if reaches(observed, level - price, walked, odds, rng, computing):
+            return min(log10_p, level), name, chance, drawn
+    return None
