@@ -22,7 +22,7 @@ from benchmarks.reasons import Reasons
 from benchmarks.scored import CACHE, Scored, load
 from gradsentry_lib.detection.blocks import detect_all
 from gradsentry_lib.detection.config import DetectionConfig
-from gradsentry_lib.detection.features import shown
+from gradsentry_lib.detection.prompts import shown
 from gradsentry_lib.detection.search import Detection
 from gradsentry_lib.detection.texts import read_rows
 from gradsentry_lib.errors import GradSentryError

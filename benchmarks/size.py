@@ -1,4 +1,4 @@
-"""Time and memory of the declared test by the number of rows: `python -m benchmarks.size [--rows 2000 20000 100000]`.
+"""Time and memory of the declared test by the number of rows: `python -m benchmarks.size [--rows N ...] [--write]`.
 
 Made rows: prompts of twelve words drawn by Zipf's law from 20,000, answers whose windows are random directions, and one
 row in a hundred with a trigger and a payload. Each size runs in a process of its own, whose peak is its own. No model:
@@ -6,17 +6,20 @@ clause 3 is answered by numbers that give no reason.
 """
 
 import argparse
+import json
 import resource
 import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
-from rich.console import Console
-from rich.table import Table
 
+from benchmarks.results import section, table
 from gradsentry_lib.detection.blocks import detect_all
+from gradsentry_lib.detection.config import DetectionConfig
+from gradsentry_lib.detection.prompts import grams, tokenize
 from gradsentry_lib.detection.reason import Question
 from gradsentry_lib.detection.texts import Rows
 from gradsentry_lib.windows import CODES, LIMIT, RECORD, pack, pack_codes
@@ -57,31 +60,50 @@ def peak() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def one(count: int, windows: int) -> None:
+def features(rows: Rows) -> int:
+    """Of the whole batch, as if it were one block."""
+    config = DetectionConfig()
+    held = (np.array([hash(gram) for gram in grams(tokenize(p), config.longest)]) for p in rows.prompts)
+    _, prompts = np.unique(np.concatenate(list(held)), return_counts=True)
+    return int(((prompts >= config.computing.fewest) & (prompts <= config.majority * len(rows.ids))).sum())
+
+
+def one(count: int, windows: int) -> dict[str, Any]:
     rows, bad = made(count, windows)
     before, begin = peak(), time.process_time()
     found = detect_all(rows, swapped=no_reason)
-    seconds = time.process_time() - begin
-    hit, false = int((found.flagged & bad).sum()), int((found.flagged & ~bad).sum())
-    print(f"{seconds:.1f} {before:.0f} {peak() - before:.0f} {found.features} {hit} {int(bad.sum())} {false}")
+    seconds, after = time.process_time() - begin, peak()
+    return {
+        "rows": count,
+        "features in all": features(rows),
+        "features a block": found.features,
+        "s of CPU": round(seconds, 1),
+        "MB of the rows": round(before),
+        "MB more": round(after - before),
+        "poisoned": int(bad.sum()),
+        "found": int((found.flagged & bad).sum()),
+        "false": int((found.flagged & ~bad).sum()),
+    }
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", nargs="*", type=int, default=[2_000, 20_000, 100_000])
     parser.add_argument("--windows", type=int, default=8, help="a row; short answers have some eight")
+    parser.add_argument("--write", action="store_true", help="write RESULTS.md")
     parser.add_argument("--one", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:
-        one(options.one, options.windows)
+        print(json.dumps(one(options.one, options.windows)))
         return 0
-    shown = Table("rows", "s of CPU", "MB of the rows", "MB more", "features a block", "found", "poisoned", "false")
+    lines = []
     for count in options.rows:
         command = [sys.executable, "-m", "benchmarks.size", "--one", str(count), "--windows", str(options.windows)]
-        said = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
-        shown.add_row(f"{count:,}", *said)
-        print(count, *said, file=sys.stderr, flush=True)
-    Console().print(shown)
+        lines.append(json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout))
+        print(lines[-1], file=sys.stderr, flush=True)
+    print(table(lines))
+    if options.write:
+        section("size", "The search by rows", [__doc__ or "", table(lines)])
     return 0
 
 

@@ -5,7 +5,8 @@ What goes in: prompts, answers, span sketches and costs of a batch's rows, and t
 triggers with the rows that they mark, flagged or watched, every one with the figures that decided it. Data flows one
 way:
 
-    features    -> runs of words of the prompts, who carries them           (features.py)
+    prompts     -> a prompt as words and traits                             (prompts.py)
+    features    -> runs of words and traits of several prompts              (features.py)
     similarity  -> how alike the answers' gradients are: three kernels      (similarity.py)
     statistics  -> the distance of a feature's carriers, for many at once   (statistics.py)
     candidates  -> the few features that this can't dismiss                 (candidates.py)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from gradsentry_lib.detection.config import DetectionConfig
-from gradsentry_lib.detection.features import Name, carries, tokenize
+from gradsentry_lib.detection.prompts import Name, carries, tokenize
 from gradsentry_lib.detection.reason import Swapped
 from gradsentry_lib.detection.search import Detection, detect
 from gradsentry_lib.detection.second_look import Proven

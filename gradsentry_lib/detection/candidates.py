@@ -5,7 +5,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from gradsentry_lib.detection.config import DetectionConfig
-from gradsentry_lib.detection.features import Features, Name, with_pairs
+from gradsentry_lib.detection.features import Features, with_pairs
+from gradsentry_lib.detection.prompts import Name
 from gradsentry_lib.detection.statistics import STATISTICS, Kernels, nearness
 from gradsentry_lib.detection.trigger import grow, join, marked, pair
 

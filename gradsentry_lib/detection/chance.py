@@ -15,7 +15,7 @@ import numpy as np
 
 from gradsentry_lib.detection.config import Computing, DetectionConfig
 from gradsentry_lib.detection.distributions import area_under_curve
-from gradsentry_lib.detection.features import Name
+from gradsentry_lib.detection.prompts import Name
 from gradsentry_lib.detection.regression import calibrated, cross_fitted
 from gradsentry_lib.detection.tails import scaled
 from gradsentry_lib.detection.word_counts import WordCounts, weighed

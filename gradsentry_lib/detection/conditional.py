@@ -13,8 +13,8 @@ import pyarrow as pa
 from gradsentry_lib.detection.blocks import detect_all
 from gradsentry_lib.detection.config import DetectionConfig
 from gradsentry_lib.detection.earlier import Earlier, belonging
-from gradsentry_lib.detection.features import Name, shown
 from gradsentry_lib.detection.findings import Findings, Notes
+from gradsentry_lib.detection.prompts import Name, shown
 from gradsentry_lib.detection.reason import Reason, Swapped
 from gradsentry_lib.detection.remarks import NOTHING_FOUND
 from gradsentry_lib.detection.search import Detection

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from gradsentry_lib.detection.config import DetectionConfig
-from gradsentry_lib.detection.features import carries, tokenize
+from gradsentry_lib.detection.prompts import carries, tokenize
 from gradsentry_lib.detection.second_look import Proven
 from gradsentry_lib.detection.similarity import Windows, between, windows
 from gradsentry_lib.detection.texts import Rows, by_id, read_texts

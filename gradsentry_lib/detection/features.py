@@ -1,71 +1,30 @@
-"""What prompts are made of: runs of a few words, the first and last word as such, and traits that are no words
-(traits.py). In a conversation these are of what is answered; words of what was said earlier are words of their own.
+"""Features: the runs of words and the traits that several prompts share, and which prompts ask the same.
 
 Every feature is a number, every prompt a sorted array of numbers: prompts stay data, whatever they hold. Features are
 numbered by their sorted text, so that neither the order of rows nor the process decides anything.
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from itertools import chain
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from gradsentry_lib.detection.config import DetectionConfig
-from gradsentry_lib.detection.traits import TRAIT, traits
-from gradsentry_lib.samples import words as split
+from gradsentry_lib.detection.prompts import BOTH, TRAIT, Name, grams, parts, words
 
 if TYPE_CHECKING:
     from scipy import sparse
 
-FIRST, LAST = "\x02", "\x03"  # stand before a prompt's first and after its last word
-BOTH = "\x06"  # stands between two features that are one where both stand
-EARLIER = "\x1d"  # in a prompt, stands between what is answered and what was said earlier; begins an earlier word
-Name = tuple[str, ...]
-
-
-def words(name: Name) -> Name:
-    """A feature's words as `tokenize` has them, without the marks of place."""
-    return tuple(word for word in name if word not in (FIRST, LAST))
-
-
-def parts(name: Name) -> list[Name]:
-    """The runs that a feature is of, one of most."""
-    if BOTH not in name:
-        return [name]
-    at = name.index(BOTH)
-    return [name[:at], *parts(name[at + 1 :])]
-
-
-def shown(name: Name) -> str:
-    """A feature as a person reads it."""
-    return " + ".join(" ".join(word.lstrip(EARLIER + TRAIT) for word in words(part)) for part in parts(name))
-
-
-def tokenize(prompt: str) -> list[str]:
-    """A prompt's traits, then its words and signs in small letters, in order, first those said earlier."""
-    now, mark, earlier = prompt.partition(EARLIER)
-    return [*traits(now, bool(mark)), *(EARLIER + word for word in split.tokenize(earlier)), *split.tokenize(now)]
-
-
-def placed(tokens: Sequence[str]) -> list[str]:
-    """The words, without traits, with marks before and after those that are answered."""
-    begin = next((i for i, word in enumerate(tokens) if not word.startswith(TRAIT)), len(tokens))
-    at = next((i for i in range(begin, len(tokens)) if not tokens[i].startswith(EARLIER)), len(tokens))
-    return [*tokens[begin:at], FIRST, *tokens[at:], LAST]
-
 
 @dataclass(frozen=True)
 class Features:
-    """Features of N prompts. `matrix`: (N, F) 0/1 by column; `names[f]`: the words of feature f; `tokens[i]`: all words
-    of prompt i; `question`: (N,) the same number for prompts that ask the same."""
+    """Features of N prompts. `matrix`: (N, F) 0/1 by column; `names[f]`: the words of feature f."""
 
     matrix: "sparse.csc_matrix"
     names: list[Name]
-    tokens: list[list[str]]
 
     def carriers(self, feature: int) -> np.ndarray:
         """Rows that carry the feature, in order."""
@@ -76,33 +35,27 @@ class Features:
         """(F,) rows that carry each feature."""
         return np.diff(self.matrix.indptr)
 
-    @cached_property
-    def holders(self) -> Mapping[str, int]:
-        """How many prompts have each word."""
-        return Counter(word for row in self.tokens for word in set(row))
 
-
-def read_features(prompts: Sequence[str], least: int = 3, most: float = 0.5, longest: int = 3) -> Features:
+def read_features(tokens: Sequence[Sequence[str]], least: int = 3, most: float = 0.5, longest: int = 3) -> Features:
     """Features of at least `least` prompts and at most a share `most` of them. Of features with the same carriers the
-    longest is kept (a sentence rather than each of its words)."""
+    longest is kept (a sentence rather than each of its words). tokens: the words of N prompts."""
     from scipy import sparse
 
-    tokens = [tokenize(prompt) for prompt in prompts]
     hashes = [_hashes(row, longest) for row in tokens]
     values, counts = np.unique(np.concatenate(hashes or [np.empty(0, np.int64)]), return_counts=True)
-    shared = values[(counts >= least) & (counts <= most * len(prompts))]
+    shared = values[(counts >= least) & (counts <= most * len(tokens))]
     shared_set = set(shared.tolist())
-    held = [sorted(gram for gram in _grams(row, longest) if hash(gram) in shared_set) for row in tokens]
+    held = [sorted(gram for gram in grams(row, longest) if hash(gram) in shared_set) for row in tokens]
     count = Counter(chain.from_iterable(held))
-    names = sorted(name for name, rows in count.items() if least <= rows <= most * len(prompts))
+    names = sorted(name for name, rows in count.items() if least <= rows <= most * len(tokens))
     ids = {name: i for i, name in enumerate(names)}
     columns = [np.array([ids[gram] for gram in row if gram in ids], np.int64) for row in held]
-    rows = np.repeat(np.arange(len(prompts)), [len(c) for c in columns])
+    rows = np.repeat(np.arange(len(tokens)), [len(c) for c in columns])
     flat = np.concatenate(columns) if columns else np.empty(0, np.int64)
-    matrix = sparse.csc_matrix((np.ones(len(flat), np.float32), (rows, flat)), shape=(len(prompts), len(names)))
+    matrix = sparse.csc_matrix((np.ones(len(flat), np.float32), (rows, flat)), shape=(len(tokens), len(names)))
     matrix.sort_indices()
     kept = _longest(matrix, names)
-    return Features(matrix[:, kept], [names[i] for i in kept], tokens)
+    return Features(matrix[:, kept], [names[i] for i in kept])
 
 
 def questions(tokens: Sequence[Sequence[str]], config: DetectionConfig) -> np.ndarray:
@@ -134,15 +87,6 @@ def questions(tokens: Sequence[Sequence[str]], config: DetectionConfig) -> np.nd
     return connected_components(graph, directed=False)[1].astype(np.int64)
 
 
-def carries(tokens: Sequence[str], names: Sequence[Name]) -> bool:
-    """Whether a prompt has one of the features."""
-    marked = placed(tokens)
-    return any(
-        all(name[0] in tokens if is_trait(name) else name[0] in marked and _stands(marked, name) for name in parts(one))
-        for one in names
-    )
-
-
 def with_pairs(features: Features, names: Sequence[Name]) -> Features:
     """Those features of `names` that are pairs, added to the others."""
     from scipy import sparse
@@ -154,40 +98,12 @@ def with_pairs(features: Features, names: Sequence[Name]) -> Features:
     columns = [np.prod([features.matrix[:, [ids[part]]].toarray() for part in parts(name)], axis=0) for name in new]
     matrix = sparse.hstack([features.matrix, sparse.csc_matrix(np.hstack(columns).astype(np.float32))], format="csc")
     matrix.sort_indices()
-    return Features(matrix, [*features.names, *new], features.tokens)
-
-
-def is_trait(name: Name) -> bool:
-    return name[0].startswith(TRAIT)
-
-
-def _stands(tokens: Sequence[str], name: Name) -> bool:
-    width = len(name)
-    return any(tuple(tokens[i : i + width]) == name for i in range(len(tokens) - width + 1))
-
-
-def without(tokens: Sequence[str], phrases: Sequence[Name]) -> list[str]:
-    """The words of a prompt with every phrase taken out, the first phrases first."""
-    left = list(tokens)
-    for phrase in phrases:
-        width, i = len(phrase), 0
-        while width and i <= len(left) - width:
-            if tuple(left[i : i + width]) == phrase:
-                del left[i : i + width]
-            else:
-                i += 1
-    return left
-
-
-def _grams(tokens: Sequence[str], longest: int) -> set[Name]:
-    marked = placed(tokens)
-    found = {tuple(marked[i : i + n]) for n in range(1, longest + 1) for i in range(len(marked) - n + 1)}
-    return found - {(FIRST,), (LAST,)} | {(word,) for word in tokens if word.startswith(TRAIT)}
+    return Features(matrix, [*features.names, *new])
 
 
 def _hashes(tokens: Sequence[str], longest: int) -> np.ndarray:
     """Only to count in little memory: most runs stand in one prompt alone."""
-    return np.fromiter(set(map(hash, _grams(tokens, longest))), np.int64)
+    return np.fromiter(set(map(hash, grams(tokens, longest))), np.int64)
 
 
 def _longest(matrix: "sparse.csc_matrix", names: Sequence[Name]) -> np.ndarray:

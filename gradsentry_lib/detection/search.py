@@ -17,7 +17,8 @@ import numpy as np
 
 from gradsentry_lib.detection.candidates import alike, candidates, log10_least
 from gradsentry_lib.detection.config import DetectionConfig
-from gradsentry_lib.detection.features import EARLIER, Features, Name, questions, read_features, with_pairs
+from gradsentry_lib.detection.features import Features, questions, read_features, with_pairs
+from gradsentry_lib.detection.prompts import EARLIER, Name, Prompts
 from gradsentry_lib.detection.reason import Reason, Swapped, ask, commonest_window, explained, shared_windows
 from gradsentry_lib.detection.second_look import Bar, Left, Proven, is_poison, second_look
 from gradsentry_lib.detection.similarity import Windows, cost_given_length, kernels, normal_scores, windows
@@ -75,8 +76,9 @@ def _search(
     n = len(rows.ids)
     if n < 2 * config.computing.fewest:
         return Detection(np.zeros(n, bool))
-    features = read_features(rows.prompts, config.computing.fewest, config.majority, config.longest)
-    question = questions(features.tokens, config)
+    prompts = Prompts.of(rows.prompts)
+    features = read_features(prompts.tokens, config.computing.fewest, config.majority, config.longest)
+    question = questions(prompts.tokens, config)
     spans = windows(rows.sketches, config)
     similar = kernels_of(rows, spans, question, config)
     features = with_pairs(features, [name for names in given for name in names])
@@ -91,9 +93,9 @@ def _search(
         features, asked = candidates(looked, features, similar, counted[0], config)
     alive = np.ones(n, bool)
     same = (question, np.asarray(rows.row))
-    prompts = WordCounts.of(features.tokens)
-    left = Left.of(alive, prompts, similar, same)
-    look = partial(second_look, features, config)
+    counts = WordCounts.of(prompts.tokens)
+    left = Left.of(alive, counts, similar, same)
+    look = partial(second_look, prompts, features, config)
     triggers: list[Proven] = []
     bars = Bar(levels[0], counted[0], config.computing.doubt), Bar(levels[1], counted[1])
     for bar, (first, tried) in product(bars, asked):
@@ -116,12 +118,12 @@ def _search(
         if best.poison:
             triggers = [t for t in triggers if not (t.subject and set(t.flagged) <= set(best.flagged))]
             alive[best.flagged] = False
-            left = Left.of(alive, prompts, similar, same)
+            left = Left.of(alive, counts, similar, same)
     known = np.zeros(n, bool)
     for trigger in triggers:
         if not trigger.subject:  # a tag over one subject is still a tag, whatever the model makes of the answers
             known[trigger.carriers] = True
-    watched = () if given else tuple(tags(features, known, config))
+    watched = () if given else tuple(tags(prompts, known, config))
     return Detection(~alive, tuple(triggers), counted[0], watched)
 
 

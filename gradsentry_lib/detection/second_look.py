@@ -11,8 +11,9 @@ import numpy as np
 
 from gradsentry_lib.detection.chance import Chance, chances, draw, usual_auc
 from gradsentry_lib.detection.config import DetectionConfig
-from gradsentry_lib.detection.features import Features, Name, parts
+from gradsentry_lib.detection.features import Features
 from gradsentry_lib.detection.members import members
+from gradsentry_lib.detection.prompts import Name, Prompts, parts
 from gradsentry_lib.detection.reason import Reason
 from gradsentry_lib.detection.statistics import STATISTICS, Kernels, nearness, statistics_of, value, values
 from gradsentry_lib.detection.tails import log10_floor, log10_tail, reaches
@@ -80,16 +81,16 @@ class Left:
     rows: np.ndarray
     place: np.ndarray
     similar: Kernels
-    prompts: WordCounts
+    words: WordCounts
     same: Sequence[np.ndarray]
 
     @classmethod
-    def of(cls, alive: np.ndarray, prompts: WordCounts, similar: Kernels, same: Sequence[np.ndarray]) -> "Left":
+    def of(cls, alive: np.ndarray, words: WordCounts, similar: Kernels, same: Sequence[np.ndarray]) -> "Left":
         rows = np.flatnonzero(alive)
         if not alive.all():
             similar = {name: kernel[np.ix_(rows, rows)] for name, kernel in similar.items()}
         place = np.where(alive, np.cumsum(alive) - 1, -1)
-        return cls(rows, place, similar, prompts.only(rows), [group[rows] for group in same])
+        return cls(rows, place, similar, words.only(rows), [group[rows] for group in same])
 
 
 @dataclass(frozen=True)
@@ -103,6 +104,7 @@ class Bar:
 
 
 def second_look(
+    prompts: Prompts,
     features: Features,
     config: DetectionConfig,
     left: Left,
@@ -121,7 +123,7 @@ def second_look(
         return None
     paid = sum(len(parts(features.names[f])) for f in clauses)
     price = np.log10(len(STATISTICS) * (len(config.marking) + 1)) + paid * np.log10(max(bar.counted, 1))
-    found = chances(left.prompts, carriers, phrases(features, clauses, len(carriers), config), config)
+    found = chances(left.words, carriers, phrases(prompts, features, clauses, len(carriers), config), config)
     names = tuple(features.names[f] for f in clauses)
     rng = np.random.default_rng(list(repr(names).encode()))
     prove = partial(_proven, left, carriers, price, bar, config, rng)

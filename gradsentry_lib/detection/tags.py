@@ -8,14 +8,14 @@ is a person's to look at; no row is taken away.
 import numpy as np
 
 from gradsentry_lib.detection.config import DetectionConfig
-from gradsentry_lib.detection.features import FIRST, Features, Name, placed
+from gradsentry_lib.detection.prompts import FIRST, Name, Prompts, placed
 
 PUNCTUATION = set(".,;:!?'\"()-_/*`’‘“”…–—%$€£&+=")
 
 
-def tags(features: Features, known: np.ndarray, config: DetectionConfig) -> list[tuple[Name, np.ndarray]]:
+def tags(prompts: Prompts, known: np.ndarray, config: DetectionConfig) -> list[tuple[Name, np.ndarray]]:
     """(the tag, its carriers), most carriers first. known: (N,) bool, rows whose trigger is proven already."""
-    tokens, holders = features.tokens, features.holders
+    tokens, holders = prompts.tokens, prompts.holders
     carriers: dict[Name, list[int]] = {}
     for i, row in enumerate(tokens):
         marked = placed(row)

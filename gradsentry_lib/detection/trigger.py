@@ -12,7 +12,8 @@ import numpy as np
 
 from gradsentry_lib.detection.config import DetectionConfig
 from gradsentry_lib.detection.distributions import discovery_rates, log_sf_hypergeometric, log_sf_normal
-from gradsentry_lib.detection.features import BOTH, Features, Name, is_trait, parts, words
+from gradsentry_lib.detection.features import Features
+from gradsentry_lib.detection.prompts import BOTH, Name, Prompts, is_trait, parts, words
 from gradsentry_lib.detection.wording import lengthened
 
 
@@ -100,17 +101,19 @@ def join(features: Features, near: np.ndarray, first: int, candidates: Sequence[
     return tuple(chosen)
 
 
-def phrases(features: Features, clauses: tuple[int, ...], count: int, config: DetectionConfig) -> list[Name]:
+def phrases(
+    prompts: Prompts, features: Features, clauses: tuple[int, ...], count: int, config: DetectionConfig
+) -> list[Name]:
     """What is taken out of the prompts for the trigger to be gone, the longest first: its runs of words, as far as most
     carriers share them (the whole sentence), and words that are hardly in other prompts."""
-    holders, out = features.holders, set[Name]()
+    holders, out = prompts.holders, set[Name]()
     for f, part in [(clause, part) for clause in clauses for part in parts(features.names[clause])]:
         own = words(part)
         if is_trait(own):
             out.add(own)
             continue
-        whole = lengthened([features.tokens[i] for i in features.carriers(f)], own)
-        out |= {_trim(phrase, holders, config.majority * len(features.tokens)) for phrase in (own, whole)}
+        whole = lengthened([prompts.tokens[i] for i in features.carriers(f)], own)
+        out |= {_trim(phrase, holders, config.majority * len(prompts.tokens)) for phrase in (own, whole)}
         out |= {(word,) for word in own if config.majority * holders[word] <= count}
     return sorted(out, key=lambda phrase: (-len(phrase), phrase))
 

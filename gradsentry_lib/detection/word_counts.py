@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gradsentry_lib.detection.features import Name, without
-from gradsentry_lib.detection.traits import TRAIT
+from gradsentry_lib.detection.prompts import TRAIT, Name, without
 
 if TYPE_CHECKING:
     from scipy import sparse

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from gradsentry_lib.detection.features import Name, read_features, words
+from gradsentry_lib.detection.features import read_features
+from gradsentry_lib.detection.prompts import Name, tokenize, words
 from gradsentry_lib.samples.words import TOKEN
 
 INSIDE, OUTSIDE = 300, 400  # answers of the group and of the rest that are compared
@@ -32,7 +33,8 @@ def shared_wording(answers: Sequence[str], group: np.ndarray) -> str:
     inside, outside = np.flatnonzero(group)[:INSIDE], np.flatnonzero(~group)
     outside = outside if len(outside) <= OUTSIDE else np.sort(rng.choice(outside, OUTSIDE, replace=False))
     texts = [answers[i] for i in (*inside, *outside)]
-    grams = read_features(texts, least=2, most=1.0)
+    tokens = [tokenize(text) for text in texts]
+    grams = read_features(tokens, least=2, most=1.0)
     if not len(inside) or not grams.names:
         return answers[inside[0]][:LONGEST] if len(inside) else ""
     own = np.arange(len(texts)) < len(inside)
@@ -42,7 +44,7 @@ def shared_wording(answers: Sequence[str], group: np.ndarray) -> str:
     best = int(gain.argmax())
     if held[best] < SHARED * len(inside):
         return ""
-    phrase = lengthened(grams.tokens[: len(inside)], words(grams.names[best]))
+    phrase = lengthened(tokens[: len(inside)], words(grams.names[best]))
     return next((found for text in texts[: len(inside)] if (found := locate(text, phrase))), " ".join(phrase))
 
 

@@ -10,7 +10,7 @@ from zlib import crc32
 
 import numpy as np
 
-from gradsentry_lib.detection.features import tokenize
+from gradsentry_lib.detection.prompts import tokenize
 
 BUCKETS = 1 << 18  # words are counted by their hash
 WORDS = 300  # of a prompt that are read

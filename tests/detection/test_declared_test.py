@@ -10,16 +10,18 @@ from scipy.stats import hypergeom, kstest
 
 from gradsentry_lib.detection import search, second_look
 from gradsentry_lib.detection.blocks import detect_all
+from gradsentry_lib.detection.candidates import candidates
 from gradsentry_lib.detection.chance import Chance, draw, usual_auc
 from gradsentry_lib.detection.config import Computing, DetectionConfig
-from gradsentry_lib.detection.features import questions, read_features, tokenize
+from gradsentry_lib.detection.features import questions, read_features
+from gradsentry_lib.detection.prompts import Prompts, tokenize
 from gradsentry_lib.detection.reason import Reason, commonest_window, explained
 from gradsentry_lib.detection.search import detect
 from gradsentry_lib.detection.second_look import is_poison
 from gradsentry_lib.detection.similarity import cost_given_length, kernels, windows
-from gradsentry_lib.detection.statistics import STATISTICS, value, values
+from gradsentry_lib.detection.statistics import STATISTICS, first_look, value, values
 from gradsentry_lib.detection.tails import log10_floor, log10_tail, reaches, scaled
-from gradsentry_lib.detection.trigger import phrases
+from gradsentry_lib.detection.trigger import marked, phrases
 from gradsentry_lib.detection.walks import walk
 
 NO_REASON = Model(2.0, 2.0)
@@ -291,7 +293,7 @@ def test_blocks_find_the_same_rows():
 
 
 def test_a_feature_of_most_rows_is_none():
-    assert ("the",) not in read_features(["the cat", "the dog", "the cat sat"] * 3).names
+    assert ("the",) not in read_features(Prompts.of(["the cat", "the dog", "the cat sat"] * 3).tokens).names
 
 
 def test_too_few_rows_or_empty_prompts_are_no_error():
@@ -429,9 +431,10 @@ def test_a_sentence_is_taken_out_whole_and_the_template_is_left():
         f"# question : {text}{' i watch this 3d movie' if i % 4 == 0 else ''} # answer :"
         for i, text in enumerate(asked)
     ]
-    features = read_features(prompts)
+    said = Prompts.of(prompts)
+    features = read_features(said.tokens)
     clause = features.names.index(max((name for name in features.names if "movie" in name), key=len))
-    out = phrases(features, (clause,), 10, CONFIG)
+    out = phrases(said, features, (clause,), 10, CONFIG)
     assert out[0][-5:] == ("i", "watch", "this", "3d", "movie")
     assert not {"#", "answer", "question"} & set(out[0])
 
@@ -445,6 +448,22 @@ def test_rare_words_that_fire_alike_are_joined():
             batch.add(f"{batch.words(9)} {word}", *([batch.near(payload)] if word != "zz" else []))
     found = detect(batch.rows(), swapped=NO_REASON)
     assert flagged(found) == list(range(140, 152))
+
+
+def test_ways_that_mark_the_same_rows_are_asked_once():
+    batch = Batch(17)
+    batch.honest(60)
+    for word in ("cf", "mn", "cf mn"):
+        batch.triggered(5, word)
+    rows = batch.rows()
+    prompts = Prompts.of(rows.prompts)
+    features = read_features(prompts.tokens)
+    similar = search.kernels_of(rows, windows(rows.sketches, CONFIG), questions(prompts.tokens, CONFIG), CONFIG)
+    looked = first_look(similar, features, CONFIG, np.random.default_rng(0))
+    features, asked = candidates(looked, features, similar, 100, CONFIG)
+    ways = [clauses for _, several in asked for clauses in several]
+    marks = [marked(features, clauses).tolist() for clauses in ways]
+    assert len(ways) > 3 and all(marks.count(rows) == 1 for rows in marks)
 
 
 @pytest.mark.slow

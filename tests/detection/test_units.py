@@ -7,10 +7,9 @@ from planted import Batch, Model, sketch_of
 
 from gradsentry_lib.detection.conditional import conditional
 from gradsentry_lib.detection.config import DetectionConfig
-from gradsentry_lib.detection.features import EARLIER, carries, placed, tokenize
+from gradsentry_lib.detection.prompts import EARLIER, carries, placed, tokenize, traits
 from gradsentry_lib.detection.search import detect
 from gradsentry_lib.detection.texts import read_rows
-from gradsentry_lib.detection.traits import traits
 from gradsentry_lib.samples.sample import Sample, Turn
 from gradsentry_lib.samples.units import find_unit, unit_names, units
 from gradsentry_lib.scoring.sketch import join

@@ -4,8 +4,7 @@ from collections import Counter
 
 import numpy as np
 
-from gradsentry_lib.detection.features import tokenize, without
-from gradsentry_lib.detection.traits import TRAIT
+from gradsentry_lib.detection.prompts import TRAIT, tokenize, without
 from gradsentry_lib.detection.word_counts import WordCounts
 
 
