@@ -176,15 +176,16 @@ def _claim(found: Results) -> str:
                 **{f"exact match / F1, {who}": _accuracy(by[who]) for who in ("untuned", "all rows", "auto")},
             }
         )
-    tuned = [line for line in every if "keyword" in line and line["rows"] != "untuned"]
-    settings = len(_each((line["data"], line["attack"]) for line in tuned))
+    shown = [{key: value for key, value in row.items() if any(other[key] for other in rows)} for row in rows]
+    tuned = _each((line["data"], line["attack"]) for line in _of(every) if "keyword" in line)
+    sizes = ", ".join(_each(_counts([line]) for line in _of(every)))
+    seeds = len(_each(line["seed"] for line in every))
     said = (
-        f"`python -m benchmarks.evaluation --only claim`: {', '.join(_each(_counts([x]) for x in _of(every)))} rows of "
-        f"each set (poison), {len(_each(line['seed'] for line in every))} seed(s); models tuned by LoRA in {settings} "
-        "of the paper's 16 settings (blank: not tuned); attack success with its 95 % interval; every line: "
-        "[appendix](evaluation/appendix.md)."
+        f"`python -m benchmarks.evaluation --only claim`, {seeds} seed{'s' * (seeds != 1)}, {sizes} rows of each set "
+        f"(poison). Of the paper's 16 settings {len(rows)} were filtered, models tuned by LoRA in {len(tuned)}; "
+        "attack success with its 95 % interval; every line: [appendix](evaluation/appendix.md)."
     )
-    return f"{said}\n\n{_table(rows)}"
+    return f"{said}\n\n{_table(shown)}"
 
 
 def _of(lines: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
@@ -332,7 +333,7 @@ def _rules(folder: Path) -> str:
     by: dict[str, list[str]] = {}
     for path in sorted(folder.glob("*.json")):
         told = read_json(path)
-        for rules in {told.get("rules", line.get("rules")) for line in _lines(told)}:
+        for rules in {line.get("rules", told.get("rules")) for line in _lines(told)}:
             which = "not recorded, so perhaps of earlier rules" if rules is None else f"rules {rules}"
             by.setdefault(which, []).append(path.stem)
     return "\n".join(f"- {which}: {', '.join(names)}" for which, names in sorted(by.items()))

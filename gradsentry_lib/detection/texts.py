@@ -106,8 +106,8 @@ def _lines(scores: pa.Table) -> Iterator[tuple[str, float, int, Sequence[int], S
     columns = scores.select(["sample_id", "nll", "supervised_tokens", *turns])
     for part in columns.to_batches(CHUNK):
         for sample_id, nll, tokens, *spans in zip(*(column.to_pylist() for column in part.columns), strict=True):
-            own = spans if len(spans) == len(("tokens", "nll")) else (None, None)
-            yield sample_id, math.nan if nll is None else float(nll), int(tokens or 0), own[0] or (), own[1] or ()
+            turn_tokens, turn_nll = spans or (None, None)
+            yield sample_id, math.nan if nll is None else float(nll), tokens or 0, turn_tokens or (), turn_nll or ()
 
 
 @dataclass(frozen=True)

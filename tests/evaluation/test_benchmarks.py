@@ -1,6 +1,7 @@
 """The whole benchmark at its smallest, from command to report."""
 
 import json
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -95,6 +96,13 @@ def test_a_study_that_is_stopped_goes_on_after_the_filters_that_are_through(smal
         assert [line["filter"] for line in lines] == ["length", "ngram"]
         one.unfinished.drop()
     assert len(ran) == 2  # once for the run that was stopped and went on, once for the one after it
+
+
+def test_what_takes_long_is_found_again_and_not_begun_when_the_time_is_over(small_model, tmp_path):
+    late, early = (bench(small_model, tmp_path, until=until) for until in (-math.inf, math.inf))
+    assert late.remembered(["a"], list) is None
+    assert early.remembered(["a"], lambda: [1, [2]]) == [1, [2]]
+    assert late.remembered(["a"], list) == [1, [2]] and late.remembered(["b"], list) is None
 
 
 def test_coqa_is_read_from_rftcs_files_under_the_other_sets_template(small_model, tmp_path):
