@@ -10,10 +10,10 @@ from dataclasses import fields, replace
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
-from benchmarks.declared import WIDTH, Line, arguments, chosen, measure, model
+from benchmarks.declared import Line, arguments, chosen, measure, model
 from benchmarks.reasons import Reasons
+from benchmarks.results import section, table
 from gradsentry_lib.detection.config import Computing, DetectionConfig
 from gradsentry_lib.errors import GradSentryError
 
@@ -46,29 +46,35 @@ def _scaled(value: Any, factor: float) -> Any:
     return value * factor
 
 
-def row(lines: list[Line]) -> list[str]:
+def row(name: str, lines: list[Line]) -> dict[str, Any]:
     bad = [line for line in lines if line.poisoned]
-    recall = sum(line.found / line.poisoned for line in bad) / max(len(bad), 1)
-    missed = sum(line.found < 0.85 * line.poisoned for line in bad)
-    false = sum(line.false for line in lines)
-    return [f"{recall:.3f}", str(missed), str(false), str(sum(line.missing for line in lines))]
+    return {
+        "changed": name,
+        "mean recall": sum(line.found / line.poisoned for line in bad) / max(len(bad), 1),
+        "cases below 0.85": sum(line.found < 0.85 * line.poisoned for line in bad),
+        "false rows": sum(line.false for line in lines),
+        "answers missing": sum(line.missing for line in lines),
+    }
 
 
 def main() -> int:
     parser = arguments(__doc__)
     parser.add_argument("--half", default="tune", choices=["tune", "report"])
+    parser.add_argument("--write", action="store_true", help="write RESULTS.md")
     options = parser.parse_args()
     try:
         cases, asked = [case for case in chosen(options) if case.half == options.half], model(options)
     except GradSentryError as error:
         Console(stderr=True).print(str(error), style="red", markup=False)
         return error.exit_code
-    shown = Table("changed", "mean recall", "cases below 0.85", "false rows", "answers missing", title=options.half)
+    shown = []
     for name, config in moved(DetectionConfig()):
-        lines = [measure(case, Reasons(case, options.cache, asked), config) for case in cases]
-        shown.add_row(name, *row(lines))
-        Console(stderr=True).print(f"{name}: {' '.join(row(lines))}", markup=False)
-    Console(width=WIDTH).print(shown)
+        shown.append(row(name, [measure(case, Reasons(case, options.cache, asked), config) for case in cases]))
+        print(*shown[-1].values(), file=sys.stderr, flush=True)
+    on = f"Half: {options.half}; cases: {', '.join(case.name for case in cases)}."
+    print(on, table(shown), sep="\n\n")
+    if options.write:
+        section("sensitivity", "Sensitivity of the declared test", [__doc__ or "", on, table(shown)])
     return 0
 
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from gradsentry_lib.detection.config import DetectionConfig
 from gradsentry_lib.detection.features import Features, with_pairs
-from gradsentry_lib.detection.prompts import Name
+from gradsentry_lib.detection.prompts import Name, parts
 from gradsentry_lib.detection.statistics import STATISTICS, Kernels, nearness
 from gradsentry_lib.detection.trigger import grow, join, marked, pair
 
@@ -18,7 +18,7 @@ def candidates(
 ) -> tuple[Features, list[tuple[float, list[Clauses]]]]:
     """What the first look can't dismiss, each as (its log10 p, its clauses in several ways: the feature alone, grown,
     joined with others, and as one of a pair); and the features, with those pairs. Of ways that mark the same rows the
-    one of fewest clauses is kept: the others pay more for nothing."""
+    one of fewest runs of words is kept: the others pay more for nothing, and have more taken out of the prompts."""
     n, found, pairs = len(similar["mean"]), [], list[Name]()
     best = _first(looked, features, config)
     for first, statistic, f in best:
@@ -32,10 +32,14 @@ def candidates(
             ways.append((len(features.names) + pairs.index(both),))
         found.append((first, ways))
     features = with_pairs(features, pairs)
+
+    def paid(clauses: Clauses) -> int:
+        return sum(len(parts(features.names[f])) for f in clauses)
+
     fewest: dict[bytes, Clauses] = {}
     for clauses in (clauses for _, ways in found for clauses in ways):
         rows = marked(features, clauses).tobytes()
-        fewest[rows] = min(fewest.get(rows, clauses), clauses, key=len)
+        fewest[rows] = min(fewest.get(rows, clauses), clauses, key=paid)
     kept, asked = set(fewest.values()), []
     for first, ways in found:
         if new := [clauses for clauses in dict.fromkeys(ways) if clauses in kept]:

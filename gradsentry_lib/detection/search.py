@@ -144,10 +144,10 @@ def _best(
     tried: Sequence[tuple[int, ...]],
     config: DetectionConfig,
 ) -> Proven | None:
-    """Of a feature alone, grown, and with a second one, the proven trigger that marks most rows; the pair where it
-    marks nearly as many and what carries only one of the two behaves as usual; and where nearly as many are marked by
-    what was held against rows that could as well have carried it, that rather than a subject (one of four rare words is
-    told by the others)."""
+    """Of a feature alone, grown, and with a second one, the proven trigger that marks most rows, where it is proven no
+    less: a subject's word grown into it adds rows, and takes from the proof. The pair where it marks nearly as many and
+    what carries only one of the two behaves as usual; and where nearly as many are marked by what was held against rows
+    that could as well have carried it, that rather than a subject (one of four rare words is told by the others)."""
     best: Proven | None = None
     for clauses in tried:
         new = look(clauses, first)
@@ -156,9 +156,13 @@ def _best(
         if best is not None and best.subject != new.subject:
             fair, subject = (best, new) if new.subject else (new, best)
             best = fair if len(fair.flagged) >= config.alike * len(subject.flagged) else subject
-        elif best is None or len(new.flagged) > len(best.flagged) or _narrows(best, new, config):
+        elif best is None or _widens(best, new) or _narrows(best, new, config):
             best = new
     return best
+
+
+def _widens(narrow: Proven, wide: Proven) -> bool:
+    return len(wide.flagged) > len(narrow.flagged) and wide.log10_p <= narrow.log10_p
 
 
 def _narrows(wide: Proven, narrow: Proven, config: DetectionConfig) -> bool:

@@ -14,7 +14,7 @@ from gradsentry_lib.detection.candidates import candidates
 from gradsentry_lib.detection.chance import Chance, draw, usual_auc
 from gradsentry_lib.detection.config import Computing, DetectionConfig
 from gradsentry_lib.detection.features import questions, read_features
-from gradsentry_lib.detection.prompts import Prompts, tokenize
+from gradsentry_lib.detection.prompts import BOTH, Prompts, tokenize
 from gradsentry_lib.detection.reason import Reason, commonest_window, explained
 from gradsentry_lib.detection.search import detect
 from gradsentry_lib.detection.second_look import is_poison
@@ -464,6 +464,23 @@ def test_ways_that_mark_the_same_rows_are_asked_once():
     ways = [clauses for _, several in asked for clauses in several]
     marks = [marked(features, clauses).tolist() for clauses in ways]
     assert len(ways) > 3 and all(marks.count(rows) == 1 for rows in marks)
+
+
+def test_of_a_pair_and_one_of_its_words_in_the_same_rows_the_word_is_asked(monkeypatch):
+    """With the whole pair taken out of the prompts, what is left may tell the rows."""
+    batch = Batch(7)
+    batch.honest(60)
+    bad = batch.triggered(8)
+    rows = batch.rows([f"please {prompt}" if i in [0, 1, *bad] else prompt for i, prompt in enumerate(batch.prompts)])
+    prompts = Prompts.of(rows.prompts)
+    features = read_features(prompts.tokens)
+    cf, please = ("cf",), ("please",)
+    monkeypatch.setattr("gradsentry_lib.detection.candidates.pair", lambda *args: (*cf, BOTH, *please))
+    similar = search.kernels_of(rows, windows(rows.sketches, CONFIG), questions(prompts.tokens, CONFIG), CONFIG)
+    looked = first_look(similar, features, CONFIG, np.random.default_rng(0))
+    features, asked = candidates(looked, features, similar, 100, CONFIG)
+    ways = [clauses for _, several in asked for clauses in several]
+    assert ways and not any(BOTH in features.names[f] for clauses in ways for f in clauses)
 
 
 @pytest.mark.slow
