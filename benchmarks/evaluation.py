@@ -37,6 +37,7 @@ STUDIES = (
     *knowing.STUDIES,
 )
 NAMES = [study.name for study in STUDIES]
+QUICK = ("facts", "webqa")  # question sets of a quick run: CoQA's and NQ's contexts are long
 
 
 def arguments() -> argparse.Namespace:
@@ -50,7 +51,9 @@ def arguments() -> argparse.Namespace:
         "--filters", default="", help="of the study peers only these, comma separated: the other lines there are kept"
     )
     parser.add_argument(
-        "--sets", default="", help="only these question sets, comma separated: other sets' lines are kept"
+        "--sets",
+        default="",
+        help="only these question sets, comma separated (quick: facts, webqa): other sets' lines are kept",
     )
     parser.add_argument("--minutes", type=float, default=math.inf, help="begin no tuning later; a second run goes on")
     parser.add_argument("--model", default=settings.model(), help="scoring model")
@@ -106,7 +109,7 @@ def _run(options: argparse.Namespace, wanted: list[str], console: Console) -> No
             seeds=tuple(int(seed) for seed in (options.seeds or ("0" if options.quick else "0,1,2")).split(",")),
             quick=options.quick,
             filters=_names(options.filters),
-            sets=_names(options.sets),
+            sets=_names(options.sets) or (QUICK if options.quick else ()),
             until=time.perf_counter() + 60 * options.minutes,
             progress=progress,
         )
@@ -114,7 +117,7 @@ def _run(options: argparse.Namespace, wanted: list[str], console: Console) -> No
             if study.name in wanted:
                 file = options.out / "evaluation" / f"{study.name}.json"
                 result = timed(study, bench)
-                if (bench.filters or bench.sets) and file.exists():
+                if (options.filters or options.sets) and file.exists():
                     result = beside(read_json(file), result)
                 write_json(file, json.loads(json.dumps(result)))
                 bench.unfinished.drop()
