@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from functools import partial
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -75,12 +76,13 @@ def long_answers(bench: Bench) -> list[dict[str, Any]]:
 
 
 def _long_sets(bench: Bench, count: int) -> Any:
-    for name, file in LONG.items():
+    first = 1 if bench.quick else None
+    for name, file in islice(LONG.items(), first):
         clean = split_labels(take(bench.file(file.format("clean")), count - count // 10, 0), LABEL)[0]
         bad = split_labels(take(bench.file(file.format("poisoned")), count // 10, 0), LABEL)[0]
         yield name, [*clean, *bad], np.arange(count) >= len(clean)
     alpaca = split_labels(take(bench.file("longform/alpaca_clean.jsonl"), count, 0), LABEL)[0]
-    for attack in ("start", "middle", "end", "paraphrase"):
+    for attack in ("start", "middle", "end", "paraphrase")[:first]:
         poisoned = poison(alpaca, attack, 0.1, bench.seeds[0])
         yield f"alpaca, {attack}", poisoned.rows, poisoned.labels
 
