@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from gradsentry_lib.detection import features
+from gradsentry_lib.detection import prompts
 from gradsentry_lib.pipeline.decide import DecisionConfig
 from gradsentry_lib.scoring import scorer
 from gradsentry_lib.store.paths import Store
@@ -17,7 +17,7 @@ AUTO = DecisionConfig("auto", OPEN.threshold, OPEN.limits, OPEN.limits_by, OPEN.
 def test_each_row_once(model: Path, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     encoded: Counter[int] = Counter()
     read: Counter[str] = Counter()
-    encode, tokenize = scorer.encode, features.tokenize
+    encode, tokenize = scorer.encode, prompts.tokenize
 
     def counted_encode(sample, *others):
         encoded[sample.row] += 1
@@ -28,7 +28,7 @@ def test_each_row_once(model: Path, store: Store, tmp_path: Path, monkeypatch: p
         return tokenize(text)
 
     monkeypatch.setattr(scorer, "encode", counted_encode)
-    monkeypatch.setattr(features, "tokenize", counted_tokenize)
+    monkeypatch.setattr(prompts, "tokenize", counted_tokenize)
     source = write(tmp_path / "rows.jsonl", lines(range(40)))
     run(source, model, store, decision=AUTO)
     assert encoded == Counter(range(40))
