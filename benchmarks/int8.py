@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import linear
 
-from benchmarks.results import section, table
+from benchmarks.results import section, table, timed
 from benchmarks.speed import FILES, contexts, read
 from gradsentry_lib.samples.sample import Sample
 from gradsentry_lib.scoring import plain_model
@@ -142,12 +142,6 @@ def prepacked(weight: Tensor) -> Any:
 
 def dynamic(states: Tensor, packed: Any) -> Tensor:
     return torch.ops.quantized.linear_dynamic(states.float(), packed, False).to(states.dtype)
-
-
-def timed(work: Callable[[], Any]) -> float:
-    start = time.process_time()
-    work()
-    return time.process_time() - start
 
 
 def arguments() -> argparse.Namespace:

@@ -22,7 +22,6 @@ import os
 import statistics
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -30,7 +29,7 @@ from typing import Any
 import torch
 from torch.nn.functional import linear, scaled_dot_product_attention
 
-from benchmarks.results import ROOT, section, table
+from benchmarks.results import ROOT, section, table, timed
 from gradsentry_lib.samples.sample import Sample, Turn
 from gradsentry_lib.scoring import gradient
 from gradsentry_lib.scoring.config import ScoringConfig
@@ -177,12 +176,6 @@ def by_products(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, ste
         seen = like.softmax(-1).to(value.dtype).flatten(1, 2) @ value[0, :, :stop]
         parts.append(seen.unflatten(1, own.shape[1:3]))
     return torch.cat(parts, 2).flatten(0, 1)[None]
-
-
-def timed(work: Callable[[], Any]) -> float:
-    start = time.process_time()
-    work()
-    return time.process_time() - start
 
 
 def memory(what: str) -> int:

@@ -4,7 +4,8 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,13 @@ def section(name: str, title: str, parts: Sequence[str], quick: bool = False) ->
     before, mark, rest = text.partition(begin)
     text = f"{before}{made}{rest.partition(end)[2]}" if mark else f"{text.rstrip()}\n\n{made}"
     write_text(RESULTS, text)
+
+
+def timed(work: Callable[[], Any], clock: Callable[[], float] = time.process_time) -> float:
+    """Seconds that the work takes, of the processor or by another clock."""
+    start = clock()
+    work()
+    return clock() - start
 
 
 def circumstances() -> str:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 import gradsentry_lib  # noqa: F401  before pyarrow: says which allocator Arrow is to use, as in any scan
-from benchmarks.results import section, table
+from benchmarks.results import section, table, timed
 from benchmarks.scale import make_source
 from gradsentry_lib.samples.read import open_source
 from gradsentry_lib.samples.table import write_samples
@@ -43,22 +43,23 @@ def measure(place: Path, rows: int, shards: int, workers: int) -> list[dict[str,
     out = place / "out"
     out.mkdir()
     here = {
-        "read": timed(lambda: read(source, out / "here")),
-        "write": timed(lambda: write(source, out / "clean-here")),
+        "read": timed(lambda: read(source, out / "here"), time.perf_counter),
+        "write": timed(lambda: write(source, out / "clean-here"), time.perf_counter),
     }
 
     def start() -> None:
         ray.init(address="local", num_cpus=workers, include_dashboard=False, log_to_driver=False)
         ray.get([ray.remote(warm).remote() for _ in range(workers)])
 
-    started = timed(start)
+    started = timed(start, time.perf_counter)
     try:
         tasks: dict[str, Callable[[Path, Path], int]] = {"read": read, "write": write}
         apart = {
             name: timed(
                 lambda name=name, work=work: ray.get(
                     [ray.remote(work).remote(part, out / f"{name}-{part.name}") for part in parts]
-                )
+                ),
+                time.perf_counter,
             )
             for name, work in tasks.items()
         }
@@ -84,12 +85,6 @@ def write(source: Path, out: Path) -> int:
 
 def warm() -> None:
     """A worker has imported what it needs."""
-
-
-def timed(work: Callable[[], Any]) -> float:
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
 
 
 def arguments() -> argparse.Namespace:
