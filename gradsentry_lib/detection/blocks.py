@@ -3,8 +3,8 @@
 Rows are dealt out by the rank of their sample id, so blocks are fair samples and no order of rows moves them. A trigger
 of one block, proven at a level shared among the blocks, is tested once more on its carriers in the whole batch, against
 rows of the whole batch, with nothing to correct for but the number of triggers. Time is linear in the rows, and memory
-is one block's similarities: texts and
-sketches of the others lie on disk (on_disk.py). A trigger needs its rows in at least one block: some eight of 2,000.
+is one block's similarities: texts and sketches of the others lie on disk (on_disk.py). A trigger needs its rows in at
+least one block: some eight of 2,000.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence

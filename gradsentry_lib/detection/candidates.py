@@ -1,14 +1,15 @@
 """Candidates: the few features that the first look can't dismiss, each alone, grown by clauses and as one of a pair."""
 
 from collections.abc import Mapping
+from functools import partial
 
 import numpy as np
 
 from gradsentry_lib.detection.config import DetectionConfig
 from gradsentry_lib.detection.features import Features, with_pairs
-from gradsentry_lib.detection.prompts import Name, parts
+from gradsentry_lib.detection.prompts import Name
 from gradsentry_lib.detection.statistics import STATISTICS, Kernels, nearness
-from gradsentry_lib.detection.trigger import grow, join, marked, pair
+from gradsentry_lib.detection.trigger import grow, join, marked, paid, pair
 
 Clauses = tuple[int, ...]
 
@@ -32,14 +33,10 @@ def candidates(
             ways.append((len(features.names) + pairs.index(both),))
         found.append((first, ways))
     features = with_pairs(features, pairs)
-
-    def paid(clauses: Clauses) -> int:
-        return sum(len(parts(features.names[f])) for f in clauses)
-
     fewest: dict[bytes, Clauses] = {}
     for clauses in (clauses for _, ways in found for clauses in ways):
         rows = marked(features, clauses).tobytes()
-        fewest[rows] = min(fewest.get(rows, clauses), clauses, key=paid)
+        fewest[rows] = min(fewest.get(rows, clauses), clauses, key=partial(paid, features))
     kept, asked = set(fewest.values()), []
     for first, ways in found:
         if new := [clauses for clauses in dict.fromkeys(ways) if clauses in kept]:

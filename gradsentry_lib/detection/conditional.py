@@ -148,11 +148,10 @@ def _why(trigger: Proven, features: int, config: DetectionConfig, asked: bool) -
         return f"watched: {proven}", "whether the model sees a reason was not asked"
     if trigger.reason is None:
         return proven, "the model could not compare these answers under other prompts: flagged to be safe"
-    if trigger.poison:
+    proven = proven if trigger.poison else f"watched: {proven}"
+    if trigger.poison or trigger.subject:
         return proven, _no_reason(trigger, trigger.reason, config)
-    if trigger.subject:
-        return f"watched: {proven}", _no_reason(trigger, trigger.reason, config)
-    return f"watched: {proven}", _little_reason(trigger.reason, config)
+    return proven, _little_reason(trigger.reason, config)
 
 
 def _little_reason(reason: Reason, config: DetectionConfig) -> str:

@@ -13,7 +13,7 @@ The model is asked through `Swapped`, by the answers' names, so that what it sai
 again without it.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -54,36 +54,39 @@ def ask(
     return found
 
 
-def shared_windows(vectors: np.ndarray, owner: np.ndarray, flagged: np.ndarray, alike: float) -> dict[int, np.ndarray]:
-    """For each flagged row the positions of its windows that are most alike with windows of the others.
+def shared_windows(
+    vectors: np.ndarray, owner: np.ndarray, flagged: np.ndarray, rows: Sequence[int], alike: float
+) -> dict[int, np.ndarray]:
+    """For each of `rows` the positions of its windows that are most alike with windows of the other flagged rows.
 
-    vectors: (W, 128), owner: (W,), from similarity.windows.
+    vectors: (W, 128), owner: (W,), from similarity.windows; rows: some of `flagged`.
     """
-    among = np.flatnonzero(np.isin(owner, flagged))
-    found = {}
-    for row in flagged:
-        own = np.flatnonzero(owner == row)
-        theirs = among[owner[among] != row]
-        if len(own) and len(theirs):
-            link = (vectors[own] @ vectors[theirs].T).max(1)
-            if link.max() > 0:
-                found[int(row)] = own[link >= alike * link.max()]
-    return found
+    linked = ((row, own, link.max(1)) for row, own, link, _ in _linked(vectors, owner, flagged, rows))
+    return {row: own[link >= alike * link.max()] for row, own, link in linked if link.max() > 0}
 
 
-def commonest_window(vectors: np.ndarray, owner: np.ndarray, flagged: np.ndarray, nearest: int) -> dict[int, int]:
-    """For each flagged row the position of its window that most of the others share: the largest mean link to so many
+def commonest_window(
+    vectors: np.ndarray, owner: np.ndarray, flagged: np.ndarray, rows: Sequence[int], nearest: int
+) -> dict[int, int]:
+    """For each of `rows` the position of its window that most of the others share: the largest mean link to so many
     of their nearest windows, one a row. Shapes as above; links are rounded, so that every machine takes the same."""
-    among = np.flatnonzero(np.isin(owner, flagged))
     found = {}
-    for row in flagged:
-        own = np.flatnonzero(owner == row)
-        theirs = among[owner[among] != row]
-        if len(own) and len(theirs):
-            link = np.round(vectors[own] @ vectors[theirs].T * GRAIN)
-            each = np.maximum.reduceat(link, np.unique(owner[theirs], return_index=True)[1], axis=1)
-            found[int(row)] = int(own[np.sort(each, axis=1)[:, -nearest:].sum(1).argmax()])
+    for row, own, link, theirs in _linked(vectors, owner, flagged, rows):
+        each = np.maximum.reduceat(np.round(link * GRAIN), np.unique(theirs, return_index=True)[1], axis=1)
+        found[row] = int(own[np.sort(each, axis=1)[:, -nearest:].sum(1).argmax()])
     return found
+
+
+def _linked(
+    vectors: np.ndarray, owner: np.ndarray, flagged: np.ndarray, rows: Sequence[int]
+) -> Iterator[tuple[int, np.ndarray, np.ndarray, np.ndarray]]:
+    """Of each of `rows` that can be compared: its windows (n,), their links to those of the other flagged rows (n, m),
+    and whose those are (m,)."""
+    among = np.flatnonzero(np.isin(owner, flagged))
+    for row in rows:
+        own, theirs = np.flatnonzero(owner == row), among[owner[among] != row]
+        if len(own) and len(theirs):
+            yield int(row), own, vectors[own] @ vectors[theirs].T, owner[theirs]
 
 
 @dataclass(frozen=True)

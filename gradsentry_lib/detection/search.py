@@ -196,9 +196,9 @@ def _reason(
     own = [(rows.ids[i], rows.ids[i], ids) for (i, _, _), ids in zip(asked, shown, strict=True)]
     other = [(rows.ids[i], rows.ids[j], ids) for (i, j, _), ids in zip(asked, shown, strict=True)]
     said = swapped([*own, *other])
-    shared = shared_windows(spans.vectors, spans.owner, flagged, config.alike)
-    common = commonest_window(spans.vectors, spans.owner, flagged, config.nearest)
     numbers = [i for i, _, _ in asked]
+    shared = shared_windows(spans.vectors, spans.owner, flagged, numbers, config.alike)
+    common = commonest_window(spans.vectors, spans.owner, flagged, numbers, config.nearest)
     return explained(numbers, shared, common, spans.start, said[: len(own)], said[len(own) :], config)
 
 

@@ -13,11 +13,11 @@ from gradsentry_lib.detection.chance import Chance, chances, draw, usual_auc
 from gradsentry_lib.detection.config import DetectionConfig
 from gradsentry_lib.detection.features import Features
 from gradsentry_lib.detection.members import members
-from gradsentry_lib.detection.prompts import Name, Prompts, parts
+from gradsentry_lib.detection.prompts import Name, Prompts
 from gradsentry_lib.detection.reason import Reason
 from gradsentry_lib.detection.statistics import STATISTICS, Kernels, nearness, statistics_of, value, values
 from gradsentry_lib.detection.tails import log10_floor, log10_tail, reaches
-from gradsentry_lib.detection.trigger import marked, phrases
+from gradsentry_lib.detection.trigger import marked, paid, phrases
 from gradsentry_lib.detection.walks import walk
 from gradsentry_lib.detection.word_counts import WordCounts
 
@@ -121,8 +121,8 @@ def second_look(
     n = len(rows)
     if not config.computing.fewest <= len(carriers) <= config.majority * n:
         return None
-    paid = sum(len(parts(features.names[f])) for f in clauses)
-    price = np.log10(len(STATISTICS) * (len(config.marking) + 1)) + paid * np.log10(max(bar.counted, 1))
+    ways, runs = len(STATISTICS) * (len(config.marking) + 1), paid(features, clauses)
+    price = np.log10(ways) + runs * np.log10(max(bar.counted, 1))
     found = chances(left.words, carriers, phrases(prompts, features, clauses, len(carriers), config), config)
     names = tuple(features.names[f] for f in clauses)
     rng = np.random.default_rng(list(repr(names).encode()))

@@ -79,6 +79,11 @@ def _log10_chance(group: np.ndarray, rows: np.ndarray) -> float:
     return log_sf_hypergeometric(inside, len(group), int(group.sum()), drawn) / np.log(10)
 
 
+def paid(features: Features, clauses: tuple[int, ...]) -> int:
+    """Runs of words that a trigger is of: each was chosen among all features."""
+    return sum(len(parts(features.names[f])) for f in clauses)
+
+
 def marked(features: Features, clauses: tuple[int, ...]) -> np.ndarray:
     """Rows that carry one of the clauses, in order."""
     return np.unique(np.concatenate([features.carriers(f) for f in clauses]))

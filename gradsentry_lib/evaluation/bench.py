@@ -53,6 +53,10 @@ class Labelled:
     rows: list[dict[str, Any]]
     labels: np.ndarray
 
+    @property
+    def digest(self) -> str:
+        return sha256_json([self.rows, self.labels.tolist()])
+
     def part(self, limit: int, seed: int) -> "Labelled":
         """At most `limit` of the rows, drawn by `seed`, poisoned and honest ones in their share, in their order."""
         if limit >= len(self.rows):
@@ -151,7 +155,7 @@ def bench(
     `kept`: where lines are, and are found, but for those that failed."""
     for one in sets:
         samples = to_samples(one.rows)
-        told = sha256_json([one.rows, one.labels.tolist()])
+        told = one.digest
         for name, which in filters.items():
             line = partial(_line, one, samples, name, which, load, seed, on_start)
             try:

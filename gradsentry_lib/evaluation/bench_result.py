@@ -7,14 +7,14 @@ from typing import Any
 from gradsentry_lib.detection.config import RULES
 from gradsentry_lib.errors import UnusableFile, UnusableOption
 from gradsentry_lib.evaluation.bench import Labelled, overall
-from gradsentry_lib.files import read_json, sha256_json
+from gradsentry_lib.files import read_json
 
 ALIKE = ("model", "dtype", "seed", "rows_at_most", "sets")
 
 
 def made_how(sets: Sequence[Labelled], **how: Any) -> dict[str, Any]:
     """`how`: model, dtype, seed, rows_at_most; beside them the rules and the sets' digests."""
-    return {**how, "rules": RULES, "sets": {one.name: sha256_json([one.rows, one.labels.tolist()]) for one in sets}}
+    return {**how, "rules": RULES, "sets": {one.name: one.digest for one in sets}}
 
 
 def earlier(path: Path, how: Mapping[str, Any]) -> dict[str, Any]:

@@ -404,9 +404,9 @@ def test_the_commonest_window_is_the_one_that_most_others_share():
     near = [second + 0.5 * other for other in rest[:5]]
     vectors = np.array([first, second, first, *(v / np.linalg.norm(v) for v in near)])
     owner = np.array([0, 0, 1, 1, 2, 3, 4, 5])
-    assert commonest_window(vectors, owner, np.arange(6), 5) == {0: 1, 1: 3, 2: 4, 3: 5, 4: 6, 5: 7}
-    assert commonest_window(vectors, owner, np.array([0, 1]), 5) == {0: 0, 1: 2}
-    assert commonest_window(vectors, owner, np.array([0]), 5) == {}
+    assert commonest_window(vectors, owner, np.arange(6), range(6), 5) == {0: 1, 1: 3, 2: 4, 3: 5, 4: 6, 5: 7}
+    assert commonest_window(vectors, owner, np.array([0, 1]), [0, 1], 5) == {0: 0, 1: 2}
+    assert commonest_window(vectors, owner, np.array([0]), [0], 5) == {}
 
 
 def test_what_is_explained_beside_a_payload_is_no_reason_for_it():
