@@ -8,13 +8,14 @@ Cost for N rows, F features and C candidates: similarity (W x W, W windows), N n
 in the first look, and for each candidate a few regressions and some thousand draws.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import product
 
 import numpy as np
 
+from gradsentry_lib.detection.ahead import LookAhead, usable_threads
 from gradsentry_lib.detection.candidates import alike, candidates, log10_least
 from gradsentry_lib.detection.config import DetectionConfig
 from gradsentry_lib.detection.features import Features, questions, read_features, with_pairs
@@ -95,30 +96,32 @@ def _search(
     same = (question, np.asarray(rows.row))
     counts = WordCounts.of(prompts.tokens)
     left = Left.of(alive, counts, similar, same)
-    look = partial(second_look, prompts, features, config)
-    triggers: list[Proven] = []
     bars = Bar(levels[0], counted[0], config.computing.doubt), Bar(levels[1], counted[1])
-    for bar, (first, tried) in product(bars, asked):
-        if bar is bars[1] and not any(t.poison for t in triggers):
-            break  # only beside a proven attack is there reason to expect more of it
-        subjects = sum(t.subject for t in triggers) < config.computing.subjects
-        best = _best(partial(look, left, bar, subjects), first, tried, config)
-        if best is None or len(best.flagged) < config.computing.fewest:
-            continue
-        same_rows = [t for t in triggers if not t.poison and alike(best.flagged, t.flagged, config)]
-        if any(best.subject or not t.subject for t in same_rows):
-            continue  # a reason was seen for these rows already
-        if best.subject and swapped is None:
-            continue  # only the model can tell a subject from a trigger
-        if swapped is not None:
-            others = np.setdiff1d(np.flatnonzero(alive), best.carriers)
-            best = replace(best, reason=_reason(rows, spans, best.flagged, others, question, config, swapped))
-            best = replace(best, poison=is_poison(best, config))
-        triggers.append(best)
-        if best.poison:
-            triggers = [t for t in triggers if not (t.subject and set(t.flagged) <= set(best.flagged))]
-            alive[best.flagged] = False
-            left = Left.of(alive, counts, similar, same)
+    in_turn = [(bar, first, tried) for bar, (first, tried) in product(bars, asked)]
+    triggers: list[Proven] = []
+    with LookAhead(partial(_best, prompts, features, config), in_turn, usable_threads()) as looks:
+        for number, (bar, _, _) in enumerate(in_turn):
+            if bar is bars[1] and not any(t.poison for t in triggers):
+                break  # only beside a proven attack is there reason to expect more of it
+            subjects = sum(t.subject for t in triggers) < config.computing.subjects
+            left = left if left.subjects == subjects else replace(left, subjects=subjects)
+            best = looks.at(number, left)
+            if best is None or len(best.flagged) < config.computing.fewest:
+                continue
+            same_rows = [t for t in triggers if not t.poison and alike(best.flagged, t.flagged, config)]
+            if any(best.subject or not t.subject for t in same_rows):
+                continue  # a reason was seen for these rows already
+            if best.subject and swapped is None:
+                continue  # only the model can tell a subject from a trigger
+            if swapped is not None:
+                others = np.setdiff1d(np.flatnonzero(alive), best.carriers)
+                best = replace(best, reason=_reason(rows, spans, best.flagged, others, question, config, swapped))
+                best = replace(best, poison=is_poison(best, config))
+            triggers.append(best)
+            if best.poison:
+                triggers = [t for t in triggers if not (t.subject and set(t.flagged) <= set(best.flagged))]
+                alive[best.flagged] = False
+                left = Left.of(alive, counts, similar, same)
     known = np.zeros(n, bool)
     for trigger in triggers:
         if not trigger.subject:  # a tag over one subject is still a tag, whatever the model makes of the answers
@@ -139,18 +142,21 @@ def kernels_of(rows: Rows, spans: Windows, question: np.ndarray, config: Detecti
 
 
 def _best(
-    look: Callable[[tuple[int, ...], float], Proven | None],
-    first: float,
-    tried: Sequence[tuple[int, ...]],
+    prompts: Prompts,
+    features: Features,
     config: DetectionConfig,
+    left: Left,
+    turn: tuple[Bar, float, Sequence[tuple[int, ...]]],
 ) -> Proven | None:
     """Of a feature alone, grown, and with a second one, the proven trigger that marks most rows, where it is proven no
     less: a subject's word grown into it adds rows, and takes from the proof. The pair where it marks nearly as many and
     what carries only one of the two behaves as usual; and where nearly as many are marked by what was held against rows
-    that could as well have carried it, that rather than a subject (one of four rare words is told by the others)."""
+    that could as well have carried it, that rather than a subject (one of four rare words is told by the others).
+    turn: what they have to reach, log10 p of the first look, the clauses of each."""
+    bar, first, tried = turn
     best: Proven | None = None
     for clauses in tried:
-        new = look(clauses, first)
+        new = second_look(prompts, features, config, left, bar, clauses, first)
         if new is None:
             continue
         if best is not None and best.subject != new.subject:

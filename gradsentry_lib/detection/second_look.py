@@ -76,13 +76,15 @@ def is_poison(trigger: Proven, config: DetectionConfig) -> bool:
 @dataclass(frozen=True)
 class Left:
     """What no proven trigger has taken out yet: M of N rows, their kernels (M, M), words, questions and rows of the
-    batch; `place` (N,) is where each stands among them, -1 where it is out."""
+    batch; `place` (N,) is where each stands among them, -1 where it is out. `subjects`: whether triggers that the rest
+    of their prompt tells are held against any rows."""
 
     rows: np.ndarray
     place: np.ndarray
     similar: Kernels
     words: WordCounts
     same: Sequence[np.ndarray]
+    subjects: bool = True
 
     @classmethod
     def of(cls, alive: np.ndarray, words: WordCounts, similar: Kernels, same: Sequence[np.ndarray]) -> "Left":
@@ -109,12 +111,10 @@ def second_look(
     config: DetectionConfig,
     left: Left,
     bar: Bar,
-    subjects: bool,
     clauses: tuple[int, ...],
     first: float,
 ) -> Proven | None:
-    """The trigger against rows that could as well have carried it; None where it is not proven. With `subjects`
-    one that the rest of its prompt tells is held against any rows."""
+    """The trigger against rows that could as well have carried it; None where it is not proven."""
     rows, similar = left.rows, left.similar
     whole = marked(features, clauses)
     carriers = left.place[whole[left.place[whole] >= 0]]
@@ -129,7 +129,7 @@ def second_look(
     prove = partial(_proven, left, carriers, price, bar, config, rng)
     proof, subject = prove(found), False
     told = min(chance.auc for chance in found) >= 1 - config.rows
-    if proof is None and told and subjects and len(clauses) == 1 and bar.level == config.level:
+    if proof is None and told and left.subjects and len(clauses) == 1 and bar.level == config.level:
         flat = Chance(np.full(n, len(carriers) / n), min(chance.auc for chance in found), 0.0)
         proof, subject = prove([flat]), True  # a subject: whether it is a trigger is for the model to say
     if proof is None:

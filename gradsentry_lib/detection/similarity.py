@@ -4,8 +4,9 @@
     mean  the cosine of the answers' mean windows: a refusal, a label, a tone
     cost  the product of the answers' costs against answers as long: what is said is not what the model would say
 
-Cost: W x W x 128 multiplications for W windows, in blocks; N x N numbers are kept. Values are rounded to 1/1024, so
-that the order in which a machine adds decides nothing.
+Cost: W x W x 128 multiplications for W windows, in blocks; N x N numbers are kept. They are whole numbers, in units of
+1/1024: so the order in which a machine adds decides nothing, and at two bytes each a processor's cache holds more of
+what is looked up at random.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,7 +19,7 @@ from gradsentry_lib.detection.distributions import mean_ranks
 from gradsentry_lib.windows import CODES, unpack, unpack_codes
 
 BLOCK = 1024  # windows compared with all others at a time
-GRAIN = 1024
+GRAIN = 1024  # of one; a cost has at most 5.6 standard deviations then
 
 
 @dataclass(frozen=True)
@@ -35,8 +36,8 @@ class Windows:
 def kernels(
     found: Windows, cost: np.ndarray, same: Sequence[np.ndarray], against: Windows | None = None
 ) -> Mapping[str, np.ndarray]:
-    """The three kernels of N answers, zero between those of one question or row (same: (N,) each), an answer and itself
-    too.
+    """The three kernels of N answers, (N, N) int16 in units of 1/1024, zero between those of one question or row (same:
+    (N,) each), an answer and itself too.
 
     cost: (N,) from `cost_given_length`. against: the answers that were turned down for these; then the second kernel
     is of the difference of the two.
@@ -51,9 +52,9 @@ def kernels(
     for group in same:
         alike |= group[:, None] == group[None]
     for name, kernel in made.items():
-        kernel = np.round(kernel * GRAIN) / GRAIN
+        kernel = np.round(kernel * GRAIN)
         kernel[alike] = 0
-        made[name] = kernel.astype(np.float32)
+        made[name] = kernel.astype(np.int16)
     return made
 
 

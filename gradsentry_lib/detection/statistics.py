@@ -11,6 +11,7 @@ import numpy as np
 
 from gradsentry_lib.detection.config import Computing, DetectionConfig
 from gradsentry_lib.detection.features import Features
+from gradsentry_lib.detection.similarity import GRAIN
 from gradsentry_lib.detection.tails import log10_tail
 
 STATISTICS = ("span", "mean", "cost", "scan")
@@ -34,21 +35,16 @@ def value(statistic: str, kernels: Kernels, sets: np.ndarray, chance: np.ndarray
 def values(
     statistics: Sequence[str], kernels: Kernels, sets: np.ndarray, chance: np.ndarray, nearest: int
 ) -> dict[str, np.ndarray]:
-    """Each of the statistics (B,) of B sets of rows, sets: (B, n). Pairs are looked up once for all of them; of large
-    sets a product with their indicators takes less, but for the scan."""
-    n, found = sets.shape[1], dict[str, np.ndarray]()
-    products = [name for name in statistics if name != "scan" and 4 * n > len(chance)]
-    looked_up = {name: np.empty(len(sets)) for name in statistics if name not in products}
-    for block in _blocks(len(sets), n * n) if looked_up else ():
-        pairs = sets[block][:, :, None] * len(chance) + sets[block][:, None, :]
-        for name, sums in looked_up.items():
-            links = kernels["span" if name == "scan" else name].ravel().take(pairs)
-            sums[block] = _nearest(links, nearest) if name == "scan" else links.sum((1, 2), dtype=np.float64)
-    for name in statistics:
-        found[name] = looked_up[name] if name in looked_up else _products(kernels[name], sets)
-        if name != "scan":
-            expected = times(kernels[name], chance)
-            found[name] += chance @ expected - 2 * expected[sets].sum(1)
+    """Each of the statistics (B,) of B sets of rows, sets: (B, n). Pairs are looked up; of large sets a product with
+    their indicators takes less, but for the scan."""
+    quadratic = {name: kernels[name] for name in statistics if name != "scan"}
+    large = 4 * sets.shape[1] > len(chance)
+    found = {name: _products(kernel, sets) for name, kernel in quadratic.items()} if large else _sums(quadratic, sets)
+    for name, kernel in quadratic.items():
+        expected = times(kernel, chance)
+        found[name] += chance @ expected - 2 * expected[sets].sum(1)
+    if "scan" in statistics:
+        found["scan"] = _scan(kernels["span"], sets, nearest)
     return found
 
 
@@ -58,9 +54,20 @@ def times(kernel: np.ndarray, weights: np.ndarray) -> np.ndarray:
     return np.concatenate([kernel[block].astype(np.float64) @ weights for block in blocks])
 
 
+def _sums(kernels: Kernels, sets: np.ndarray) -> dict[str, np.ndarray]:
+    """(B,) the sum of each kernel over all pairs of each set: each pair is looked up once."""
+    found, n = {name: np.empty(len(sets)) for name in kernels}, len(next(iter(kernels.values()), ()))
+    one, other = np.triu_indices(sets.shape[1], 1)
+    for block in _blocks(len(sets), len(one)):
+        pairs = sets[block][:, one] * n + sets[block][:, other]
+        for name, kernel in kernels.items():
+            found[name][block] = 2 * kernel.ravel().take(pairs).sum(1)
+    return found
+
+
 def _products(kernel: np.ndarray, sets: np.ndarray) -> np.ndarray:
-    """(B,) the sum of the kernel over all pairs of each set."""
-    sums = np.empty(len(sets))
+    """(B,) the same of one kernel, by products."""
+    sums, kernel = np.empty(len(sets)), kernel.astype(np.float32)
     for block in _blocks(len(sets), len(kernel)):
         part = np.zeros((len(sets[block]), len(kernel)), np.float32)
         np.put_along_axis(part, sets[block], 1, axis=1)
@@ -68,11 +75,14 @@ def _products(kernel: np.ndarray, sets: np.ndarray) -> np.ndarray:
     return sums
 
 
-def _nearest(links: np.ndarray, nearest: int) -> np.ndarray:
-    """(B,) the mean, over a set's rows, of each one's `nearest` largest links to the others; links: (B, n, n)."""
-    n = links.shape[1]
+def _scan(links: np.ndarray, sets: np.ndarray, nearest: int) -> np.ndarray:
+    """(B,) the mean, over a set's rows, of each one's `nearest` largest links to the others."""
+    found, n = np.empty(len(sets)), sets.shape[1]
     k = min(nearest, n - 1)
-    return np.partition(links, n - k, axis=2)[:, :, n - k :].mean((1, 2), dtype=np.float64)
+    for block in _blocks(len(sets), n * n):
+        among = links.ravel().take(sets[block][:, :, None] * len(links) + sets[block][:, None, :])
+        found[block] = np.partition(among, n - k, axis=2)[:, :, n - k :].mean((1, 2))
+    return found
 
 
 def nearness(statistic: str, kernels: Kernels, carriers: np.ndarray, chance: np.ndarray, nearest: int) -> np.ndarray:
@@ -80,11 +90,12 @@ def nearness(statistic: str, kernels: Kernels, carriers: np.ndarray, chance: np.
     if statistic == "scan":
         links = kernels["span"][:, carriers]
         k = min(nearest, max(len(carriers) - 1, 1))
-        return np.partition(links, len(carriers) - k, axis=1)[:, len(carriers) - k :].mean(1)
+        return np.partition(links, len(carriers) - k, axis=1)[:, len(carriers) - k :].mean(1) / GRAIN
     kernel = kernels[statistic]
     x = np.zeros(len(kernel))
     x[carriers] = 1
-    return times(kernel, x) / np.maximum(len(carriers) - x, 1) - times(kernel, chance) / max(chance.sum(), 1e-9)
+    near = times(kernel, x) / np.maximum(len(carriers) - x, 1) - times(kernel, chance) / max(chance.sum(), 1e-9)
+    return near / GRAIN
 
 
 def first_look(
@@ -116,7 +127,7 @@ def first_look(
 
 def _all_quadratic(kernel: np.ndarray, features: Features) -> np.ndarray:
     """(F,) T of every feature against any rows: only the sums over carriers are made."""
-    matrix, n = features.matrix, len(kernel)
+    matrix, n, kernel = features.matrix, len(kernel), kernel.astype(np.float32)
     share = features.sizes / n
     own = np.empty(matrix.shape[1])
     for at in range(0, matrix.shape[1], COLUMNS):

@@ -38,8 +38,7 @@ class QuadraticWalk:
 
     def moved(self, which: np.ndarray, place: np.ndarray, new: np.ndarray) -> np.ndarray:
         sets, old = self.sets[which], self.sets[which, place]
-        gained = _links(self.kernel, sets, new) - _links(self.kernel, sets, old)
-        total = gained.sum(1, dtype=np.float64) - self.kernel[new, old]
+        total = _links(self.kernel, sets, new).sum(1) - _links(self.kernel, sets, old).sum(1) - self.kernel[new, old]
         return self.said[which] + 2 * (total - self.expected[new] + self.expected[old])
 
     def move(self, which: np.ndarray, place: np.ndarray, new: np.ndarray, now: np.ndarray) -> None:
