@@ -1,0 +1,49 @@
+"""Looks made ahead of their turn, side by side: numpy and scipy let other threads work while they count.
+
+What a look finds depends on what it looks at and on the state of the search alone. Where an earlier one has changed
+that state, those ahead of it are made again when it is their turn: so what is found is what one look after the other
+finds, however many threads there are.
+"""
+
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from types import TracebackType
+from typing import Generic, TypeVar
+
+State = TypeVar("State")
+Item = TypeVar("Item")
+Found = TypeVar("Found")
+
+
+class LookAhead(Generic[State, Item, Found]):
+    """`look(state, item)` of every item, by number; `threads` at a time."""
+
+    def __init__(self, look: Callable[[State, Item], Found], items: Sequence[Item], threads: int) -> None:
+        self.look, self.items, self.threads = look, items, threads
+        self.pool = ThreadPoolExecutor(threads, "look")
+        self.begun: dict[int, tuple[State, Future[Found]]] = {}
+
+    def __enter__(self) -> "LookAhead[State, Item, Found]":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.pool.shutdown(cancel_futures=True)
+
+    def at(self, number: int, state: State) -> Found:
+        """What is found at an item; asked in order. A state is another one if it is not the same object."""
+        for ahead in range(number, min(number + self.threads, len(self.items))):
+            known = self.begun.get(ahead)
+            if known is not None and known[0] is not state:
+                known[1].cancel()
+                known = None
+            if known is None:
+                self.begun[ahead] = state, self.pool.submit(self.look, state, self.items[ahead])
+        return self.begun.pop(number)[1].result()
+
+
+def usable_threads() -> int:
+    """As many as the process may use: what OMP_NUM_THREADS says, as for all else that counts here, else its cores."""
+    told = os.environ.get("OMP_NUM_THREADS", "")
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return int(told) if told.isdigit() and int(told) else cores
