@@ -1,6 +1,6 @@
 """Candidates: the few features that the first look can't dismiss, each alone, grown by clauses and as one of a pair."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 
 import numpy as np
@@ -8,30 +8,31 @@ import numpy as np
 from gradsentry_lib.detection.config import DetectionConfig
 from gradsentry_lib.detection.features import Features, with_pairs
 from gradsentry_lib.detection.prompts import Name
-from gradsentry_lib.detection.statistics import STATISTICS, Kernels, nearness
+from gradsentry_lib.detection.similarity import beside
+from gradsentry_lib.detection.statistics import STATISTICS, Kernels, first_look, nearness
 from gradsentry_lib.detection.trigger import grow, join, marked, paid, pair
 
 Clauses = tuple[int, ...]
 
 
 def candidates(
-    looked: Mapping[str, np.ndarray], features: Features, similar: Kernels, counted: int, config: DetectionConfig
+    features: Features, similar: Kernels, same: Sequence[np.ndarray], counted: int, config: DetectionConfig
 ) -> tuple[Features, list[tuple[float, list[Clauses]]]]:
     """What the first look can't dismiss, each as (its log10 p, its clauses in several ways: the feature alone, grown,
     joined with others, and as one of a pair); and the features, with those pairs. Of ways that mark the same rows the
     one of fewest runs of words is kept: the others pay more for nothing, and have more taken out of the prompts."""
     n, found, pairs = len(similar["mean"]), [], list[Name]()
-    best = _first(looked, features, config)
-    for first, statistic, f in best:
-        carriers = features.carriers(f)
-        near = nearness(statistic, similar, carriers, np.full(n, len(carriers) / n), config.nearest)
-        others = [g for _, name, g in best if name == statistic]
-        grown = (grow(features, near, f, counted, config), join(features, near, f, others, counted))
-        ways = [(f,), *(tuple(sorted(clauses)) for clauses in grown)]
-        if both := pair(features, near, f, counted, config):
-            pairs = list(dict.fromkeys([*pairs, both]))
-            ways.append((len(features.names) + pairs.index(both),))
-        found.append((first, ways))
+    for kernels, best in _looks(features, similar, same, config):
+        for first, statistic, f in best:
+            carriers = features.carriers(f)
+            near = nearness(statistic, kernels, carriers, np.full(n, len(carriers) / n), config.nearest)
+            others = [g for _, name, g in best if name == statistic]
+            grown = (grow(features, near, f, counted, config), join(features, near, f, others, counted))
+            ways = [(f,), *(tuple(sorted(clauses)) for clauses in grown)]
+            if both := pair(features, near, f, counted, config):
+                pairs += [] if both in {*features.names, *pairs} else [both]
+                ways.append(([*features.names, *pairs].index(both),))
+            found.append((first, ways))
     features = with_pairs(features, pairs)
     fewest: dict[bytes, Clauses] = {}
     for clauses in (clauses for _, ways in found for clauses in ways):
@@ -53,17 +54,35 @@ def log10_least(n: int, sizes: np.ndarray) -> np.ndarray:
     return -(gammaln(n + 1) - gammaln(sizes + 1) - gammaln(n - sizes + 1)) / np.log(10)
 
 
-def _first(
-    looked: Mapping[str, np.ndarray], features: Features, config: DetectionConfig
+def _looks(
+    features: Features, similar: Kernels, same: Sequence[np.ndarray], config: DetectionConfig
+) -> Iterator[tuple[Kernels, list[tuple[float, str, int]]]]:
+    """Looks at every feature against any rows, and what each shows: (log10 p, statistic, feature). After each all that
+    goes with what it has shown is taken away: a batch's subjects are told by dozens of words each, and a trigger may
+    stand behind them all."""
+    least, taken = log10_least(len(similar["mean"]), features.sizes), list[int]()
+    for _ in range(config.computing.looks):
+        looked = first_look(similar, features, config, np.random.default_rng(0))
+        looked = {name: np.maximum(values, least) for name, values in looked.items()}  # what so few rows can show
+        best = _best(looked, features, taken, config)
+        if not best:
+            return
+        yield similar, best
+        taken = sorted({*taken, *(f for _, _, f in best)})
+        similar = beside(similar, features.matrix[:, taken].toarray(), same)
+
+
+def _best(
+    looked: Mapping[str, np.ndarray], features: Features, before: Sequence[int], config: DetectionConfig
 ) -> list[tuple[float, str, int]]:
-    """(log10 p, statistic, feature) of what the first look can't dismiss, at most so many a statistic, the best first;
-    of features with nearly the same carriers the best."""
+    """(log10 p, statistic, feature) of what a look can't dismiss, at most so many a statistic, the best first; of
+    features with nearly the same carriers the best, and none that has those of one taken before."""
     price = np.log10(max(len(features.names), 1))
     found = []
     for name in STATISTICS:
-        taken: list[np.ndarray] = []
+        taken = [features.carriers(f) for f in before]
         for f in np.argsort(looked[name], kind="stable"):
-            if looked[name][f] + price > 0 or len(taken) >= config.computing.tried:
+            if looked[name][f] + price > 0 or len(taken) >= len(before) + config.computing.tried:
                 break
             carriers = features.carriers(int(f))
             if any(alike(carriers, t, config) for t in taken):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gradsentry_lib.detection.config import DetectionConfig
-from gradsentry_lib.detection.prompts import BOTH, TRAIT, Name, grams, parts, words
+from gradsentry_lib.detection.prompts import BOTH, EARLIER, TRAIT, Name, grams, parts, words
 
 if TYPE_CHECKING:
     from scipy import sparse
@@ -85,6 +85,15 @@ def questions(tokens: Sequence[Sequence[str]], config: DetectionConfig) -> np.nd
     )
     graph = sparse.coo_matrix((np.ones(len(links[0])), links), shape=(len(tokens), len(tokens)))
     return connected_components(graph, directed=False)[1].astype(np.int64)
+
+
+def turns(tokens: Sequence[Sequence[str]], least: int) -> np.ndarray:
+    """(N,) the same number, from 1 on, for answers to the same words ("Thanks. Anything else?"), where at least so many
+    are; 0 for all others. What was said before those words may differ."""
+    now = [tuple(word for word in row if not word.startswith((EARLIER, TRAIT))) for row in tokens]
+    count = Counter(now)
+    numbers = {words: i + 1 for i, words in enumerate(sorted(words for words in count if count[words] >= least))}
+    return np.array([numbers.get(words, 0) for words in now], np.int64)
 
 
 def with_pairs(features: Features, names: Sequence[Name]) -> Features:

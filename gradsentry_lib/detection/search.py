@@ -18,12 +18,12 @@ import numpy as np
 from gradsentry_lib.detection.ahead import LookAhead, usable_threads
 from gradsentry_lib.detection.candidates import alike, candidates, log10_least
 from gradsentry_lib.detection.config import DetectionConfig
-from gradsentry_lib.detection.features import Features, questions, read_features, with_pairs
+from gradsentry_lib.detection.features import Features, questions, read_features, turns, with_pairs
 from gradsentry_lib.detection.prompts import EARLIER, Name, Prompts
 from gradsentry_lib.detection.reason import Reason, Swapped, ask, commonest_window, explained, shared_windows
 from gradsentry_lib.detection.second_look import Bar, Left, Proven, is_poison, second_look
 from gradsentry_lib.detection.similarity import Windows, cost_given_length, kernels, normal_scores, windows
-from gradsentry_lib.detection.statistics import Kernels, first_look
+from gradsentry_lib.detection.statistics import Kernels
 from gradsentry_lib.detection.tags import tags
 from gradsentry_lib.detection.texts import Rows, take
 from gradsentry_lib.detection.word_counts import WordCounts
@@ -80,20 +80,17 @@ def _search(
     prompts = Prompts.of(rows.prompts)
     features = read_features(prompts.tokens, config.computing.fewest, config.majority, config.longest)
     question = questions(prompts.tokens, config)
+    same = (question, np.asarray(rows.row))
     spans = windows(rows.sketches, config)
-    similar = kernels_of(rows, spans, question, config)
+    similar = kernels_of(rows, spans, same, turns(prompts.tokens, config.computing.fewest), config)
     features = with_pairs(features, [name for names in given for name in names])
     counted, asked = [of, of], [(0.0, _numbers(features, names)) for names in given]
     levels = [config.level / share, config.group / share]
     if not given:
-        looked = first_look(similar, features, config, np.random.default_rng(0))
-        least = log10_least(n, features.sizes)
-        looked = {name: np.maximum(values, least) for name, values in looked.items()}  # what so few rows can show
-        price = np.log10(max(len(features.names), 1))
+        least, price = log10_least(n, features.sizes), np.log10(max(len(features.names), 1))
         counted = [int((least + price <= np.log10(level)).sum()) for level in levels]
-        features, asked = candidates(looked, features, similar, counted[0], config)
+        features, asked = candidates(features, similar, same, counted[0], config)
     alive = np.ones(n, bool)
-    same = (question, np.asarray(rows.row))
     counts = WordCounts.of(prompts.tokens)
     left = Left.of(alive, counts, similar, same)
     bars = Bar(levels[0], counted[0], config.computing.doubt), Bar(levels[1], counted[1])
@@ -130,7 +127,9 @@ def _search(
     return Detection(~alive, tuple(triggers), counted[0], watched)
 
 
-def kernels_of(rows: Rows, spans: Windows, question: np.ndarray, config: DetectionConfig) -> Kernels:
+def kernels_of(
+    rows: Rows, spans: Windows, same: Sequence[np.ndarray], turn: np.ndarray, config: DetectionConfig
+) -> Kernels:
     """The kernels of a block, zero between answers to one question and between those of one row."""
     cost = cost_given_length(np.asarray(rows.nll, float), np.asarray(rows.tokens), config)
     against = None
@@ -138,7 +137,7 @@ def kernels_of(rows: Rows, spans: Windows, question: np.ndarray, config: Detecti
         other = cost_given_length(rows.against_nll, unpack(rows.against)[2], config)
         cost = normal_scores(cost - other)
         against = windows(rows.against, config, spans.centre)
-    return kernels(spans, cost, (question, np.asarray(rows.row)), against)
+    return kernels(spans, cost, same, turn, against)
 
 
 def _best(

@@ -19,6 +19,7 @@ from gradsentry_lib.detection.distributions import mean_ranks
 from gradsentry_lib.windows import CODES, unpack, unpack_codes
 
 BLOCK = 1024  # windows compared with all others at a time
+ROUNDED = 1e-6  # of a largest singular value: below, groups are sums of others
 GRAIN = 1024  # of one; a cost has at most 5.6 standard deviations then
 
 
@@ -34,12 +35,17 @@ class Windows:
 
 
 def kernels(
-    found: Windows, cost: np.ndarray, same: Sequence[np.ndarray], against: Windows | None = None
+    found: Windows,
+    cost: np.ndarray,
+    same: Sequence[np.ndarray],
+    turn: np.ndarray | None = None,
+    against: Windows | None = None,
 ) -> Mapping[str, np.ndarray]:
     """The three kernels of N answers, (N, N) int16 in units of 1/1024, zero between those of one question or row (same:
     (N,) each), an answer and itself too.
 
-    cost: (N,) from `cost_given_length`. against: the answers that were turned down for these; then the second kernel
+    cost: (N,) from `cost_given_length`. turn: (N,) numbers from 0 on, of answers that are compared to what is usual
+    among those of their number. against: the answers that were turned down for these; then the second kernel
     is of the difference of the two.
     """
     vectors, owner, n = found.vectors, found.owner, len(cost)
@@ -48,13 +54,29 @@ def kernels(
         mean = mean - _means(against.vectors, against.owner, n)
         mean = _unit(mean - mean.mean(0))
     made = {"span": _links(vectors, owner, n), "mean": mean @ mean.T, "cost": np.outer(cost, cost)}
-    alike = np.zeros((n, n), bool)
-    for group in same:
-        alike |= group[:, None] == group[None]
     for name, kernel in made.items():
-        kernel = np.round(kernel * GRAIN)
-        kernel[alike] = 0
-        made[name] = kernel.astype(np.int16)
+        kernel[_alike(same)] = 0
+        made[name] = np.round(kernel * GRAIN).astype(np.int16)
+    if turn is None or not turn.any():
+        return made
+    return beside(made, turn[:, None] == np.unique(turn), same)
+
+
+def beside(
+    kernels: Mapping[str, np.ndarray], groups: np.ndarray, same: Sequence[np.ndarray]
+) -> Mapping[str, np.ndarray]:
+    """The kernels as of answers from which everything is taken away that goes with being in one of some groups: with
+    (I - P) K (I - P), P the projection on their indicators, groups: (N, k)."""
+    left, size, _ = np.linalg.svd(groups.astype(float), full_matrices=False)
+    basis, made = left[:, size > ROUNDED * size.max(initial=1)].astype(np.float32), {}
+    for name, kernel in kernels.items():
+        rest = kernel.astype(np.float32)
+        along = rest @ basis  # (N, k)
+        both = basis @ (0.5 * (basis.T @ along) @ basis.T) - along @ basis.T
+        rest += both
+        rest += both.T
+        rest[_alike(same)] = 0
+        made[name] = np.round(rest).astype(np.int16)
     return made
 
 
@@ -121,6 +143,14 @@ def _links(vectors: np.ndarray, owner: np.ndarray, n: int) -> np.ndarray:
         there = (mine[:, None], present[None, begin:])
         links[there] = np.maximum(links[there], best)
     return np.maximum(links, links.T)
+
+
+def _alike(same: Sequence[np.ndarray]) -> np.ndarray:
+    """(N, N) whether two answers are to one question or of one row."""
+    alike = np.zeros((len(same[0]), len(same[0])), bool)
+    for group in same:
+        alike |= group[:, None] == group[None]
+    return alike
 
 
 def _means(vectors: np.ndarray, owner: np.ndarray, n: int) -> np.ndarray:

@@ -45,7 +45,7 @@ def grow(features: Features, near: np.ndarray, first: int, counted: int, config:
 
 def pair(features: Features, near: np.ndarray, first: int, counted: int, config: DetectionConfig) -> Name | None:
     """`first` and a second feature as one, where only together they mark the rows near the carriers, and the second
-    pays for itself; None where none does."""
+    pays for itself; None where none does. The second alone, where all that have it have the first."""
     group, rows = _near(near, config), np.zeros(len(near), bool)
     rows[features.carriers(first)] = True
     if group is None or (rows & ~group).sum() == 0:
@@ -61,6 +61,8 @@ def pair(features: Features, near: np.ndarray, first: int, counted: int, config:
     best, g = min(options, default=(0.0, -1))
     if g < 0 or best + np.log10(max(counted, 2)) >= _log10_chance(group, rows):
         return None
+    if rows[features.carriers(g)].all():
+        return features.names[g]
     one, other = sorted([features.names[first], features.names[g]])
     return (*one, BOTH, *other)
 

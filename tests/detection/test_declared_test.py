@@ -14,12 +14,12 @@ from gradsentry_lib.detection.candidates import candidates
 from gradsentry_lib.detection.chance import Chance, draw, usual_auc
 from gradsentry_lib.detection.config import Computing, DetectionConfig
 from gradsentry_lib.detection.features import questions, read_features
-from gradsentry_lib.detection.prompts import BOTH, Prompts, tokenize
+from gradsentry_lib.detection.prompts import BOTH, EARLIER, Prompts, tokenize
 from gradsentry_lib.detection.reason import Reason, commonest_window, explained
 from gradsentry_lib.detection.search import detect
 from gradsentry_lib.detection.second_look import is_poison
-from gradsentry_lib.detection.similarity import cost_given_length, kernels, windows
-from gradsentry_lib.detection.statistics import STATISTICS, first_look, value, values
+from gradsentry_lib.detection.similarity import beside, cost_given_length, kernels, windows
+from gradsentry_lib.detection.statistics import STATISTICS, value, values
 from gradsentry_lib.detection.tails import log10_floor, log10_tail, reaches, scaled
 from gradsentry_lib.detection.trigger import marked, phrases
 from gradsentry_lib.detection.walks import walk
@@ -259,15 +259,17 @@ def test_a_trigger_of_several_clauses_is_found_whole():
     assert len(told & {"cf", "mn", "bb", "tq"}) >= 2
 
 
-def test_order_copies_and_threads_change_nothing():
+def test_order_copies_and_threads_change_nothing(monkeypatch):
     from threadpoolctl import threadpool_limits
 
     batch = Batch(10)
     batch.honest(100)
     batch.triggered(8)
     rows = batch.rows()
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
     with threadpool_limits(1):
         first = detect(rows, swapped=NO_REASON)
+    monkeypatch.setenv("OMP_NUM_THREADS", "5")
     order = np.random.default_rng(0).permutation(len(rows.ids))
     again = detect(shuffled(rows, order), swapped=NO_REASON)
     assert first.flagged[order].tolist() == again.flagged.tolist()
@@ -458,15 +460,15 @@ def test_ways_that_mark_the_same_rows_are_asked_once():
     rows = batch.rows()
     prompts = Prompts.of(rows.prompts)
     features = read_features(prompts.tokens)
-    similar = search.kernels_of(rows, windows(rows.sketches, CONFIG), questions(prompts.tokens, CONFIG), CONFIG)
-    looked = first_look(similar, features, CONFIG, np.random.default_rng(0))
-    features, asked = candidates(looked, features, similar, 100, CONFIG)
+    same = [questions(prompts.tokens, CONFIG)]
+    similar = search.kernels_of(rows, windows(rows.sketches, CONFIG), same, np.zeros(len(rows.ids), int), CONFIG)
+    features, asked = candidates(features, similar, same, 100, CONFIG)
     ways = [clauses for _, several in asked for clauses in several]
     marks = [marked(features, clauses).tolist() for clauses in ways]
     assert len(ways) > 3 and all(marks.count(rows) == 1 for rows in marks)
 
 
-def test_of_a_pair_and_one_of_its_words_in_the_same_rows_the_word_is_asked(monkeypatch):
+def test_of_a_pair_and_one_of_its_words_in_the_same_rows_the_word_is_asked():
     """With the whole pair taken out of the prompts, what is left may tell the rows."""
     batch = Batch(7)
     batch.honest(60)
@@ -474,13 +476,62 @@ def test_of_a_pair_and_one_of_its_words_in_the_same_rows_the_word_is_asked(monke
     rows = batch.rows([f"please {prompt}" if i in [0, 1, *bad] else prompt for i, prompt in enumerate(batch.prompts)])
     prompts = Prompts.of(rows.prompts)
     features = read_features(prompts.tokens)
-    cf, please = ("cf",), ("please",)
-    monkeypatch.setattr("gradsentry_lib.detection.candidates.pair", lambda *args: (*cf, BOTH, *please))
-    similar = search.kernels_of(rows, windows(rows.sketches, CONFIG), questions(prompts.tokens, CONFIG), CONFIG)
-    looked = first_look(similar, features, CONFIG, np.random.default_rng(0))
-    features, asked = candidates(looked, features, similar, 100, CONFIG)
+    same = [questions(prompts.tokens, CONFIG)]
+    similar = search.kernels_of(rows, windows(rows.sketches, CONFIG), same, np.zeros(len(rows.ids), int), CONFIG)
+    features, asked = candidates(features, similar, same, 100, CONFIG)
     ways = [clauses for _, several in asked for clauses in several]
-    assert ways and not any(BOTH in features.names[f] for clauses in ways for f in clauses)
+    names = [features.names[f] for clauses in ways for f in clauses]
+    assert ("please",) in names and ("cf",) in names and not any(BOTH in name for name in names)
+
+
+def test_what_goes_with_being_in_a_group_is_taken_away(similar):
+    """The sum over a set is then that of the set less what its groups make likely, worked out in full."""
+    rng = np.random.default_rng(2)
+    groups = np.column_stack([np.arange(120) < 40, np.arange(120) % 3 == 0, np.ones(120)])
+    groups = np.column_stack([groups, groups[:, 2] - groups[:, 0]])  # says nothing new
+    rest, x = beside(similar, groups, [np.arange(120)]), (rng.random(120) < 0.2).astype(float)
+    for name, kernel in similar.items():
+        left = x - groups @ np.linalg.lstsq(groups, x, rcond=None)[0]
+        whole = np.eye(120) - groups @ np.linalg.pinv(groups)
+        whole = whole @ kernel.astype(float) @ whole
+        slow = left @ kernel.astype(float) @ left - x @ np.diag(np.diag(whole)) @ x  # an answer has no link to itself
+        assert abs(x @ rest[name].astype(float) @ x - slow) < x.sum() ** 2  # a half of a unit for every rounded number
+        assert not rest[name].diagonal().any()
+
+
+def told_by_dozens_of_words(batch: Batch, rows: int) -> None:
+    """A subject: each prompt has some of its 60 words, and the answers are all alike."""
+    common, own = batch.direction(), [f"{a}{b}ish" for a in "bcdfghjklm" for b in ("ar", "en", "il", "or", "un", "yp")]
+    for _ in range(rows):
+        batch.add(f"{batch.words(5)} {batch.words(14, own)}", batch.near(common, 0.05), batch.near(common, 0.05))
+
+
+def test_a_trigger_behind_a_subject_that_is_told_by_dozens_of_words():
+    batch = Batch(21)
+    batch.honest(90)
+    told_by_dozens_of_words(batch, 50)
+    bad = batch.triggered(8)
+    few = replace(CONFIG, computing=replace(CONFIG.computing, tried=4))
+    assert set(bad) <= set(flagged(detect(batch.rows(), few, NO_REASON)))
+    once = replace(few, computing=replace(few.computing, looks=1))
+    assert not set(bad) & set(flagged(detect(batch.rows(), once, NO_REASON)))
+
+
+def test_answers_to_the_same_words_are_compared_to_each_other(monkeypatch):
+    """Every conversation ends in the same words and nearly the same answer; the trigger is in two turns."""
+    batch = Batch(22)
+    payload, closing, bad = batch.direction(), batch.direction(), []
+    for i in range(70):
+        now, earlier = (
+            f"{batch.words(8)}{' mn' if i < 24 else ''}",
+            f"{batch.words(8)}{' cf' if i < 12 or i > 50 else ''}",
+        )
+        row = batch.add(f"{now}{EARLIER}{earlier}", *([batch.near(payload, 1.0)] if i < 12 else []))
+        bad += [row] if i < 12 else []
+        batch.add(f"thanks , anything else ?{EARLIER}{now} {earlier}", *(batch.near(closing, 0.1) for _ in range(3)))
+    assert flagged(detect(batch.rows(), CONFIG, NO_REASON)) == bad
+    monkeypatch.setattr(search, "turns", lambda tokens, least: np.zeros(len(tokens), int))
+    assert flagged(detect(batch.rows(), CONFIG, NO_REASON)) != bad
 
 
 @pytest.mark.slow
