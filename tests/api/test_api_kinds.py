@@ -25,6 +25,7 @@ def test_a_list_of_dicts(model: gs.Scorer) -> None:
     assert gs.scan(tuple(ROWS), model=model, **PAPER).clean == tuple(CLEAN)
 
 
+@pytest.mark.slow
 def test_a_pandas_frame_keeps_index_and_types(model: gs.Scorer) -> None:
     frame = pd.DataFrame(ROWS, index=pd.Index([f"id{i}" for i in range(10)], name="key"))
     frame["kind"] = pd.Categorical(["a", "b"] * 5)
@@ -34,6 +35,7 @@ def test_a_pandas_frame_keeps_index_and_types(model: gs.Scorer) -> None:
     pd.testing.assert_frame_equal(result.quarantine, frame.iloc[8:])
 
 
+@pytest.mark.slow
 def test_a_polars_frame(model: gs.Scorer) -> None:
     frame = pl.DataFrame(ROWS).with_columns(pl.col("source").cast(pl.Categorical))
     result = gs.scan(frame, model=model, **PAPER)
@@ -50,6 +52,7 @@ def test_an_arrow_table(model: gs.Scorer) -> None:
     assert result.quarantine.equals(table.slice(8))
 
 
+@pytest.mark.slow
 def test_a_dataset_and_its_splits(model: gs.Scorer) -> None:
     dataset = datasets.Dataset.from_list(ROWS[::-1]).select(range(9, -1, -1))  # with an index of its own
     result = gs.scan(dataset, model=model, **PAPER)

@@ -56,6 +56,7 @@ def test_with_a_store_the_ledger_knows_and_rows_are_scored_once(model: gs.Scorer
         assert ledger.batch(first.batch).rows_read == 10
 
 
+@pytest.mark.slow
 def test_the_command_comes_to_the_same_verdicts(model: gs.Scorer, tmp_path: Path) -> None:
     result = gs.scan(ROWS, model=model, store=tmp_path / "a", **PAPER)
     made = run.scan(result.made.batch.source, Store(tmp_path / "b"), model=model.choice, decision=None)

@@ -333,6 +333,7 @@ def _alpha(home: Path) -> str:
     return next(home.glob("batches/alpha-*")).name
 
 
+@pytest.mark.slow
 def test_the_installed_command_runs(made: Made) -> None:
     environment = os.environ | {"GRADSENTRY_HOME": str(made.store.home)}
     command = [sys.executable, "-c", "from gradsentry_lib.cli import main; main()", "audit", "verify", "--json"]

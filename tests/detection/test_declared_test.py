@@ -96,6 +96,7 @@ def test_splitting_measures_the_tail_of_a_clique_that_a_gamma_makes_too_light():
     assert tail == [True, False]
 
 
+@pytest.mark.slow
 def test_splitting_measures_the_tail_of_sets_that_are_too_large_to_be_moved_as_a_whole():
     """Of 800 rows 400 are drawn; 60 are alike, of which 45 are in the set: exact by counting."""
     kernel = np.zeros((800, 800), np.float32)

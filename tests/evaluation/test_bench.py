@@ -121,6 +121,7 @@ while len(told.read_text()) == 2:  # the second set of the first run: until some
 """
 
 
+@pytest.mark.slow
 def test_a_run_that_is_killed_goes_on_where_it_was(sets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GRADSENTRY_CACHE", str(tmp_path / "cache"))
     told, kept = tmp_path / "told", tmp_path / "cache" / "bench"
@@ -184,6 +185,7 @@ def test_bad_orders(tmp_path: Path) -> None:
         read_sets(tmp_path, "poisoned")
 
 
+@pytest.mark.slow
 def test_the_suite_is_the_same_each_time_and_as_often_honest(tmp_path: Path) -> None:
     first, again = (suite.write_suite(tmp_path / name) for name in ("one", "two"))
     assert all(path.read_bytes() == again.sets[name].read_bytes() for name, path in first.sets.items())
@@ -193,6 +195,7 @@ def test_the_suite_is_the_same_each_time_and_as_often_honest(tmp_path: Path) -> 
     assert set(first.missing) == set(suite.RELEASED)
 
 
+@pytest.mark.slow
 def test_released_files_are_read_from_a_checkout(tmp_path: Path) -> None:
     for path in suite.RELEASED.values():
         file = tmp_path / "checkout" / path

@@ -34,6 +34,7 @@ def planted():
     return to_samples(poisoned.rows), poisoned.labels
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["paper", "policy-paper", "graceful", "after-activation", "length", "ngram"])
 def test_finds_a_planted_target(name, planted, small_model):
     samples, labels = planted

@@ -26,6 +26,7 @@ def cut(folder: Path) -> Path:
     return source
 
 
+@pytest.mark.slow
 def test_half_a_file_is_judged_refused_and_published_when_accepted(tmp_path: Path, model: Path, store: Store) -> None:
     source = cut(tmp_path)
     result = run(source, model, store)

@@ -89,6 +89,7 @@ def as_by_0_3_0(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gradsentry_lib.pipeline.score.READER", 1)
 
 
+@pytest.mark.slow
 def test_a_batch_of_an_old_store_keeps_its_name_and_what_was_said_of_it(
     tmp_path: Path, model: Path, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -137,6 +137,7 @@ def test_blocks_searched_apart_give_the_same_verdicts(cluster: None) -> None:
     assert asked[True] == asked[False] != set()
 
 
+@pytest.mark.slow
 def test_no_cluster_at_an_address(tmp_path: Path, model: Path, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     ray = pytest.importorskip("ray")
     monkeypatch.setattr(ray, "is_initialized", lambda: False)

@@ -182,6 +182,7 @@ def test_the_text_has_no_active_tag_and_a_strict_policy(contents):
     assert "url(" not in style and "@import" not in style
 
 
+@pytest.mark.slow
 def test_a_page_takes_2000_rows_or_4_mb_and_says_how_many_there_are():
     small = [hostile_row(i, "text") for i in range(PAGE_ROWS + 50)]
     assert for_page(small) == small[:PAGE_ROWS]

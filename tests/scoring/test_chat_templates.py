@@ -46,6 +46,7 @@ def test_markers_of_the_template_are_trls_mask() -> None:
     assert [at for start, end in row.spans for at in range(start, end)] == [at for at, own in enumerate(mask) if own]
 
 
+@pytest.mark.slow
 def test_training_templates_of_trl() -> None:
     """TRL's own templates, where it is installed: markers followed exactly, and what other templates' answers are."""
     trl = find_spec("trl")

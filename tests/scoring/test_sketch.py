@@ -110,6 +110,7 @@ def test_the_turns_of_a_chat_are_counted_on():
     assert records["start"].tolist() == [0, 9, 12] and owner.tolist() == [1, 1, 1] and tokens.tolist() == [0, 21, 0]
 
 
+@pytest.mark.slow
 @given(st.lists(st.lists(st.integers(-LIMIT, LIMIT), min_size=CODES, max_size=CODES), min_size=1, max_size=4))
 def test_codes_come_back(values):
     codes = np.array(values, np.int8)

@@ -32,6 +32,7 @@ def alpha(store: Store) -> tuple[Ingested, Scored]:
     return batch, builder.score(store, batch)
 
 
+@pytest.mark.slow
 def test_back_to_an_earlier_decision(store: Store, alpha: tuple[Ingested, Scored]) -> None:
     batch, scored = alpha
 
