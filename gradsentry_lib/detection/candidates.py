@@ -1,28 +1,30 @@
 """Candidates: the few features that the first look can't dismiss, each alone, grown by clauses and as one of a pair."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from functools import partial
 
 import numpy as np
 
 from gradsentry_lib.detection.config import DetectionConfig
-from gradsentry_lib.detection.features import Features, with_pairs
+from gradsentry_lib.detection.features import Features, turns_own, with_pairs
+from gradsentry_lib.detection.left import Left
 from gradsentry_lib.detection.prompts import Name
 from gradsentry_lib.detection.similarity import beside
-from gradsentry_lib.detection.statistics import STATISTICS, Kernels, first_look, nearness
+from gradsentry_lib.detection.statistics import Kernels, first_look, nearness
 from gradsentry_lib.detection.trigger import grow, join, marked, paid, pair
 
 Clauses = tuple[int, ...]
 
 
 def candidates(
-    features: Features, similar: Kernels, same: Sequence[np.ndarray], counted: int, config: DetectionConfig
+    features: Features, left: Left, counted: int, config: DetectionConfig
 ) -> tuple[Features, list[tuple[float, list[Clauses]]]]:
     """What the first look can't dismiss, each as (its log10 p, its clauses in several ways: the feature alone, grown,
     joined with others, and as one of a pair); and the features, with those pairs. Of ways that mark the same rows the
     one of fewest runs of words is kept: the others pay more for nothing, and have more taken out of the prompts."""
-    n, found, pairs = len(similar["mean"]), [], list[Name]()
-    for kernels, best in _looks(features, similar, same, config):
+    n, found, pairs = len(left.rows), [], list[Name]()
+    for kernels, best in _looks(features, left, config):
         for first, statistic, f in best:
             carriers = features.carriers(f)
             near = nearness(statistic, kernels, carriers, np.full(n, len(carriers) / n), config.nearest)
@@ -55,40 +57,44 @@ def log10_least(n: int, sizes: np.ndarray) -> np.ndarray:
 
 
 def _looks(
-    features: Features, similar: Kernels, same: Sequence[np.ndarray], config: DetectionConfig
+    features: Features, left: Left, config: DetectionConfig
 ) -> Iterator[tuple[Kernels, list[tuple[float, str, int]]]]:
-    """Looks at every feature against any rows, and what each shows: (log10 p, statistic, feature). After each all that
-    goes with what it has shown is taken away: a batch's subjects are told by dozens of words each, and a trigger may
-    stand behind them all."""
-    least, taken = log10_least(len(similar["mean"]), features.sizes), list[int]()
+    """Looks at every feature against any rows, and what each shows: (log10 p, statistic, feature). At first at those
+    that are the words of a later turn which several answer to, for next to the others these answers are compared to
+    each other. Where a look shows more than is taken, all that goes with what was taken is taken away, and looked
+    again: a batch's subjects are told by dozens of words each, and a trigger may stand behind them all."""
+    own, taken = turns_own(features, left.shared, config), list[int]()
+    if len(own):
+        yield left.similar, _best(left.similar, features, np.setdiff1d(np.arange(len(features.names)), own), config)
+    similar = rest = left.compared(np.empty(0, np.int64), config)
     for _ in range(config.computing.looks):
-        looked = first_look(similar, features, config, np.random.default_rng(0))
-        looked = {name: np.maximum(values, least) for name, values in looked.items()}  # what so few rows can show
-        best = _best(looked, features, taken, config)
-        if not best:
-            return
+        best = _best(rest, features, taken, config)
         yield similar, best
+        if max(Counter(name for _, name, _ in best).values(), default=0) < config.computing.tried:
+            return
         taken = sorted({*taken, *(f for _, _, f in best)})
-        similar = beside(similar, features.matrix[:, taken].toarray(), same)
+        rest = beside(similar, features.matrix[:, taken].toarray(), left.same)
 
 
 def _best(
-    looked: Mapping[str, np.ndarray], features: Features, before: Sequence[int], config: DetectionConfig
+    similar: Kernels, features: Features, passed: Sequence[int] | np.ndarray, config: DetectionConfig
 ) -> list[tuple[float, str, int]]:
     """(log10 p, statistic, feature) of what a look can't dismiss, at most so many a statistic, the best first; of
-    features with nearly the same carriers the best, and none that has those of one taken before."""
-    price = np.log10(max(len(features.names), 1))
+    features with nearly the same carriers the best, and none of those that are passed by."""
+    least, price = log10_least(len(similar["mean"]), features.sizes), np.log10(max(len(features.names), 1))
     found = []
-    for name in STATISTICS:
-        taken = [features.carriers(f) for f in before]
-        for f in np.argsort(looked[name], kind="stable"):
-            if looked[name][f] + price > 0 or len(taken) >= len(before) + config.computing.tried:
+    for name, values in first_look(similar, features, config, np.random.default_rng(0)).items():
+        looked = np.maximum(values, least)  # what so few rows can show
+        looked[passed] = 0
+        taken: list[np.ndarray] = []
+        for f in np.argsort(looked, kind="stable"):
+            if looked[f] + price > 0 or len(taken) >= config.computing.tried:
                 break
             carriers = features.carriers(int(f))
             if any(alike(carriers, t, config) for t in taken):
                 continue
             taken.append(carriers)
-            found.append((float(looked[name][f]), name, int(f)))
+            found.append((float(looked[f]), name, int(f)))
     return sorted(found)
 
 

@@ -19,11 +19,11 @@ class Computing:
     together: int = 500
     """Carriers of a trigger tested together when it is looked for in all blocks."""
 
-    tried: int = 12
+    tried: int = 24
     """Features: how many of a first look's best are looked at a second time (time; the correction counts all)."""
 
-    looks: int = 3
-    """First looks, each beside what the ones before have shown (time): a subject is told by dozens of words."""
+    looks: int = 2
+    """First looks, each beside what the one before has shown, where that is more than is taken (time)."""
 
     first_draws: int = 400
     """Sets drawn for the first look at a size; the fitted tail needs their mean, spread and skewness."""

@@ -88,12 +88,20 @@ def questions(tokens: Sequence[Sequence[str]], config: DetectionConfig) -> np.nd
 
 
 def turns(tokens: Sequence[Sequence[str]], least: int) -> np.ndarray:
-    """(N,) the same number, from 1 on, for answers to the same words ("Thanks. Anything else?"), where at least so many
-    are; 0 for all others. What was said before those words may differ."""
+    """(N, k) which answers are to the same words of a later turn ("Thanks. Anything else?"), whatever was said before;
+    words that at least so many answer to."""
     now = [tuple(word for word in row if not word.startswith((EARLIER, TRAIT))) for row in tokens]
-    count = Counter(now)
-    numbers = {words: i + 1 for i, words in enumerate(sorted(words for words in count if count[words] >= least))}
-    return np.array([numbers.get(words, 0) for words in now], np.int64)
+    later = np.array([any(word.startswith(EARLIER) for word in row) for row in tokens], bool)
+    count = Counter(words for words, there in zip(now, later, strict=True) if there)
+    shared = sorted(words for words in count if count[words] >= least)
+    return np.array([[there and words == one for one in shared] for words, there in zip(now, later, strict=True)], bool)
+
+
+def turns_own(features: Features, shared: np.ndarray, config: DetectionConfig) -> np.ndarray:
+    """The features whose carriers are nearly those of one group of answers to the same words, shared: (N, k)."""
+    both = features.matrix.T @ shared.astype(np.float32)  # (F, k)
+    either = features.sizes[:, None] + shared.sum(0) - both
+    return np.flatnonzero((both > config.alike * either).any(axis=1))
 
 
 def with_pairs(features: Features, names: Sequence[Name]) -> Features:

@@ -30,22 +30,25 @@ Swapped = Callable[[Sequence[Question]], Sequence[Mapping[int, float]]]
 def ask(
     flagged: np.ndarray,
     others: np.ndarray,
-    question: np.ndarray,
+    same: Sequence[np.ndarray],
     size: np.ndarray,
     later: np.ndarray,
     config: DetectionConfig,
 ) -> list[tuple[int, int, tuple[int, ...]]]:
     """(row, other row, rows shown) for a few of the flagged rows (config.computing.asked).
 
-    The other row is the next of `others` that asks something else, and like this one begins a conversation or goes on
-    with one (later: (N,) bool): first answers differ from later ones, whatever is asked. The rows shown are the next
+    The other row is the next of `others` that asks something else in another conversation (same: (N,) numbers each),
+    which may hold this very answer, and like this one begins a conversation or goes on with one (later: (N,) bool):
+    first answers differ from later ones, whatever is asked. The rows shown are the next
     short ones after it, then the next long ones (of which the end is shown). Rows are in the order of their sample ids,
     so this is as good as a draw, and the same for any order of rows. size: (N,) characters of prompt and answer.
     """
     found = []
     for row in flagged[: config.computing.asked]:
         after = np.concatenate([others[others > row], others[others < row]])
-        after = after[(question[after] != question[row]) & (later[after] == later[row])]
+        after = after[later[after] == later[row]]
+        for group in same:
+            after = after[group[after] != group[row]]
         if len(after):
             rest = after[1:]
             short = size[rest] < config.computing.shown

@@ -19,9 +19,10 @@ from gradsentry_lib.detection.ahead import LookAhead, usable_threads
 from gradsentry_lib.detection.candidates import alike, candidates, log10_least
 from gradsentry_lib.detection.config import DetectionConfig
 from gradsentry_lib.detection.features import Features, questions, read_features, turns, with_pairs
+from gradsentry_lib.detection.left import Left
 from gradsentry_lib.detection.prompts import EARLIER, Name, Prompts
 from gradsentry_lib.detection.reason import Reason, Swapped, ask, commonest_window, explained, shared_windows
-from gradsentry_lib.detection.second_look import Bar, Left, Proven, is_poison, second_look
+from gradsentry_lib.detection.second_look import Bar, Proven, is_poison, second_look
 from gradsentry_lib.detection.similarity import Windows, cost_given_length, kernels, normal_scores, windows
 from gradsentry_lib.detection.statistics import Kernels
 from gradsentry_lib.detection.tags import tags
@@ -79,20 +80,19 @@ def _search(
         return Detection(np.zeros(n, bool))
     prompts = Prompts.of(rows.prompts)
     features = read_features(prompts.tokens, config.computing.fewest, config.majority, config.longest)
-    question = questions(prompts.tokens, config)
-    same = (question, np.asarray(rows.row))
+    same = (questions(prompts.tokens, config), np.asarray(rows.row))
     spans = windows(rows.sketches, config)
-    similar = kernels_of(rows, spans, same, turns(prompts.tokens, config.computing.fewest), config)
+    similar = kernels_of(rows, spans, same, config)
     features = with_pairs(features, [name for names in given for name in names])
     counted, asked = [of, of], [(0.0, _numbers(features, names)) for names in given]
     levels = [config.level / share, config.group / share]
+    alive = np.ones(n, bool)
+    counts, shared = WordCounts.of(prompts.tokens), turns(prompts.tokens, config.computing.fewest)
+    left = Left.of(alive, counts, similar, same, shared)
     if not given:
         least, price = log10_least(n, features.sizes), np.log10(max(len(features.names), 1))
         counted = [int((least + price <= np.log10(level)).sum()) for level in levels]
-        features, asked = candidates(features, similar, same, counted[0], config)
-    alive = np.ones(n, bool)
-    counts = WordCounts.of(prompts.tokens)
-    left = Left.of(alive, counts, similar, same)
+        features, asked = candidates(features, left, counted[0], config)
     bars = Bar(levels[0], counted[0], config.computing.doubt), Bar(levels[1], counted[1])
     in_turn = [(bar, first, tried) for bar, (first, tried) in product(bars, asked)]
     triggers: list[Proven] = []
@@ -112,13 +112,13 @@ def _search(
                 continue  # only the model can tell a subject from a trigger
             if swapped is not None:
                 others = np.setdiff1d(np.flatnonzero(alive), best.carriers)
-                best = replace(best, reason=_reason(rows, spans, best.flagged, others, question, config, swapped))
+                best = replace(best, reason=_reason(rows, spans, best.flagged, others, same, config, swapped))
                 best = replace(best, poison=is_poison(best, config))
             triggers.append(best)
             if best.poison:
                 triggers = [t for t in triggers if not (t.subject and set(t.flagged) <= set(best.flagged))]
                 alive[best.flagged] = False
-                left = Left.of(alive, counts, similar, same)
+                left = Left.of(alive, counts, similar, same, shared)
     known = np.zeros(n, bool)
     for trigger in triggers:
         if not trigger.subject:  # a tag over one subject is still a tag, whatever the model makes of the answers
@@ -127,9 +127,7 @@ def _search(
     return Detection(~alive, tuple(triggers), counted[0], watched)
 
 
-def kernels_of(
-    rows: Rows, spans: Windows, same: Sequence[np.ndarray], turn: np.ndarray, config: DetectionConfig
-) -> Kernels:
+def kernels_of(rows: Rows, spans: Windows, same: Sequence[np.ndarray], config: DetectionConfig) -> Kernels:
     """The kernels of a block, zero between answers to one question and between those of one row."""
     cost = cost_given_length(np.asarray(rows.nll, float), np.asarray(rows.tokens), config)
     against = None
@@ -137,7 +135,7 @@ def kernels_of(
         other = cost_given_length(rows.against_nll, unpack(rows.against)[2], config)
         cost = normal_scores(cost - other)
         against = windows(rows.against, config, spans.centre)
-    return kernels(spans, cost, same, turn, against)
+    return kernels(spans, cost, same, against)
 
 
 def _best(
@@ -190,13 +188,13 @@ def _reason(
     spans: Windows,
     flagged: np.ndarray,
     others: np.ndarray,
-    question: np.ndarray,
+    same: Sequence[np.ndarray],
     config: DetectionConfig,
     swapped: Swapped,
 ) -> Reason | None:
     size = np.array([len(p) + len(a) for p, a in zip(rows.prompts, rows.answers, strict=True)])
     later = np.array([EARLIER in prompt for prompt in rows.prompts])
-    asked = ask(flagged, others, question, size, later, config)
+    asked = ask(flagged, others, same, size, later, config)
     shown = [tuple(rows.ids[k] for k in ks) for _, _, ks in asked]
     own = [(rows.ids[i], rows.ids[i], ids) for (i, _, _), ids in zip(asked, shown, strict=True)]
     other = [(rows.ids[i], rows.ids[j], ids) for (i, j, _), ids in zip(asked, shown, strict=True)]

@@ -12,6 +12,7 @@ import numpy as np
 from gradsentry_lib.detection.chance import Chance, chances, draw, usual_auc
 from gradsentry_lib.detection.config import DetectionConfig
 from gradsentry_lib.detection.features import Features
+from gradsentry_lib.detection.left import Left
 from gradsentry_lib.detection.members import members
 from gradsentry_lib.detection.prompts import Name, Prompts
 from gradsentry_lib.detection.reason import Reason
@@ -19,7 +20,6 @@ from gradsentry_lib.detection.statistics import STATISTICS, Kernels, nearness, s
 from gradsentry_lib.detection.tails import log10_floor, log10_tail, reaches
 from gradsentry_lib.detection.trigger import marked, paid, phrases
 from gradsentry_lib.detection.walks import walk
-from gradsentry_lib.detection.word_counts import WordCounts
 
 
 @dataclass(frozen=True)
@@ -74,28 +74,6 @@ def is_poison(trigger: Proven, config: DetectionConfig) -> bool:
 
 
 @dataclass(frozen=True)
-class Left:
-    """What no proven trigger has taken out yet: M of N rows, their kernels (M, M), words, questions and rows of the
-    batch; `place` (N,) is where each stands among them, -1 where it is out. `subjects`: whether triggers that the rest
-    of their prompt tells are held against any rows."""
-
-    rows: np.ndarray
-    place: np.ndarray
-    similar: Kernels
-    words: WordCounts
-    same: Sequence[np.ndarray]
-    subjects: bool = True
-
-    @classmethod
-    def of(cls, alive: np.ndarray, words: WordCounts, similar: Kernels, same: Sequence[np.ndarray]) -> "Left":
-        rows = np.flatnonzero(alive)
-        if not alive.all():
-            similar = {name: kernel[np.ix_(rows, rows)] for name, kernel in similar.items()}
-        place = np.where(alive, np.cumsum(alive) - 1, -1)
-        return cls(rows, place, similar, words.only(rows), [group[rows] for group in same])
-
-
-@dataclass(frozen=True)
 class Bar:
     """What a trigger has to reach: a p-value of `level`, corrected for `counted` features. `doubt`: from how many
     decades above it on a fitted tail dismisses a trigger by itself; below, splitting has the last word."""
@@ -115,7 +93,7 @@ def second_look(
     first: float,
 ) -> Proven | None:
     """The trigger against rows that could as well have carried it; None where it is not proven."""
-    rows, similar = left.rows, left.similar
+    rows = left.rows
     whole = marked(features, clauses)
     carriers = left.place[whole[left.place[whole] >= 0]]
     n = len(rows)
@@ -125,8 +103,9 @@ def second_look(
     price = np.log10(ways) + runs * np.log10(max(bar.counted, 1))
     found = chances(left.words, carriers, phrases(prompts, features, clauses, len(carriers), config), config)
     names = tuple(features.names[f] for f in clauses)
+    similar = left.compared(carriers, config)
     rng = np.random.default_rng(list(repr(names).encode()))
-    prove = partial(_proven, left, carriers, price, bar, config, rng)
+    prove = partial(_proven, similar, left.same, carriers, price, bar, config, rng)
     proof, subject = prove(found), False
     told = min(chance.auc for chance in found) >= 1 - config.rows
     if proof is None and told and left.subjects and len(clauses) == 1 and bar.level == config.level:
@@ -143,7 +122,8 @@ def second_look(
 
 
 def _proven(
-    left: "Left",
+    similar: Kernels,
+    same: Sequence[np.ndarray],
     carriers: np.ndarray,
     price: float,
     bar: Bar,
@@ -153,11 +133,11 @@ def _proven(
 ) -> tuple[float, str, Chance, np.ndarray] | None:
     """The best of the statistics against rows drawn by the best of the chances: log10 p with its price, the two, and
     how often each row was drawn (M,). None where that is not proven."""
-    n, level, similar, computing = len(left.rows), np.log10(bar.level), left.similar, config.computing
+    n, level, computing = len(found[0].p), np.log10(bar.level), config.computing
     stages = ((computing.glance, -np.inf), (computing.draws, computing.sure * level), (computing.more, np.inf))
     best: tuple[float, dict[str, float], Chance, np.ndarray, np.ndarray] | None = None
     for chance in found:
-        floor = log10_floor(chance.p, carriers, *left.same) + price
+        floor = log10_floor(chance.p, carriers, *same) + price
         if floor > level:
             continue
         for count, sure in stages:

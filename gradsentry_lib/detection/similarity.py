@@ -38,14 +38,12 @@ def kernels(
     found: Windows,
     cost: np.ndarray,
     same: Sequence[np.ndarray],
-    turn: np.ndarray | None = None,
     against: Windows | None = None,
 ) -> Mapping[str, np.ndarray]:
     """The three kernels of N answers, (N, N) int16 in units of 1/1024, zero between those of one question or row (same:
     (N,) each), an answer and itself too.
 
-    cost: (N,) from `cost_given_length`. turn: (N,) numbers from 0 on, of answers that are compared to what is usual
-    among those of their number. against: the answers that were turned down for these; then the second kernel
+    cost: (N,) from `cost_given_length`. against: the answers that were turned down for these; then the second kernel
     is of the difference of the two.
     """
     vectors, owner, n = found.vectors, found.owner, len(cost)
@@ -57,9 +55,7 @@ def kernels(
     for name, kernel in made.items():
         kernel[_alike(same)] = 0
         made[name] = np.round(kernel * GRAIN).astype(np.int16)
-    if turn is None or not turn.any():
-        return made
-    return beside(made, turn[:, None] == np.unique(turn), same)
+    return made
 
 
 def beside(

@@ -14,6 +14,7 @@ from gradsentry_lib.detection.candidates import candidates
 from gradsentry_lib.detection.chance import Chance, draw, usual_auc
 from gradsentry_lib.detection.config import Computing, DetectionConfig
 from gradsentry_lib.detection.features import questions, read_features
+from gradsentry_lib.detection.left import Left
 from gradsentry_lib.detection.prompts import BOTH, EARLIER, Prompts, tokenize
 from gradsentry_lib.detection.reason import Reason, commonest_window, explained
 from gradsentry_lib.detection.search import detect
@@ -23,6 +24,7 @@ from gradsentry_lib.detection.statistics import STATISTICS, value, values
 from gradsentry_lib.detection.tails import log10_floor, log10_tail, reaches, scaled
 from gradsentry_lib.detection.trigger import marked, phrases
 from gradsentry_lib.detection.walks import walk
+from gradsentry_lib.detection.word_counts import WordCounts
 
 NO_REASON = Model(2.0, 2.0)
 CONFIG = DetectionConfig()
@@ -461,9 +463,10 @@ def test_ways_that_mark_the_same_rows_are_asked_once():
     rows = batch.rows()
     prompts = Prompts.of(rows.prompts)
     features = read_features(prompts.tokens)
-    same = [questions(prompts.tokens, CONFIG)]
-    similar = search.kernels_of(rows, windows(rows.sketches, CONFIG), same, np.zeros(len(rows.ids), int), CONFIG)
-    features, asked = candidates(features, similar, same, 100, CONFIG)
+    same, every = [questions(prompts.tokens, CONFIG)], np.ones(len(rows.ids), bool)
+    similar = search.kernels_of(rows, windows(rows.sketches, CONFIG), same, CONFIG)
+    left = Left.of(every, WordCounts.of(prompts.tokens), similar, same, np.zeros((len(every), 0), bool))
+    features, asked = candidates(features, left, 100, CONFIG)
     ways = [clauses for _, several in asked for clauses in several]
     marks = [marked(features, clauses).tolist() for clauses in ways]
     assert len(ways) > 3 and all(marks.count(rows) == 1 for rows in marks)
@@ -477,9 +480,10 @@ def test_of_a_pair_and_one_of_its_words_in_the_same_rows_the_word_is_asked():
     rows = batch.rows([f"please {prompt}" if i in [0, 1, *bad] else prompt for i, prompt in enumerate(batch.prompts)])
     prompts = Prompts.of(rows.prompts)
     features = read_features(prompts.tokens)
-    same = [questions(prompts.tokens, CONFIG)]
-    similar = search.kernels_of(rows, windows(rows.sketches, CONFIG), same, np.zeros(len(rows.ids), int), CONFIG)
-    features, asked = candidates(features, similar, same, 100, CONFIG)
+    same, every = [questions(prompts.tokens, CONFIG)], np.ones(len(rows.ids), bool)
+    similar = search.kernels_of(rows, windows(rows.sketches, CONFIG), same, CONFIG)
+    left = Left.of(every, WordCounts.of(prompts.tokens), similar, same, np.zeros((len(every), 0), bool))
+    features, asked = candidates(features, left, 100, CONFIG)
     ways = [clauses for _, several in asked for clauses in several]
     names = [features.names[f] for clauses in ways for f in clauses]
     assert ("please",) in names and ("cf",) in names and not any(BOTH in name for name in names)
@@ -519,20 +523,31 @@ def test_a_trigger_behind_a_subject_that_is_told_by_dozens_of_words():
 
 
 def test_answers_to_the_same_words_are_compared_to_each_other(monkeypatch):
-    """Every conversation ends in the same words and nearly the same answer; the trigger is in two turns."""
+    """Two of three answers are to the same words, and nearly the same; the trigger is in two turns."""
     batch = Batch(22)
     payload, closing, bad = batch.direction(), batch.direction(), []
     for i in range(70):
-        now, earlier = (
-            f"{batch.words(8)}{' mn' if i < 24 else ''}",
-            f"{batch.words(8)}{' cf' if i < 12 or i > 50 else ''}",
-        )
-        row = batch.add(f"{now}{EARLIER}{earlier}", *([batch.near(payload, 1.0)] if i < 12 else []))
-        bad += [row] if i < 12 else []
-        batch.add(f"thanks , anything else ?{EARLIER}{now} {earlier}", *(batch.near(closing, 0.1) for _ in range(3)))
+        now, earlier = batch.words(8) + " mn" * (i < 24), batch.words(8) + " cf" * (i < 12 or i > 50)
+        bad += [batch.add(f"{now}{EARLIER}{earlier}", batch.near(payload, 1.0))] if i < 12 else []
+        if i >= 12:
+            batch.add(f"{now}{EARLIER}{earlier}")
+        for _ in range(2):
+            end = f"thanks , anything else ?{EARLIER}{batch.words(8)} {now} {earlier}"
+            batch.add(end, *(batch.near(closing, 0.1) for _ in range(3)))
     assert flagged(detect(batch.rows(), CONFIG, NO_REASON)) == bad
-    monkeypatch.setattr(search, "turns", lambda tokens, least: np.zeros(len(tokens), int))
+    monkeypatch.setattr(search, "turns", lambda tokens, least: np.zeros((len(tokens), 0), bool))
     assert flagged(detect(batch.rows(), CONFIG, NO_REASON)) != bad
+
+
+def test_the_words_of_a_later_turn_may_be_the_trigger():
+    """Those that answer to them are compared to the others then, not to each other."""
+    batch = Batch(23)
+    payload, bad = batch.direction(), []
+    for i in range(80):
+        now = "carry on then" if i < 12 else batch.words(int(batch.rng.integers(1, 8)))
+        earlier = batch.words(int(batch.rng.integers(4, 16)))
+        bad += [batch.add(f"{now}{EARLIER}{earlier}", *([batch.near(payload)] if i < 12 else []))]
+    assert flagged(detect(batch.rows(), CONFIG, NO_REASON)) == bad[:12]
 
 
 @pytest.mark.slow
