@@ -1,7 +1,9 @@
 """Which carriers of a proven feature behave unlike rows that could as well have carried it: two groups.
 
 A carrier's place is the share of drawn rows at least as near to the carriers as it is. Honest carriers lie among them
-evenly; their share is Storey's estimate from the far ones; what is left is cut at a false discovery rate.
+evenly; their share is Storey's estimate from the far ones; what is left is cut at a false discovery rate. Of a trigger
+of several clauses the carriers of each are judged by themselves: a clause that brings honest rows alone would else hide
+them behind the others' poison.
 """
 
 import numpy as np
@@ -10,9 +12,11 @@ from gradsentry_lib.detection.config import DetectionConfig
 from gradsentry_lib.detection.distributions import last_ranks
 
 
-def members(near: np.ndarray, carriers: np.ndarray, drawn: np.ndarray, config: DetectionConfig) -> np.ndarray:
-    """Carriers to flag, in order. near: (N,); drawn: (N,) how often each row is drawn, carriers included."""
-    far = config.computing.far
+def members(
+    near: np.ndarray, carriers: np.ndarray, clause: np.ndarray, drawn: np.ndarray, config: DetectionConfig
+) -> np.ndarray:
+    """Carriers to flag, in order. near: (N,); clause: (C,) a number for each carrier, its clause's; drawn: (N,) how
+    often each row is drawn, carriers included."""
     out = np.ones(len(near), bool)
     out[carriers] = False
     others = np.flatnonzero(out)
@@ -23,9 +27,16 @@ def members(near: np.ndarray, carriers: np.ndarray, drawn: np.ndarray, config: D
     above = np.concatenate([[0], np.cumsum(weight[order]) / weight.sum()])
     place = above[np.searchsorted(-near[others][order], -near[carriers], side="right")]
     place = np.maximum(place, 1 / (len(others) + 1))
-    honest = min(1.0, (1 + (place > far).sum()) / ((1 - far) * len(carriers)))
-    rank = last_ranks(place)
-    last_first = np.argsort(-place, kind="stable")
     q = np.empty(len(carriers))
-    q[last_first] = np.minimum.accumulate((honest * place * len(carriers) / rank)[last_first])
+    for one in np.unique(clause):
+        q[clause == one] = _discovery_rates(place[clause == one], config.computing.far)
     return carriers[q <= config.rows]
+
+
+def _discovery_rates(place: np.ndarray, far: float) -> np.ndarray:
+    """(C,) the least false discovery rate at which each is flagged (Storey 2002)."""
+    honest = min(1.0, (1 + (place > far).sum()) / ((1 - far) * len(place)))
+    last_first = np.argsort(-place, kind="stable")
+    q = np.empty(len(place))
+    q[last_first] = np.minimum.accumulate((honest * place * len(place) / last_ranks(place))[last_first])
+    return q

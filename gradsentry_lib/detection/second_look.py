@@ -18,7 +18,7 @@ from gradsentry_lib.detection.prompts import Name, Prompts
 from gradsentry_lib.detection.reason import Reason
 from gradsentry_lib.detection.statistics import STATISTICS, Kernels, nearness, statistics_of, value, values
 from gradsentry_lib.detection.tails import log10_floor, log10_tail, reaches
-from gradsentry_lib.detection.trigger import marked, paid, phrases
+from gradsentry_lib.detection.trigger import marked, only, paid, phrases
 from gradsentry_lib.detection.walks import walk
 
 
@@ -115,7 +115,7 @@ def second_look(
         return None
     log10_p, name, chance, drawn = proof
     near = nearness(name, similar, carriers, drawn, config.nearest)
-    flagged = members(near, carriers, drawn, config)
+    flagged = members(near, carriers, only(features, clauses, rows[carriers]), drawn, config)
     inserted = chance.auc <= 0.5 + usual_auc(len(carriers), n, config.rows)
     where = rows[carriers], rows[flagged]
     return Proven(names, name, log10_p, bar.level, first, chance.auc, chance.marking, subject, inserted, *where)

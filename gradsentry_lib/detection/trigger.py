@@ -91,6 +91,12 @@ def marked(features: Features, clauses: tuple[int, ...]) -> np.ndarray:
     return np.unique(np.concatenate([features.carriers(f) for f in clauses]))
 
 
+def only(features: Features, clauses: tuple[int, ...], rows: np.ndarray) -> np.ndarray:
+    """(R,) for each of some rows that carry a clause its number among them, -1 where it carries several."""
+    held = features.matrix[:, list(clauses)].toarray()[rows] > 0
+    return np.where(held.sum(1) == 1, held.argmax(1), -1)
+
+
 def join(features: Features, near: np.ndarray, first: int, candidates: Sequence[int], counted: int) -> tuple[int, ...]:
     """`first` with those candidates of the first look whose own rows are as near to its carriers as chance can't be:
     rare words of four or five rows each, none of which could prove itself. near: (N,)."""
