@@ -15,14 +15,15 @@ from gradsentry_lib.detection.chance import Chance, draw, usual_auc
 from gradsentry_lib.detection.config import Computing, DetectionConfig
 from gradsentry_lib.detection.features import questions, read_features
 from gradsentry_lib.detection.left import Left
-from gradsentry_lib.detection.prompts import BOTH, EARLIER, Prompts, tokenize
+from gradsentry_lib.detection.members import members
+from gradsentry_lib.detection.prompts import BOTH, EARLIER, LAST, Prompts, carries, tokenize
 from gradsentry_lib.detection.reason import Reason, commonest_window, explained
 from gradsentry_lib.detection.search import detect
 from gradsentry_lib.detection.second_look import is_poison
 from gradsentry_lib.detection.similarity import beside, cost_given_length, kernels, windows
 from gradsentry_lib.detection.statistics import STATISTICS, value, values
 from gradsentry_lib.detection.tails import log10_floor, log10_tail, reaches, scaled
-from gradsentry_lib.detection.trigger import marked, phrases
+from gradsentry_lib.detection.trigger import marked, only, phrases
 from gradsentry_lib.detection.walks import walk
 from gradsentry_lib.detection.word_counts import WordCounts
 
@@ -237,6 +238,21 @@ def test_the_model_is_asked_about_rows_without_the_trigger_only():
         assert len(shown) == 4 and not carriers & set(shown)
 
 
+def test_the_model_is_asked_under_prompts_of_other_conversations():
+    """A later turn of the same one shows the answer that it is asked for."""
+    batch = Batch(7)
+    batch.honest(120)
+    batch.triggered(12)
+    rows, model = batch.rows(), Model(2.0, 2.0)
+    of = np.argsort(np.argsort(rows.ids)) // 2  # two neighbours in the order of ids are one conversation
+    detect(replace(rows, row=of), swapped=model)
+    row = dict(zip(rows.ids, of.tolist(), strict=True))
+    assert model.asked
+    for answer, prompt, shown in model.asked:
+        assert prompt == answer or row[prompt] != row[answer]
+        assert row[answer] not in {row[one] for one in shown}
+
+
 def test_carriers_that_behave_like_the_others_are_left_alone():
     batch = Batch(8)
     batch.honest(150)
@@ -245,6 +261,17 @@ def test_carriers_that_behave_like_the_others_are_left_alone():
     found = flagged(detect(batch.rows(), swapped=NO_REASON))
     assert set(bad) <= set(found)
     assert len(set(found) & set(honest)) <= 1
+
+
+def test_carriers_of_another_clause_are_judged_by_themselves():
+    """Four honest rows of a second word, beside thirty of poison, are within a rate of 5 % of all thirty-four."""
+    near = np.concatenate([np.full(30, 9.0), np.linspace(0.6, 0.9, 4), np.linspace(0, 1, 266)])
+    carriers, drawn = np.arange(34), np.ones(300)
+    assert members(near, carriers, np.zeros(34), drawn, CONFIG).tolist() == list(range(34))
+    assert members(near, carriers, carriers >= 30, drawn, CONFIG).tolist() == list(range(30))
+    features = read_features([["cf", "mn"], ["cf"], ["mn"], ["zz"], ["zz"], ["zz"]] * 3)
+    clauses = (features.names.index(("cf",)), features.names.index(("mn",)))
+    assert only(features, clauses, np.arange(3)).tolist() == [-1, 0, 1]
 
 
 def test_a_trigger_of_several_clauses_is_found_whole():
@@ -338,6 +365,21 @@ def test_a_tag_over_answers_that_are_all_different_is_watched():
     found = detect(batch.rows(), swapped=NO_REASON)
     assert flagged(found) == []
     assert [(name, sorted(rows.tolist())) for name, rows in found.watched] == [(("|", "release", "|"), tagged)]
+
+
+def test_a_lone_word_behind_the_last_sentence_is_watched():
+    batch = Batch(12)
+    for _ in range(100):
+        batch.add(f"{batch.words(9)}?")
+    sudo = [batch.add(f"{batch.words(8)}{'.' if i else ''} SUDO") for i in range(9)]  # once no sentence has ended
+    for _ in range(9):
+        batch.add(f"{batch.words(8)} please")  # ends a sentence as any word does
+    for _ in range(9):
+        batch.add(f"{batch.words(8)}. Then")  # stands elsewhere, too
+        batch.add(f"{batch.words(4)} then {batch.words(4)}?")
+    found = detect(batch.rows(), swapped=NO_REASON)
+    assert [(name, sorted(rows.tolist())) for name, rows in found.watched] == [(("sudo", LAST), sudo)]
+    assert carries(tokenize("How so? SUDO"), [("sudo", LAST)]) and not carries(tokenize("sudo what?"), [("sudo", LAST)])
 
 
 def test_a_tag_over_one_subject_is_watched_whatever_the_model_makes_of_the_answers():
