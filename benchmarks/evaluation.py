@@ -70,7 +70,7 @@ def main() -> int:
     options = arguments()
     console = Console(stderr=True)
     wanted = _names(options.only) or NAMES
-    if options.filters and wanted != ["peers"]:
+    if options.filters and list(wanted) != ["peers"]:
         console.print("--filters is of the study peers: add --only peers.")
         return 2
     if unknown := set(wanted) - set(NAMES):
