@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from rich.progress import Progress
 
+from benchmarks import evaluation
 from benchmarks.bench import QA, Bench, beside, under_template
 from benchmarks.studies import identification
 from benchmarks.studies.claim import AROUND, short
@@ -47,6 +48,15 @@ def test_quick_benchmark_writes_results_and_a_report(small_model, tmp_path):
     for picture in ("figure4", "figure6", "table1"):
         assert (tmp_path / "evaluation" / f"{picture}.png").read_bytes().startswith(b"\x89PNG")
         assert f"({picture}.png)" in page
+
+
+@pytest.mark.parametrize(("only", "taken"), [("peers", ["length"]), ("peers,table2", []), ("", [])])
+def test_filters_are_chosen_of_the_peers_alone(only, taken, tmp_path, monkeypatch):
+    ran = []
+    monkeypatch.setattr(evaluation, "_run", lambda options, wanted, console: ran.append(options.filters))
+    monkeypatch.setattr(sys, "argv", ["evaluation", "--filters", "length", "--only", only, "--out", str(tmp_path)])
+    assert evaluation.main() == 2  # refused, or nothing to report
+    assert ran == taken
 
 
 def test_lines_of_filters_that_did_not_run_are_kept_where_they_were_made_alike():
