@@ -11,6 +11,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 from typing import Generic, TypeVar
 
+MOST = 8  # threads: each holds the sets that it draws, some 30 MB in a block of 2,000
+
 State = TypeVar("State")
 Item = TypeVar("Item")
 Found = TypeVar("Found")
@@ -46,4 +48,4 @@ def usable_threads() -> int:
     """As many as the process may use: what OMP_NUM_THREADS says, as for all else that counts here, else its cores."""
     told = os.environ.get("OMP_NUM_THREADS", "")
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return int(told) if told.isdigit() and int(told) else cores
+    return min(int(told) if told.isdigit() and int(told) else cores, MOST)

@@ -15,8 +15,7 @@ from gradsentry_lib.detection.word_counts import WordCounts
 class Left:
     """What no proven trigger has taken out yet: M of N rows, their kernels (M, M), words, questions and rows of the
     batch; `place` (N,) is where each stands among them, -1 where it is out. `shared` (M, k): answers to the same words
-    of a later turn. `subjects`: whether triggers that the rest
-    of their prompt tells are held against any rows."""
+    of a later turn. `subjects`: whether triggers that the rest of their prompt tells are held against any rows."""
 
     rows: np.ndarray
     place: np.ndarray
@@ -25,7 +24,7 @@ class Left:
     same: Sequence[np.ndarray]
     shared: np.ndarray
     subjects: bool = True
-    known: dict[bytes, Kernels] = field(default_factory=dict, compare=False)
+    known: list[Kernels] = field(default_factory=list)  # in which all such answers are compared to each other
 
     @classmethod
     def of(
@@ -42,10 +41,15 @@ class Left:
         each other: by those words they are alike, with or without the trigger. Not where the words are the trigger's
         own: most of those answers are carriers' then."""
         size = self.shared.sum(0)
-        other = (self.shared[carriers].sum(0) <= config.majority * size) & (size >= config.computing.fewest)
+        groups = self.shared[:, size >= config.computing.fewest]
+        other = groups[carriers].sum(0) <= config.majority * groups.sum(0)
         if not other.any():
             return self.similar
-        if other.tobytes() not in self.known:
-            groups = np.column_stack([self.shared[:, other], np.ones(len(self.rows), bool)])
-            self.known[other.tobytes()] = beside(self.similar, groups, self.same)
-        return self.known[other.tobytes()]
+        if not other.all():
+            return self._beside(groups[:, other])
+        if not self.known:  # as for most triggers
+            self.known.append(self._beside(groups))
+        return self.known[0]
+
+    def _beside(self, groups: np.ndarray) -> Kernels:
+        return beside(self.similar, np.column_stack([groups, np.ones(len(groups), bool)]), self.same)
