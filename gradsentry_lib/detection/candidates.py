@@ -65,21 +65,22 @@ def _looks(
     again: a batch's subjects are told by dozens of words each, and a trigger may stand behind them all."""
     own, taken = turns_own(features, left.shared, config), list[int]()
     if len(own):
-        yield left.similar, _best(left.similar, features, np.setdiff1d(np.arange(len(features.names)), own), config)
+        others = np.setdiff1d(np.arange(len(features.names)), own)
+        yield left.similar, _best(left.similar, features, others, config.computing.tried, config)
     similar = rest = left.compared(np.empty(0, np.int64), config)
-    for _ in range(config.computing.looks):
-        best = _best(rest, features, taken, config)
+    for tried in (config.computing.tried, config.computing.behind):
+        best = _best(rest, features, taken, tried, config)
         yield similar, best
-        if max(Counter(name for _, name, _ in best).values(), default=0) < config.computing.tried:
+        if max(Counter(name for _, name, _ in best).values(), default=0) < tried:
             return
         taken = sorted({*taken, *(f for _, _, f in best)})
         rest = beside(similar, features.matrix[:, taken].toarray(), left.same)
 
 
 def _best(
-    similar: Kernels, features: Features, passed: Sequence[int] | np.ndarray, config: DetectionConfig
+    similar: Kernels, features: Features, passed: Sequence[int] | np.ndarray, tried: int, config: DetectionConfig
 ) -> list[tuple[float, str, int]]:
-    """(log10 p, statistic, feature) of what a look can't dismiss, at most so many a statistic, the best first; of
+    """(log10 p, statistic, feature) of what a look can't dismiss, at most `tried` a statistic, the best first; of
     features with nearly the same carriers the best, and none of those that are passed by."""
     least, price = log10_least(len(similar["mean"]), features.sizes), np.log10(max(len(features.names), 1))
     found = []
@@ -88,7 +89,7 @@ def _best(
         looked[passed] = 0
         taken: list[np.ndarray] = []
         for f in np.argsort(looked, kind="stable"):
-            if looked[f] + price > 0 or len(taken) >= config.computing.tried:
+            if looked[f] + price > 0 or len(taken) >= tried:
                 break
             carriers = features.carriers(int(f))
             if any(alike(carriers, t, config) for t in taken):

@@ -20,10 +20,10 @@ class Computing:
     """Carriers of a trigger tested together when it is looked for in all blocks."""
 
     tried: int = 24
-    """Features: how many of a first look's best are looked at a second time (time; the correction counts all)."""
+    """Features: how many of the first look's best are looked at a second time (time; the correction counts all)."""
 
-    looks: int = 2
-    """First looks, each beside what the one before has shown, where that is more than is taken (time)."""
+    behind: int = 4
+    """Features: where it shows more, how many of the best when all that goes with those is taken away (time)."""
 
     first_draws: int = 400
     """Sets drawn for the first look at a size; the fitted tail needs their mean, spread and skewness."""

@@ -560,7 +560,7 @@ def test_a_trigger_behind_a_subject_that_is_told_by_dozens_of_words():
     bad = batch.triggered(8)
     few = replace(CONFIG, computing=replace(CONFIG.computing, tried=4))
     assert set(bad) <= set(flagged(detect(batch.rows(), few, NO_REASON)))
-    once = replace(few, computing=replace(few.computing, looks=1))
+    once = replace(few, computing=replace(few.computing, behind=0))
     assert not set(bad) & set(flagged(detect(batch.rows(), once, NO_REASON)))
 
 
