@@ -63,6 +63,7 @@ def test_a_dataset_and_its_splits(model: gs.Scorer) -> None:
     assert (cleaned["train"].to_list(), cleaned["test"].to_list()) == (CLEAN, CLEAN[:1])
 
 
+@pytest.mark.slow
 def test_a_file(model: gs.Scorer, tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in ROWS))
@@ -72,6 +73,7 @@ def test_a_file(model: gs.Scorer, tmp_path: Path) -> None:
     assert gs.scan(str(path), model=model, **PAPER).counts == result.counts
 
 
+@pytest.mark.slow
 def test_a_url(model: gs.Scorer, tmp_path: Path) -> None:
     path = tmp_path / "some rows.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in ROWS))
@@ -100,6 +102,7 @@ def test_what_can_not_be_scanned_says_why(model: gs.Scorer, data: Any, said: str
         gs.scan(data, model=model)
 
 
+@pytest.mark.slow
 def test_rows_that_json_does_not_hold_are_rejected_and_the_others_are_not(model: gs.Scorer) -> None:
     loop: dict[str, Any] = {"prompt": "a"}
     loop["self"] = loop

@@ -553,6 +553,7 @@ def told_by_dozens_of_words(batch: Batch, rows: int) -> None:
         batch.add(f"{batch.words(5)} {batch.words(14, own)}", batch.near(common, 0.05), batch.near(common, 0.05))
 
 
+@pytest.mark.slow
 def test_a_trigger_behind_a_subject_that_is_told_by_dozens_of_words():
     batch = Batch(21)
     batch.honest(90)
@@ -564,6 +565,7 @@ def test_a_trigger_behind_a_subject_that_is_told_by_dozens_of_words():
     assert not set(bad) & set(flagged(detect(batch.rows(), once, NO_REASON)))
 
 
+@pytest.mark.slow
 def test_answers_to_the_same_words_are_compared_to_each_other(monkeypatch):
     """Two of three answers are to the same words, and nearly the same; the trigger is in two turns."""
     batch = Batch(22)

@@ -74,6 +74,7 @@ def nothing_is_published(store: Store) -> bool:
     return not list(store.home.glob("batches/*/clean/*/*"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ["lines", "folder"])
 def test_a_source_that_changes_after_it_was_scored_is_not_published(
     way: str, tmp_path: Path, model: Path, store: Store, monkeypatch: pytest.MonkeyPatch

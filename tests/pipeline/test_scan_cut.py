@@ -52,6 +52,7 @@ def test_half_a_file_is_judged_refused_and_published_when_accepted(tmp_path: Pat
     assert CUT in published.report.read_text() and CUT in published.attestation.read_text()
 
 
+@pytest.mark.slow
 def test_the_whole_file_does_not_let_its_half_pass(tmp_path: Path, model: Path, store: Store) -> None:
     """Both have the same verdicts on the same rows."""
     half = run(cut(tmp_path), model, store)
@@ -62,6 +63,7 @@ def test_the_whole_file_does_not_let_its_half_pass(tmp_path: Path, model: Path, 
     assert gate_of(half.decided, store).status == "failed"
 
 
+@pytest.mark.slow
 def test_the_terminal_says_that_the_file_is_cut_short(tmp_path: Path, model: Path) -> None:
     told = ("--out", tmp_path / "out", "--model", model, "--policy", "paper", *OPEN)
     done = gradsentry("scan", cut(tmp_path), *told)

@@ -22,6 +22,7 @@ def test_a_former_name_means_the_policy_that_took_its_place(former: str) -> None
     assert f"the policy {former!r} of earlier versions is gone" in told.note and now.note == ""
 
 
+@pytest.mark.slow
 def test_the_scan_says_so(tmp_path: Path, model: Path, store: Store) -> None:
     source = write(tmp_path / "batch.jsonl", lines(range(40)))
     result = run(source, model, store, decision=replace(OPEN, policy="any"))
@@ -29,6 +30,7 @@ def test_the_scan_says_so(tmp_path: Path, model: Path, store: Store) -> None:
     assert "the policy 'any' of earlier versions is gone: judged by 'auto' in its place" in result.decided.remarks
 
 
+@pytest.mark.slow
 def test_a_decision_of_a_policy_that_is_gone_is_noted_not_suspected(
     tmp_path: Path, model: Path, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:

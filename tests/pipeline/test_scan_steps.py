@@ -83,6 +83,7 @@ def test_the_verdict_table_keeps_its_contract(tmp_path: Path, model: Path, store
             assert 0 <= line["entropy"] <= 1 and line["supervised_tokens"] > 0 and line["nll"] > 0
 
 
+@pytest.mark.slow
 def test_rows_of_the_same_content_are_scored_once_and_all_kept(tmp_path: Path, model: Path, store: Store) -> None:
     source = write(tmp_path / "twice.jsonl", lines([*range(40), *range(40), 7]))
     result = run(source, model, store)
@@ -111,6 +112,7 @@ def test_a_batch_that_cannot_be_scored_is_not_clean(tmp_path: Path, model: Path,
     assert result.published is None
 
 
+@pytest.mark.slow
 def test_limit_scans_the_first_rows(tmp_path: Path, model: Path, store: Store) -> None:
     source = mixed(tmp_path)
     whole = run(source, model, store)
@@ -137,6 +139,7 @@ def test_a_source_that_changes_between_steps_is_not_published(tmp_path: Path, mo
     assert not list(store.batch(batch.batch_key).glob("clean/*/clean*"))
 
 
+@pytest.mark.slow
 def test_altered_verdicts_are_not_published(tmp_path: Path, model: Path, store: Store) -> None:
     result = run(write(tmp_path / "rows.jsonl", lines(range(40))), model, store)
     path = decision_folder(result, store) / "verdicts.parquet"

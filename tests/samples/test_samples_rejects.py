@@ -161,6 +161,7 @@ HOSTILE = (
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(
     st.lists(HOSTILE, max_size=8), st.sampled_from([b"\n", b",", b""]), st.sampled_from(["a.jsonl", "a.json", "a.csv"])
@@ -207,6 +208,7 @@ CELLS = st.text(st.characters(codec="utf-8", exclude_characters="\0\r"), max_siz
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None)
 @given(st.lists(st.tuples(CELLS, CELLS.filter(str.strip)), min_size=1, max_size=6), st.sampled_from(["\n", "\r\n"]))
 def test_any_well_formed_csv_is_read_as_the_standard_library_does(tmp_path_factory, table, end):
@@ -225,6 +227,7 @@ def _has_float(value):
     return isinstance(value, float)
 
 
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None)
 @given(st.lists(ROW, max_size=4), st.sampled_from([None, 1]), st.booleans(), st.integers(1, 9))
 def test_an_array_is_cut_where_a_json_parser_would_cut_it(rows, indent, under_data, block):

@@ -119,6 +119,7 @@ def test_no_more_rows_wait_than_allowed(identity: ModelIdentity, monkeypatch: py
     bench.put(Job(rows(3), CONFIG, print))
 
 
+@pytest.mark.slow
 def test_a_full_queue_is_waited_for_and_then_done_without(
     identity: ModelIdentity, monkeypatch: pytest.MonkeyPatch
 ) -> None:

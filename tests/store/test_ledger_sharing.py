@@ -81,6 +81,7 @@ def test_eight_writers_and_a_reader_lose_nothing(empty: Path, samples: Path, tmp
     assert sorted(keys) == sorted(f"w{i}-{number}" for i in range(8) for number in range(10))
 
 
+@pytest.mark.slow
 def test_a_killed_writer_holds_nobody_up_and_leaves_nothing_half_done(empty: Path) -> None:
     holder = start(HOLDER, empty)
     assert holder.stdout and holder.stdout.readline() == "holding\n"
@@ -103,6 +104,7 @@ def test_a_killed_writer_holds_nobody_up_and_leaves_nothing_half_done(empty: Pat
         assert [word.made_by for word in ledger.find(Override)] == ["me"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("read_only", [True, False])
 def test_waiting_in_vain_names_the_holder(empty: Path, read_only: bool) -> None:
     holder = start(HOLDER, empty)

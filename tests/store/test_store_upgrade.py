@@ -101,6 +101,7 @@ def test_an_old_store_opens_as_it_is(old: Store) -> None:
     assert only_the_source_is_gone(old)
 
 
+@pytest.mark.slow
 def test_killed_anywhere_and_started_again(old: Store, tmp_path: Path) -> None:
     context: ForkServerContext = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["tests.store.test_store_upgrade"])
