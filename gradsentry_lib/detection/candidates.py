@@ -9,7 +9,6 @@ import numpy as np
 from gradsentry_lib.detection.config import DetectionConfig
 from gradsentry_lib.detection.features import Features, turns_own, with_pairs
 from gradsentry_lib.detection.left import Left
-from gradsentry_lib.detection.prompts import Name
 from gradsentry_lib.detection.similarity import beside
 from gradsentry_lib.detection.statistics import Kernels, first_look, nearness
 from gradsentry_lib.detection.trigger import grow, join, marked, paid, pair
@@ -23,7 +22,7 @@ def candidates(
     """What the first look can't dismiss, each as (its log10 p, its clauses in several ways: the feature alone, grown,
     joined with others, and as one of a pair); and the features, with those pairs. Of ways that mark the same rows the
     one of fewest runs of words is kept: the others pay more for nothing, and have more taken out of the prompts."""
-    n, found, pairs = len(left.rows), [], list[Name]()
+    n, found, numbers = len(left.rows), [], {name: f for f, name in enumerate(features.names)}
     for kernels, best in _looks(features, left, config):
         for first, statistic, f in best:
             carriers = features.carriers(f)
@@ -32,10 +31,9 @@ def candidates(
             grown = (grow(features, near, f, counted, config), join(features, near, f, others, counted))
             ways = [(f,), *(tuple(sorted(clauses)) for clauses in grown)]
             if both := pair(features, near, f, counted, config):
-                pairs += [] if both in {*features.names, *pairs} else [both]
-                ways.append(([*features.names, *pairs].index(both),))
+                ways.append((numbers.setdefault(both, len(numbers)),))
             found.append((first, ways))
-    features = with_pairs(features, pairs)
+    features = with_pairs(features, list(numbers))
     fewest: dict[bytes, Clauses] = {}
     for clauses in (clauses for _, ways in found for clauses in ways):
         rows = marked(features, clauses).tobytes()
@@ -67,7 +65,7 @@ def _looks(
     if len(own):
         others = np.setdiff1d(np.arange(len(features.names)), own)
         yield left.similar, _best(left.similar, features, others, config.computing.tried, config)
-    similar = rest = left.compared(np.empty(0, np.int64), config)
+    similar = rest = left.within
     for tried in (config.computing.tried, config.computing.behind):
         best = _best(rest, features, taken, tried, config)
         yield similar, best

@@ -1,7 +1,8 @@
 """What no proven trigger has taken out yet, and how alike the answers in it are."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -24,32 +25,37 @@ class Left:
     same: Sequence[np.ndarray]
     shared: np.ndarray
     subjects: bool = True
-    known: list[Kernels] = field(default_factory=list)  # in which all such answers are compared to each other
 
     @classmethod
     def of(
-        cls, alive: np.ndarray, words: WordCounts, similar: Kernels, same: Sequence[np.ndarray], shared: np.ndarray
+        cls,
+        alive: np.ndarray,
+        words: WordCounts,
+        similar: Kernels,
+        same: Sequence[np.ndarray],
+        shared: np.ndarray,
+        fewest: int,
     ) -> "Left":
+        """`fewest`: answers to the same words that are compared to each other."""
         rows = np.flatnonzero(alive)
         if not alive.all():
             similar = {name: kernel[np.ix_(rows, rows)] for name, kernel in similar.items()}
-        place = np.where(alive, np.cumsum(alive) - 1, -1)
-        return cls(rows, place, similar, words.only(rows), [group[rows] for group in same], shared[rows])
+        place, shared = np.where(alive, np.cumsum(alive) - 1, -1), shared[rows]
+        same, shared = [group[rows] for group in same], shared[:, shared.sum(0) >= fewest]
+        return cls(rows, place, similar, words.only(rows), same, shared)
+
+    @cached_property
+    def within(self) -> Kernels:
+        """The kernels in which answers to the same words of a later turn are compared to each other, and the others to
+        each other: by those words they are alike, with or without a trigger."""
+        return self._beside(self.shared)
 
     def compared(self, carriers: np.ndarray, config: DetectionConfig) -> Kernels:
-        """The kernels in which answers to the same words of a later turn are compared to each other, and the others to
-        each other: by those words they are alike, with or without the trigger. Not where the words are the trigger's
-        own: most of those answers are carriers' then."""
-        size = self.shared.sum(0)
-        groups = self.shared[:, size >= config.computing.fewest]
-        other = groups[carriers].sum(0) <= config.majority * groups.sum(0)
-        if not other.any():
-            return self.similar
-        if not other.all():
-            return self._beside(groups[:, other])
-        if not self.known:  # as for most triggers
-            self.known.append(self._beside(groups))
-        return self.known[0]
+        """The same for a trigger, but for words that are its own: most answers to them are carriers' then."""
+        other = self.shared[carriers].sum(0) <= config.majority * self.shared.sum(0)
+        return self.within if other.all() else self._beside(self.shared[:, other])
 
     def _beside(self, groups: np.ndarray) -> Kernels:
+        if not groups.shape[1]:
+            return self.similar
         return beside(self.similar, np.column_stack([groups, np.ones(len(groups), bool)]), self.same)

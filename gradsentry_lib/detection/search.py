@@ -87,8 +87,9 @@ def _search(
     counted, asked = [of, of], [(0.0, _numbers(features, names)) for names in given]
     levels = [config.level / share, config.group / share]
     alive = np.ones(n, bool)
-    counts, shared = WordCounts.of(prompts.tokens), turns(prompts.tokens, config.computing.fewest)
-    left = Left.of(alive, counts, similar, same, shared)
+    fewest = config.computing.fewest
+    parts = WordCounts.of(prompts.tokens), similar, same, turns(prompts.tokens, fewest), fewest
+    left = Left.of(alive, *parts)
     if not given:
         least, price = log10_least(n, features.sizes), np.log10(max(len(features.names), 1))
         counted = [int((least + price <= np.log10(level)).sum()) for level in levels]
@@ -118,7 +119,7 @@ def _search(
             if best.poison:
                 triggers = [t for t in triggers if not (t.subject and set(t.flagged) <= set(best.flagged))]
                 alive[best.flagged] = False
-                left = Left.of(alive, counts, similar, same, shared)
+                left = Left.of(alive, *parts)
     known = np.zeros(n, bool)
     for trigger in triggers:
         if not trigger.subject:  # a tag over one subject is still a tag, whatever the model makes of the answers

@@ -52,8 +52,9 @@ def kernels(
         mean = mean - _means(against.vectors, against.owner, n)
         mean = _unit(mean - mean.mean(0))
     made = {"span": _links(vectors, owner, n), "mean": mean @ mean.T, "cost": np.outer(cost, cost)}
+    alike = _alike(same)
     for name, kernel in made.items():
-        kernel[_alike(same)] = 0
+        kernel[alike] = 0
         made[name] = np.round(kernel * GRAIN).astype(np.int16)
     return made
 
@@ -64,14 +65,14 @@ def beside(
     """The kernels as of answers from which everything is taken away that goes with being in one of some groups: with
     (I - P) K (I - P), P the projection on their indicators, groups: (N, k)."""
     left, size, _ = np.linalg.svd(groups.astype(float), full_matrices=False)
-    basis, made = left[:, size > ROUNDED * size.max(initial=1)].astype(np.float32), {}
+    basis, alike, made = left[:, size > ROUNDED * size.max(initial=1)].astype(np.float32), _alike(same), {}
     for name, kernel in kernels.items():
         rest = kernel.astype(np.float32)
         along = rest @ basis  # (N, k)
         both = basis @ (0.5 * (basis.T @ along) @ basis.T) - along @ basis.T
         rest += both
         rest += both.T
-        rest[_alike(same)] = 0
+        rest[alike] = 0
         made[name] = np.round(rest).astype(np.int16)
     return made
 

@@ -80,9 +80,13 @@ def _scan(links: np.ndarray, sets: np.ndarray, nearest: int) -> np.ndarray:
     found, n = np.empty(len(sets)), sets.shape[1]
     k = min(nearest, n - 1)
     for block in _blocks(len(sets), n * n):
-        among = links.ravel().take(sets[block][:, :, None] * len(links) + sets[block][:, None, :])
-        found[block] = np.partition(among, n - k, axis=2)[:, :, n - k :].mean((1, 2))
+        found[block] = np.partition(among(links, sets[block]), n - k, axis=2)[:, :, n - k :].mean((1, 2))
     return found
+
+
+def among(kernel: np.ndarray, sets: np.ndarray) -> np.ndarray:
+    """(B, n, n) of each set's rows to one another."""
+    return kernel.ravel().take(sets[:, :, None] * len(kernel) + sets[:, None, :])
 
 
 def nearness(statistic: str, kernels: Kernels, carriers: np.ndarray, chance: np.ndarray, nearest: int) -> np.ndarray:

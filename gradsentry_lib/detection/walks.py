@@ -4,7 +4,7 @@ from typing import Protocol
 
 import numpy as np
 
-from gradsentry_lib.detection.statistics import Kernels, times, value
+from gradsentry_lib.detection.statistics import Kernels, among, times, value
 
 
 class Walk(Protocol):
@@ -56,7 +56,7 @@ class ScanWalk:
     def __init__(self, links: np.ndarray, nearest: int, sets: np.ndarray) -> None:
         self.links, self.sets = links, sets.copy()
         self.counted = min(nearest, sets.shape[1] - 1)
-        self.among = links[sets[:, :, None], sets[:, None, :]]  # (B, n, n)
+        self.among = among(links, sets)
         largest = self._largest(self.among)
         self.sums = largest[:, :, :-1].sum(2)  # (B, n) of those that count,
         self.least, self.spare = largest[:, :, -2].copy(), largest[:, :, -1].copy()  # the last of them, and the next

@@ -507,7 +507,7 @@ def test_ways_that_mark_the_same_rows_are_asked_once():
     features = read_features(prompts.tokens)
     same, every = [questions(prompts.tokens, CONFIG)], np.ones(len(rows.ids), bool)
     similar = search.kernels_of(rows, windows(rows.sketches, CONFIG), same, CONFIG)
-    left = Left.of(every, WordCounts.of(prompts.tokens), similar, same, np.zeros((len(every), 0), bool))
+    left = Left.of(every, WordCounts.of(prompts.tokens), similar, same, np.zeros((len(every), 0), bool), 3)
     features, asked = candidates(features, left, 100, CONFIG)
     ways = [clauses for _, several in asked for clauses in several]
     marks = [marked(features, clauses).tolist() for clauses in ways]
@@ -524,7 +524,7 @@ def test_of_a_pair_and_one_of_its_words_in_the_same_rows_the_word_is_asked():
     features = read_features(prompts.tokens)
     same, every = [questions(prompts.tokens, CONFIG)], np.ones(len(rows.ids), bool)
     similar = search.kernels_of(rows, windows(rows.sketches, CONFIG), same, CONFIG)
-    left = Left.of(every, WordCounts.of(prompts.tokens), similar, same, np.zeros((len(every), 0), bool))
+    left = Left.of(every, WordCounts.of(prompts.tokens), similar, same, np.zeros((len(every), 0), bool), 3)
     features, asked = candidates(features, left, 100, CONFIG)
     ways = [clauses for _, several in asked for clauses in several]
     names = [features.names[f] for clauses in ways for f in clauses]
