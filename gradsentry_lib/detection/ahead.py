@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Generic, TypeVar
 
 MOST = 8  # threads: each holds the sets that it draws, some 30 MB in a block of 2,000
+BEHIND = 4  # looks begun or waiting for each further thread, that none is idle while the next in turn takes long
 
 State = TypeVar("State")
 Item = TypeVar("Item")
@@ -34,7 +35,8 @@ class LookAhead(Generic[State, Item, Found]):
 
     def at(self, number: int, state: State) -> Found:
         """What is found at an item; asked in order. A state is another one if it is not the same object."""
-        for ahead in range(number, min(number + self.threads, len(self.items))):
+        most = 1 + BEHIND * (self.threads - 1)
+        for ahead in range(number, min(number + most, len(self.items))):
             known = self.begun.get(ahead)
             if known is not None and known[0] is not state:
                 known[1].cancel()
