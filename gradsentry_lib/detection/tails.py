@@ -66,6 +66,8 @@ def reaches(
             above = walk.said > level
         if above.any():
             reached, tries, seen = reached + float(np.log10(above.mean())), 0, set()
+            if reached <= bar:
+                break  # wherever the sets move on to
             level = walk.said[above].min() - ROUNDED
             kept = rng.choice(np.flatnonzero(above), count)
             walk.keep(kept)
