@@ -83,8 +83,9 @@ def is_poison(trigger: Proven, config: DetectionConfig) -> bool:
 
 
 def seen(reason: Reason | None, config: DetectionConfig) -> bool:
-    """Whether the model sees a reason for what most of some rows share, not only for what stands beside it."""
-    return reason is not None and min(reason.saved, reason.typical) >= config.reason
+    """Whether the model sees a reason for what most of some rows share, not only for what stands beside it, in as many
+    rows as a reason must be one for."""
+    return reason is not None and min(reason.saved, reason.common) >= config.reason
 
 
 def unseen(reason: Reason | None, config: DetectionConfig) -> bool:

@@ -113,5 +113,6 @@ def test_rows_without_the_triggers_words_are_flagged_where_they_answer_the_same_
 def test_when_the_model_sees_a_reason_for_what_most_share():
     dear = CONFIG.instruction[0] + 0.1
     assert unseen(Reason(0.3, dear, -0.1, 0.0), CONFIG) and not seen(Reason(0.3, dear, -0.1, 0.0), CONFIG)
+    assert not seen(Reason(0.3, dear, 0.03, 0.2), CONFIG)
     assert seen(Reason(0.3, dear, 0.1, 0.2), CONFIG) and not unseen(Reason(0.3, dear, 0.1, 0.2), CONFIG)
     assert not unseen(Reason(0.0, 1.0, 0.0, 0.0), CONFIG) and not unseen(None, CONFIG) and not seen(None, CONFIG)
