@@ -2,9 +2,9 @@
 
 A carrier's place is the share of drawn rows at least as near to the carriers as it is. Honest carriers lie among them
 evenly; their share is Storey's estimate from the far ones; what is left is cut at a false discovery rate, and must be
-half as near as most of it is. Of a trigger
-of several clauses the carriers of each are judged by themselves: a clause that brings honest rows alone would else hide
-them behind the others' poison.
+half as near as most of it is. Of a trigger of several clauses the carriers of each are judged by themselves, and none
+of them is flagged where most behave as usual: a clause that brings honest rows alone would else hide them behind the
+others' poison.
 """
 
 import numpy as np
@@ -31,9 +31,14 @@ def members(
     q = np.empty(len(carriers))
     for one in np.unique(clause):
         q[clause == one] = _discovery_rates(place[clause == one], config.computing.far)
-    found = carriers[q <= config.rows]
-    # one or two rows of a clause have no share to estimate: by chance one may lie nearer than its kind does
-    return found[near[found] >= config.majority * np.median(near[found])] if len(found) else found
+    kept = q <= config.rows
+    if kept.any():  # one or two rows of a clause have no share to estimate: by chance one may lie nearer than its kind
+        kept &= near[carriers] >= config.majority * np.median(near[carriers[kept]])
+    for one in np.unique(clause[clause >= 0]):
+        alone = clause == one
+        if not alone.all() and kept[alone].mean() <= config.majority:
+            kept[alone] = False
+    return carriers[kept]
 
 
 def _discovery_rates(place: np.ndarray, far: float) -> np.ndarray:

@@ -147,7 +147,8 @@ def _best(
     turn: tuple[Bar, float, Sequence[tuple[int, ...]]],
 ) -> Proven | None:
     """Of a feature alone, grown, and with a second one, the proven trigger that marks most rows, where it is proven no
-    less: a subject's word grown into it adds rows, and takes from the proof. The pair where it marks nearly as many and
+    less and most of what else it carries is marked: a subject's word grown into it adds rows, and takes from the proof.
+    The pair where it marks nearly as many and
     what carries only one of the two behaves as usual; and where nearly as many are marked by what was held against rows
     that could as well have carried it, that rather than a subject (one of four rare words is told by the others).
     turn: what they have to reach, log10 p of the first look, the clauses of each."""
@@ -160,13 +161,15 @@ def _best(
         if best is not None and best.subject != new.subject:
             fair, subject = (best, new) if new.subject else (new, best)
             best = fair if len(fair.flagged) >= config.alike * len(subject.flagged) else subject
-        elif best is None or _widens(best, new) or _narrows(best, new, config):
+        elif best is None or _widens(best, new, config) or _narrows(best, new, config):
             best = new
     return best
 
 
-def _widens(narrow: Proven, wide: Proven) -> bool:
-    return len(wide.flagged) > len(narrow.flagged) and wide.log10_p <= narrow.log10_p
+def _widens(narrow: Proven, wide: Proven, config: DetectionConfig) -> bool:
+    more = np.setdiff1d(wide.carriers, narrow.carriers)
+    unusual = np.isin(more, wide.flagged).mean() > config.majority if len(more) else True
+    return bool(unusual) and len(wide.flagged) > len(narrow.flagged) and wide.log10_p <= narrow.log10_p
 
 
 def _narrows(wide: Proven, narrow: Proven, config: DetectionConfig) -> bool:

@@ -269,6 +269,11 @@ def test_carriers_of_another_clause_are_judged_by_themselves():
     carriers, drawn = np.arange(34), np.ones(300)
     assert members(near, carriers, np.zeros(34), drawn, CONFIG).tolist() == list(range(34))
     assert members(near, carriers, carriers >= 30, drawn, CONFIG).tolist() == list(range(30))
+    near[30:32] = 1.7  # two of four behave as the poison does
+    assert members(near, carriers, np.zeros(34), drawn, CONFIG).tolist() == list(range(34))
+    assert members(near, carriers, carriers >= 30, drawn, CONFIG).tolist() == list(range(30))
+    near[32] = 0.7  # further than half as near as most
+    assert members(near, carriers, np.zeros(34), drawn, CONFIG).tolist() == [*range(32), 33]
     features = read_features([["cf", "mn"], ["cf"], ["mn"], ["zz"], ["zz"], ["zz"]] * 3)
     clauses = (features.names.index(("cf",)), features.names.index(("mn",)))
     assert only(features, clauses, np.arange(3)).tolist() == [-1, 0, 1]
