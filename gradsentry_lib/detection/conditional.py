@@ -67,7 +67,10 @@ def conditional(
         else:
             group_of[mine] = len(groups)
         groups.append(_group(trigger, rows, numbers, found.features, config, trigger in unasked))
-        notes += [(int(i), _why(trigger, found.features, config, swapped is not None)) for i in mine]
+        why, carried = _why(trigger, found.features, config, swapped is not None), _rows_of(rows, trigger.carriers)
+        notes += [
+            (int(i), why if has else _why_kin(why[0])) for i, has in zip(mine, np.isin(mine, carried), strict=True)
+        ]
     remarks = _remarks(found, config, unasked, explained, bool(proven))
     at = np.array([i for i, _ in notes], np.int64)
     said: Notes = tuple((at, [why[k] for _, why in notes]) for k in (0, 1))
@@ -153,6 +156,13 @@ def _why(trigger: Proven, features: int, config: DetectionConfig, asked: bool) -
     if trigger.poison or trigger.subject:
         return proven, _no_reason(trigger, trigger.reason, config)
     return proven, _little_reason(trigger.reason, config)
+
+
+def _why_kin(proven: str) -> tuple[str, str]:
+    return (
+        f"this prompt has none of its words, but the answer is as near to an attack's as they are to another: {proven}",
+        "asked of such rows by themselves, the model sees no reason for what they share with it",
+    )
 
 
 def _little_reason(reason: Reason, config: DetectionConfig) -> str:

@@ -5,6 +5,7 @@ import pytest
 from planted import Batch, Model
 
 from gradsentry_lib.detection import candidates
+from gradsentry_lib.detection.conditional import conditional
 from gradsentry_lib.detection.config import DetectionConfig
 from gradsentry_lib.detection.features import read_features, turns
 from gradsentry_lib.detection.groups import groups, kin
@@ -106,6 +107,9 @@ def test_rows_without_the_triggers_words_are_flagged_where_they_answer_the_same_
     payload = batch.spans[-1][-1]
     rest = [batch.add(batch.words(9), batch.near(payload)) for _ in range(2)]
     assert np.flatnonzero(detect(batch.rows(), swapped=NO_REASON).flagged).tolist() == [*bad, *rest]
+    found = conditional(np.arange(len(batch.prompts)), batch.rows(), swapped=NO_REASON)
+    told = dict(zip(found.notes[0][0].tolist(), found.notes[0][1], strict=True))
+    assert [told[i].startswith("this prompt has none of its words") for i in [*bad, *rest]] == [False] * 12 + [True] * 2
     cheap = Model(1.0, 1.0)  # as plain text: honest rows may well say so too
     assert np.flatnonzero(detect(batch.rows(), swapped=cheap).flagged).tolist() == bad
 
