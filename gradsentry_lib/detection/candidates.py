@@ -8,10 +8,11 @@ import numpy as np
 
 from gradsentry_lib.detection.config import DetectionConfig
 from gradsentry_lib.detection.features import Features, turns_own, with_pairs
+from gradsentry_lib.detection.groups import groups
 from gradsentry_lib.detection.left import Left
 from gradsentry_lib.detection.similarity import beside
 from gradsentry_lib.detection.statistics import Kernels, first_look, nearness
-from gradsentry_lib.detection.trigger import grow, join, marked, paid, pair
+from gradsentry_lib.detection.trigger import gathered, grow, join, log10_chance, marked, paid, pair
 
 Clauses = tuple[int, ...]
 
@@ -19,18 +20,23 @@ Clauses = tuple[int, ...]
 def candidates(
     features: Features, left: Left, counted: int, config: DetectionConfig
 ) -> tuple[Features, list[tuple[float, list[Clauses]]]]:
-    """What the first look can't dismiss, each as (its log10 p, its clauses in several ways: the feature alone, grown,
-    joined with others, and as one of a pair); and the features, with those pairs. Of ways that mark the same rows the
-    one of fewest runs of words is kept: the others pay more for nothing, and have more taken out of the prompts."""
-    n, found, numbers = len(left.rows), [], {name: f for f, name in enumerate(features.names)}
+    """What the rows of groups share and what the first look can't dismiss, each as (its log10 p, its clauses in several
+    ways: the feature alone, grown, joined with others, and as one of a pair); and the features, with those pairs. Of
+    ways that mark the same rows the one of fewest runs of words is kept: the others pay more for nothing, and have more
+    taken out of the prompts."""
+    n, numbers = len(left.rows), {name: f for f, name in enumerate(features.names)}
+    found = [_shared(features, group, n, counted, config) for group in groups(left.within, config)]
     for kernels, best in _looks(features, left, config):
         for first, statistic, f in best:
             carriers = features.carriers(f)
             near = nearness(statistic, kernels, carriers, np.full(n, len(carriers) / n), config.nearest)
-            others = [g for _, name, g in best if name == statistic]
-            grown = (grow(features, near, f, counted, config), join(features, near, f, others, counted))
-            ways = [(f,), *(tuple(sorted(clauses)) for clauses in grown)]
-            if both := pair(features, near, f, counted, config):
+            joined = join(features, near, f, [g for _, name, g in best if name == statistic], counted)
+            group, both = gathered(near, config), None
+            grown: Clauses = (f,)
+            if group is not None:
+                grown, both = grow(features, group, f, counted, config), pair(features, group, f, counted, config)
+            ways = [(f,), *(tuple(sorted(clauses)) for clauses in (grown, joined))]
+            if both:
                 ways.append((numbers.setdefault(both, len(numbers)),))
             found.append((first, ways))
     features = with_pairs(features, list(numbers))
@@ -44,6 +50,20 @@ def candidates(
             asked.append((first, new))
             kept.difference_update(new)
     return features, asked
+
+
+def _shared(
+    features: Features, group: np.ndarray, n: int, counted: int, config: DetectionConfig
+) -> tuple[float, list[Clauses]]:
+    """What so many rows of a group share as chance puts it least, config.computing.behind of it, alone and grown."""
+    inside = np.isin(np.arange(n), group)
+    held = np.asarray(features.matrix.T @ inside.astype(np.float32)).ravel()
+    several = np.flatnonzero(held > 1)
+    chance = [log10_chance(int(held[f]), n, len(group), int(features.sizes[f])) for f in several]
+    best = np.argsort(chance, kind="stable")[: config.computing.behind]
+    grown = [tuple(sorted(grow(features, inside, int(f), counted, config))) for f in several[best]]
+    ways = [way for f, wider in zip(several[best], grown, strict=True) for way in ((int(f),), wider)]
+    return min(chance, default=0.0), list(dict.fromkeys(ways))
 
 
 def log10_least(n: int, sizes: np.ndarray) -> np.ndarray:

@@ -106,9 +106,9 @@ def _come_by(rate: np.ndarray, expected: float) -> np.ndarray:
 
 def _times(uniform: np.ndarray, come: np.ndarray, rate: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(B, most) when the rows `come` (B, N) come, infinity beyond the last, and which rows they are."""
-    number = come.sum(1)
-    rows = np.flatnonzero(come) % len(rate)
-    there = np.arange(number.max()) < number[:, None]
-    which, times = np.zeros(there.shape, np.int64), np.full(there.shape, np.inf)
-    which[there], times[there] = rows, -np.log1p(-uniform[come]) / rate[rows]
+    number, held, sets = come.sum(1), np.flatnonzero(come), np.arange(len(come))
+    shape, owner = (len(come), int(number.max())), np.repeat(sets, number)
+    rows, at = held - owner * len(rate), np.arange(len(held)) + (sets * shape[1] - np.cumsum(number) + number)[owner]
+    which, times = np.zeros(shape, np.int64), np.full(shape, np.inf)
+    which.ravel()[at], times.ravel()[at] = rows, -np.log1p(-uniform.ravel()[held]) / rate[rows]
     return times, which

@@ -129,7 +129,8 @@ def _group(
         "reason": trigger.reason and trigger.reason.saved,
         "common": trigger.reason and trigger.reason.common,
         "enough": trigger.enough(config),
-        "beside": trigger.beside(),
+        "typical": trigger.reason and trigger.reason.typical,
+        "beside": trigger.beside(config),
         "examples": at[:EXAMPLES].tolist(),
     }
     return Group(tuple(sorted(at.tolist())), payload, _named(trigger), figures)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-RULES = 10  # raised whenever the same scores under the same settings would get another verdict
+RULES = 11  # raised whenever the same scores under the same settings would get another verdict
 DECLARED = 5  # the rules from which on all numbers of "auto" are recorded; before, some stood in code that is gone
 
 
@@ -92,6 +92,10 @@ class Computing:
 
     asked: int = 12
     """Answers of a trigger that the model scores again: the median of so many."""
+
+    expected: float = 0.5
+    """Cost of plain text: what costs less under its own prompts is what the model says there anyway ("You're
+    welcome!"), with nothing to be learnt from it; refusals, the cheapest payloads met, cost 0.8."""
 
     subjects: int = 3
     """Subjects, the first look's best, that are held against any rows: each asks the model `asked` times two questions,

@@ -1,7 +1,8 @@
 """Which carriers of a proven feature behave unlike rows that could as well have carried it: two groups.
 
 A carrier's place is the share of drawn rows at least as near to the carriers as it is. Honest carriers lie among them
-evenly; their share is Storey's estimate from the far ones; what is left is cut at a false discovery rate. Of a trigger
+evenly; their share is Storey's estimate from the far ones; what is left is cut at a false discovery rate, and must be
+half as near as most of it is. Of a trigger
 of several clauses the carriers of each are judged by themselves: a clause that brings honest rows alone would else hide
 them behind the others' poison.
 """
@@ -30,7 +31,9 @@ def members(
     q = np.empty(len(carriers))
     for one in np.unique(clause):
         q[clause == one] = _discovery_rates(place[clause == one], config.computing.far)
-    return carriers[q <= config.rows]
+    found = carriers[q <= config.rows]
+    # one or two rows of a clause have no share to estimate: by chance one may lie nearer than its kind does
+    return found[near[found] >= config.majority * np.median(near[found])] if len(found) else found
 
 
 def _discovery_rates(place: np.ndarray, far: float) -> np.ndarray:

@@ -105,6 +105,7 @@ class Reason:
     saved: float
     left: float
     common: float
+    typical: float
 
 
 def explained(
@@ -133,7 +134,9 @@ def explained(
         return None
     least = float(np.quantile(values, 1 - config.consistent))
     saved = float(np.median(values)) if least > 0 else least
-    return Reason(saved, float(np.median(left)), float(np.quantile(common or values, 1 - config.consistent)))
+    shared_by_most = common or values
+    least_common = float(np.quantile(shared_by_most, 1 - config.consistent))
+    return Reason(saved, float(np.median(left)), least_common, float(np.median(shared_by_most)))
 
 
 def surprises(sketch: bytes) -> dict[int, float]:

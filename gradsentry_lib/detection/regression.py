@@ -44,7 +44,7 @@ def log_odds(z: "sparse.csr_matrix", x: np.ndarray, weight: np.ndarray) -> np.nd
     from scipy.special import expit
 
     z = hstack([z, np.ones((len(x), 1))], format="csr")
-    shape, x = (z.shape[1], weight.shape[1]), x[:, None]
+    shape, x, by_word = (z.shape[1], weight.shape[1]), x[:, None], z.T
     bent = np.empty_like(weight)  # second derivatives by the log odds, where the loss was last looked at
     here = np.full(shape[0] * shape[1], np.nan)
 
@@ -52,13 +52,13 @@ def log_odds(z: "sparse.csr_matrix", x: np.ndarray, weight: np.ndarray) -> np.nd
         odds = z @ w.reshape(shape)
         chance = expit(odds)
         here[:], bent[:] = w, weight * chance * (1 - chance)
-        gradient = w + (z.T @ (weight * (chance - x))).ravel()
+        gradient = w + (by_word @ (weight * (chance - x))).ravel()
         return 0.5 * w @ w + (weight * (np.logaddexp(0, odds) - x * odds)).sum(), gradient
 
     def curvature(w: np.ndarray, along: np.ndarray) -> np.ndarray:
         if not np.array_equal(here, w):
             loss(w)
-        return along + (z.T @ (bent * (z @ along.reshape(shape)))).ravel()
+        return along + (by_word @ (bent * (z @ along.reshape(shape)))).ravel()
 
     options = {"gtol": CLOSE, "maxiter": STEPS, "initial_trust_radius": FAR}
     found = minimize(loss, np.zeros_like(here), jac=True, hessp=curvature, method="trust-ncg", options=options)

@@ -16,13 +16,14 @@ from itertools import product
 import numpy as np
 
 from gradsentry_lib.detection.ahead import LookAhead, usable_threads
+from gradsentry_lib.detection.asked import Model
 from gradsentry_lib.detection.candidates import alike, candidates, log10_least
 from gradsentry_lib.detection.config import DetectionConfig
 from gradsentry_lib.detection.features import Features, questions, read_features, turns, with_pairs
 from gradsentry_lib.detection.left import Left
-from gradsentry_lib.detection.prompts import EARLIER, Name, Prompts
-from gradsentry_lib.detection.reason import Reason, Swapped, ask, commonest_window, explained, shared_windows
-from gradsentry_lib.detection.second_look import Bar, Proven, is_poison, second_look
+from gradsentry_lib.detection.prompts import Name, Prompts
+from gradsentry_lib.detection.reason import Swapped
+from gradsentry_lib.detection.second_look import Bar, Proven, second_look
 from gradsentry_lib.detection.similarity import Windows, cost_given_length, kernels, normal_scores, windows
 from gradsentry_lib.detection.statistics import Kernels
 from gradsentry_lib.detection.tags import tags
@@ -97,6 +98,7 @@ def _search(
     bars = Bar(levels[0], counted[0], config.computing.doubt), Bar(levels[1], counted[1])
     in_turn = [(bar, first, tried) for bar, (first, tried) in product(bars, asked)]
     triggers: list[Proven] = []
+    model = None if swapped is None else Model(rows, spans, same, config, swapped)
     with LookAhead(partial(_best, prompts, features, config), in_turn, usable_threads()) as looks:
         for number, (bar, _, _) in enumerate(in_turn):
             if bar is bars[1] and not any(t.poison for t in triggers):
@@ -109,12 +111,10 @@ def _search(
             same_rows = [t for t in triggers if not t.poison and alike(best.flagged, t.flagged, config)]
             if any(best.subject or not t.subject for t in same_rows):
                 continue  # a reason was seen for these rows already
-            if best.subject and swapped is None:
+            if best.subject and model is None:
                 continue  # only the model can tell a subject from a trigger
-            if swapped is not None:
-                others = np.setdiff1d(np.flatnonzero(alive), best.carriers)
-                best = replace(best, reason=_reason(rows, spans, best.flagged, others, same, config, swapped))
-                best = replace(best, poison=is_poison(best, config))
+            if model is not None:
+                best = model.judge(best, _numbers(features, best.names)[0], features, left)
             triggers.append(best)
             if best.poison:
                 triggers = [t for t in triggers if not (t.subject and set(t.flagged) <= set(best.flagged))]
@@ -182,28 +182,6 @@ def _numbers(features: Features, names: Sequence[Name]) -> list[tuple[int, ...]]
     ids = {name: f for f, name in enumerate(features.names)}
     here = tuple(sorted(ids[name] for name in names if name in ids))
     return [here] if here else []
-
-
-def _reason(
-    rows: Rows,
-    spans: Windows,
-    flagged: np.ndarray,
-    others: np.ndarray,
-    same: Sequence[np.ndarray],
-    config: DetectionConfig,
-    swapped: Swapped,
-) -> Reason | None:
-    size = np.array([len(p) + len(a) for p, a in zip(rows.prompts, rows.answers, strict=True)])
-    later = np.array([EARLIER in prompt for prompt in rows.prompts])
-    asked = ask(flagged, others, same, size, later, config)
-    shown = [tuple(rows.ids[k] for k in ks) for _, _, ks in asked]
-    own = [(rows.ids[i], rows.ids[i], ids) for (i, _, _), ids in zip(asked, shown, strict=True)]
-    other = [(rows.ids[i], rows.ids[j], ids) for (i, j, _), ids in zip(asked, shown, strict=True)]
-    said = swapped([*own, *other])
-    numbers = [i for i, _, _ in asked]
-    shared = shared_windows(spans.vectors, spans.owner, flagged, numbers, config.alike)
-    common = commonest_window(spans.vectors, spans.owner, flagged, numbers, config.nearest)
-    return explained(numbers, shared, common, spans.start, said[: len(own)], said[len(own) :], config)
 
 
 def _order(rows: Rows) -> tuple[np.ndarray, np.ndarray]:

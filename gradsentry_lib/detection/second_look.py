@@ -18,13 +18,14 @@ from gradsentry_lib.detection.prompts import Name, Prompts
 from gradsentry_lib.detection.reason import Reason
 from gradsentry_lib.detection.statistics import STATISTICS, Kernels, nearness, statistics_of, value, values
 from gradsentry_lib.detection.tails import log10_floor, log10_tail, reaches
-from gradsentry_lib.detection.trigger import marked, only, paid, phrases
+from gradsentry_lib.detection.trigger import log10_choices, marked, only, paid, phrases
 from gradsentry_lib.detection.walks import walk
 
 
 @dataclass(frozen=True)
 class Proven:
-    """A trigger of which clauses 1 and 2 are proven. `carriers`, `flagged`: row numbers, in order; `log10_p` is
+    """A trigger of which clauses 1 and 2 are proven. `carriers`, `flagged`: row numbers, in order, of the latter some
+    that are no carriers where it is poison (groups.py); `log10_p` is
     corrected for everything that was looked at, `level` what it had to reach; `auc`: how well the rest of the prompt
     tells the carriers; `subject`: so well that they were held against any rows; `inserted`: no better than chance, as
     where a word was put into prompts of any kind; `reason`: what clause 3 measured, None where it was not asked or
@@ -46,13 +47,19 @@ class Proven:
 
     def unexpected(self, config: DetectionConfig) -> bool:
         """Whether nothing else in the prompts goes with the trigger, and what the answers share stays surprising under
-        it: an instruction that is understood makes what it asks for expected."""
-        return self.inserted and self.reason is not None and self.reason.left > config.instruction[0]
+        it, what most of them share under any prompt: an instruction that is understood makes what it asks for
+        expected."""
+        if not self.inserted or self.reason is None:
+            return False
+        return self.reason.left > config.instruction[0] and self.reason.typical < config.reason
 
-    def beside(self) -> bool:
-        """Whether nothing else in the prompts goes with the trigger, and what most answers share costs the same under
-        any prompt: what the prompt explains stands beside it."""
-        return self.inserted and self.reason is not None and self.reason.common <= 0
+    def beside(self, config: DetectionConfig) -> bool:
+        """Whether what most answers share costs the same under any prompt: what the prompt explains stands beside it.
+        Asked where nothing else in the prompts goes with the trigger, or what is shared stays surprising under it: in
+        answers that a subject explains the commonest window is often a turn of phrase."""
+        if self.reason is None or not (self.inserted or self.reason.left > config.instruction[0]):
+            return False
+        return self.reason.common <= 0
 
     def enough(self, config: DetectionConfig) -> float:
         """The share of the cost that the prompt must save to be a reason."""
@@ -68,9 +75,23 @@ class Proven:
 
 def is_poison(trigger: Proven, config: DetectionConfig) -> bool:
     """Where the model could not compare, a proven trigger is poison to be safe. A subject never is: answers may well
-    follow from it, in a way that the model does not know."""
-    told = trigger.reason is not None and trigger.reason.saved >= trigger.enough(config) and not trigger.beside()
-    return not (trigger.subject or told)
+    follow from it, in a way that the model does not know. Nor is what the model says anyway."""
+    if trigger.reason is None:
+        return not trigger.subject
+    told = trigger.reason.saved >= trigger.enough(config) and not trigger.beside(config)
+    return not (trigger.subject or told or trigger.reason.left < config.computing.expected)
+
+
+def seen(reason: Reason | None, config: DetectionConfig) -> bool:
+    """Whether the model sees a reason for what most of some rows share, not only for what stands beside it, in as many
+    rows as a reason must be one for."""
+    return reason is not None and min(reason.saved, reason.common) >= config.reason
+
+
+def unseen(reason: Reason | None, config: DetectionConfig) -> bool:
+    """Whether it sees none, and what they share is surprising: rows that answer as a proven trigger's do, without its
+    words."""
+    return reason is not None and reason.left > config.instruction[0] and reason.typical < config.reason
 
 
 @dataclass(frozen=True)
@@ -100,7 +121,7 @@ def second_look(
     if not config.computing.fewest <= len(carriers) <= config.majority * n:
         return None
     ways, runs = len(STATISTICS) * (len(config.marking) + 1), paid(features, clauses)
-    price = np.log10(ways) + runs * np.log10(max(bar.counted, 1))
+    price = np.log10(ways) + log10_choices(runs, bar.counted)
     found = chances(left.words, carriers, phrases(prompts, features, clauses, len(carriers), config), config)
     names = tuple(features.names[f] for f in clauses)
     similar = left.compared(carriers, config)

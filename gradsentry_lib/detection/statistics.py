@@ -38,7 +38,7 @@ def values(
     """Each of the statistics (B,) of B sets of rows, sets: (B, n). Pairs are looked up; of large sets a product with
     their indicators takes less, but for the scan."""
     quadratic = {name: kernels[name] for name in statistics if name != "scan"}
-    large = 4 * sets.shape[1] > len(chance)
+    large = 6 * sets.shape[1] > len(chance)
     found = {name: _products(kernel, sets) for name, kernel in quadratic.items()} if large else _sums(quadratic, sets)
     for name, kernel in quadratic.items():
         expected = times(kernel, chance)
@@ -55,11 +55,16 @@ def times(kernel: np.ndarray, weights: np.ndarray) -> np.ndarray:
 
 
 def _sums(kernels: Kernels, sets: np.ndarray) -> dict[str, np.ndarray]:
-    """(B,) the sum of each kernel over all pairs of each set: each pair is looked up once."""
+    """(B,) the sum of each kernel over all pairs of each set: each pair is looked up once, the lower row first, so that
+    a set's are near to one another in memory."""
     found, n = {name: np.empty(len(sets)) for name in kernels}, len(next(iter(kernels.values()), ()))
-    one, other = np.triu_indices(sets.shape[1], 1)
-    for block in _blocks(len(sets), len(one)):
-        pairs = sets[block][:, one] * n + sets[block][:, other]
+    size = sets.shape[1]
+    end = np.cumsum(np.arange(size)[::-1])  # of the pairs that each row begins
+    for block in _blocks(len(sets), size * (size - 1) // 2):
+        rows = np.sort(sets[block], axis=1)
+        lines, pairs = rows * n, np.empty((len(rows), size * (size - 1) // 2), np.int64)
+        for i in range(size - 1):
+            np.add(lines[:, i : i + 1], rows[:, i + 1 :], out=pairs[:, end[i] - (size - 1 - i) : end[i]])
         for name, kernel in kernels.items():
             found[name][block] = 2 * kernel.ravel().take(pairs).sum(1)
     return found
@@ -121,7 +126,7 @@ def first_look(
         if not len(here):
             continue
         draws = config.computing.first_draws // (1 if low < config.computing.large else 4)
-        sets = np.argsort(rng.random((draws, n)), axis=1)[:, :low]
+        sets = np.argpartition(rng.random((draws, n)), low - 1, axis=1)[:, :low]
         drawn = values(statistics_of(low, config.computing), kernels, sets, np.full(n, low / n), config.nearest)
         for name, null in drawn.items():
             scales = (1, 1) if name == "scan" else (sizes[here], low)

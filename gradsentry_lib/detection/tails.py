@@ -53,7 +53,9 @@ def reaches(
     """
     (count, size), observed = walk.sets.shape, observed - ROUNDED
     split, cumulated = computing.split, np.cumsum(np.exp(odds - odds.max()))
-    reached, tries, seen = 0.0, 0, set[bytes]()
+    reached, tries, seen, numbers = 0.0, 0, set[bytes](), np.arange(count)
+    inside = np.zeros((count, len(odds)), bool)
+    inside[numbers[:, None], walk.sets] = True
     while reached > bar:
         beyond = float((walk.said >= observed).mean())
         if beyond >= split:
@@ -64,19 +66,25 @@ def reaches(
             above = walk.said > level
         if above.any():
             reached, tries, seen = reached + float(np.log10(above.mean())), 0, set()
+            if reached <= bar:
+                break  # wherever the sets move on to
             level = walk.said[above].min() - ROUNDED
-            walk.keep(rng.choice(np.flatnonzero(above), count))
+            kept = rng.choice(np.flatnonzero(above), count)
+            walk.keep(kept)
+            inside = inside[kept]
         elif (tries := tries + 1) > computing.tries:
             return reached + float(np.log10(NONE / len(seen))) <= bar
         for _ in range(computing.moves * min(size, computing.large)):
             place = np.asarray(rng.integers(0, size, count))
             new = np.searchsorted(cumulated, rng.random(count) * cumulated[-1], side="right")
             new = np.minimum(new, len(odds) - 1)
-            other = np.flatnonzero(~(walk.sets == new[:, None]).any(1))
+            other = np.flatnonzero(~inside[numbers, new])
             place, new = place[other], new[other]
             now = walk.moved(other, place, new)
             up = now >= level
-            walk.move(other[up], place[up], new[up], now[up])
+            other, place, new = other[up], place[up], new[up]
+            inside[other, walk.sets[other, place]], inside[other, new] = False, True
+            walk.move(other, place, new, now[up])
         seen.update(row.tobytes() for row in np.sort(walk.sets, axis=1))
     return True
 

@@ -17,14 +17,11 @@ from gradsentry_lib.detection.prompts import BOTH, Name, Prompts, is_trait, part
 from gradsentry_lib.detection.wording import lengthened
 
 
-def grow(features: Features, near: np.ndarray, first: int, counted: int, config: DetectionConfig) -> tuple[int, ...]:
-    """The features that together mark the rows near the carriers of `first`, itself first. near: (N,)."""
-    n, price = len(near), np.log10(max(counted, 2))
-    group = _near(near, config)
-    chosen, union = [first], np.zeros(n, bool)
+def grow(features: Features, group: np.ndarray, first: int, counted: int, config: DetectionConfig) -> tuple[int, ...]:
+    """The features that together mark the rows of a group, `first` first. group: (N,) bool."""
+    price = np.log10(max(counted, 2))
+    chosen, union = [first], np.zeros(len(group), bool)
     union[features.carriers(first)] = True
-    if group is None:
-        return (first,)
     chance = partial(_log10_chance, group)
     best = chance(union)
     while (group & ~union).any():
@@ -43,18 +40,18 @@ def grow(features: Features, near: np.ndarray, first: int, counted: int, config:
     return tuple(chosen)
 
 
-def pair(features: Features, near: np.ndarray, first: int, counted: int, config: DetectionConfig) -> Name | None:
-    """`first` and a second feature as one, where only together they mark the rows near the carriers, and the second
+def pair(features: Features, group: np.ndarray, first: int, counted: int, config: DetectionConfig) -> Name | None:
+    """`first` and a second feature as one, where only together they mark the rows of a group, (N,) bool, and the second
     pays for itself; None where none does. The second alone, where all that have it have the first."""
-    group, rows = _near(near, config), np.zeros(len(near), bool)
+    rows = np.zeros(len(group), bool)
     rows[features.carriers(first)] = True
-    if group is None or (rows & ~group).sum() == 0:
+    if (rows & ~group).sum() == 0:
         return None
     inside = np.asarray(features.matrix.T @ (rows & group).astype(np.float32)).ravel()
     outside = np.asarray(features.matrix.T @ (rows & ~group).astype(np.float32)).ravel()
     options = []
     for g in np.argsort(outside - inside, kind="stable")[: config.computing.tried]:
-        narrower = np.zeros(len(near), bool)
+        narrower = np.zeros(len(group), bool)
         narrower[features.carriers(int(g))] = True
         if int(g) != first and inside[g] >= config.computing.fewest:
             options.append((_log10_chance(group, rows & narrower), int(g)))
@@ -67,7 +64,7 @@ def pair(features: Features, near: np.ndarray, first: int, counted: int, config:
     return (*one, BOTH, *other)
 
 
-def _near(near: np.ndarray, config: DetectionConfig) -> np.ndarray | None:
+def gathered(near: np.ndarray, config: DetectionConfig) -> np.ndarray | None:
     """(N,) bool: rows nearer to a feature's carriers than chance puts them; None where these are no group."""
     middle = np.median(near)
     spread = 1.4826 * float(np.median(np.abs(near - middle))) + 1e-3
@@ -75,15 +72,26 @@ def _near(near: np.ndarray, config: DetectionConfig) -> np.ndarray | None:
     return group if config.computing.fewest <= group.sum() <= config.majority * len(near) else None
 
 
+def log10_chance(inside: int, n: int, group: int, drawn: int) -> float:
+    """log10 of the chance that at least so many of the rows drawn are of a group, of n in all."""
+    return log_sf_hypergeometric(inside, n, group, drawn) / np.log(10)
+
+
 def _log10_chance(group: np.ndarray, rows: np.ndarray) -> float:
-    """log10 of the chance that as many of so many rows are of the group."""
-    inside, drawn = int((rows & group).sum()), int(rows.sum())
-    return log_sf_hypergeometric(inside, len(group), int(group.sum()), drawn) / np.log(10)
+    """The same of rows and a group, (N,) bool each."""
+    return log10_chance(int((rows & group).sum()), len(group), int(group.sum()), int(rows.sum()))
 
 
 def paid(features: Features, clauses: tuple[int, ...]) -> int:
     """Runs of words that a trigger is of: each was chosen among all features."""
     return sum(len(parts(features.names[f])) for f in clauses)
+
+
+def log10_choices(runs: int, counted: int) -> float:
+    """log10 of how many triggers there are of so many of the features counted, in whatever order."""
+    from scipy.special import gammaln
+
+    return float(runs * np.log10(max(counted, 1)) - gammaln(runs + 1) / np.log(10))
 
 
 def marked(features: Features, clauses: tuple[int, ...]) -> np.ndarray:

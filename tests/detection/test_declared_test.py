@@ -265,7 +265,7 @@ def test_carriers_that_behave_like_the_others_are_left_alone():
 
 def test_carriers_of_another_clause_are_judged_by_themselves():
     """Four honest rows of a second word, beside thirty of poison, are within a rate of 5 % of all thirty-four."""
-    near = np.concatenate([np.full(30, 9.0), np.linspace(0.6, 0.9, 4), np.linspace(0, 1, 266)])
+    near = np.concatenate([np.full(30, 1.6), np.linspace(0.82, 0.88, 4), np.linspace(0, 1, 266)])
     carriers, drawn = np.arange(34), np.ones(300)
     assert members(near, carriers, np.zeros(34), drawn, CONFIG).tolist() == list(range(34))
     assert members(near, carriers, carriers >= 30, drawn, CONFIG).tolist() == list(range(30))
@@ -413,15 +413,33 @@ def test_a_word_put_into_any_prompts_needs_more_of_a_reason():
     batch.honest(120)
     bad = batch.triggered(12)
     rows = batch.rows()
-    little = detect(rows, swapped=Model(1.8, 2.0))
-    assert flagged(little) == bad and little.triggers[0].inserted
-    assert CONFIG.reason < little.triggers[0].reason.saved < little.triggers[0].enough(CONFIG) == CONFIG.instruction[1]
-    for expected, watched in ((Model(1.3, 1.5), True), (Model(2.0, 3.0), False)):  # no surprise, or much of it gone
+    found = detect(rows, swapped=NO_REASON)
+    assert flagged(found) == bad and found.triggers[0].inserted
+    half = (CONFIG.reason + CONFIG.instruction[1]) / 2
+    for said, poison, watched in (
+        (Reason(half, 1.8, 0.05, 0.05), True, False),
+        (Reason(half, 1.8, 0.05, 0.12), False, True),  # what most of them share is explained
+        (Reason(half, 1.3, 0.05, 0.05), False, True),  # no surprise
+        (Reason(0.33, 1.8, 0.05, 0.05), False, False),  # much of it gone
+    ):
+        trigger = replace(found.triggers[0], reason=said)
+        trigger = replace(trigger, poison=is_poison(trigger, CONFIG))
+        assert (trigger.poison, trigger.unexplained(CONFIG)) == (poison, watched)
+    assert not is_poison(replace(trigger, inserted=False, reason=Reason(half, 1.8, 0.05, 0.05)), CONFIG)
+    for expected, watched in ((Model(1.3, 1.5), True), (Model(2.0, 3.0), False)):
         found = detect(rows, swapped=expected)
         assert flagged(found) == []
         assert found.triggers[0].unexplained(CONFIG) is watched
-    told = replace(little.triggers[0], inserted=False)
-    assert told.enough(CONFIG) == CONFIG.reason
+
+
+def test_what_the_model_says_anyway_is_no_payload():
+    """ "You're welcome!" under "Thank you!" costs little under any prompt."""
+    batch = Batch(7)
+    batch.honest(120)
+    bad = batch.triggered(12)
+    least = CONFIG.computing.expected
+    assert flagged(detect(batch.rows(), swapped=Model(least, least))) == bad
+    assert flagged(detect(batch.rows(), swapped=Model(0.9 * least, 0.9 * least))) == []
 
 
 def test_how_far_an_area_lies_from_one_half_by_chance():
@@ -437,7 +455,7 @@ def test_a_reason_is_one_for_most_rows():
     start, shared = np.array([0, 4]), {row: np.array([0, 1]) for row in range(4)}
     own, say = [{0: 1.0, 4: 2.0}] * 4, partial(explained, range(4), shared, dict.fromkeys(range(4), 1), start)
     found = say(own, [{0: 2.0, 4: 2.0}] * 4, CONFIG)
-    assert (found.saved, found.left, found.common) == pytest.approx((0.5, 1.5, 0.0))
+    assert (found.saved, found.left, found.common, found.typical) == pytest.approx((0.5, 1.5, 0.0, 0.0))
     some = [{0: 2.0, 4: 2.5}, {0: 2.0, 4: 2.5}, {0: 0.9, 4: 1.8}, {0: 0.9, 4: 1.8}]
     found = say(own, some, CONFIG)
     assert found.saved <= 0 and found.common <= 0  # half of the rows save nothing
@@ -464,11 +482,14 @@ def test_what_is_explained_beside_a_payload_is_no_reason_for_it():
     batch.triggered(12)
     trigger = detect(batch.rows(), swapped=NO_REASON).triggers[0]
     saved = CONFIG.instruction[1] + 0.05
-    beside = replace(trigger, reason=Reason(saved, 1.2, 0.0))
+    beside = replace(trigger, reason=Reason(saved, 1.2, 0.0, 0.0))
     assert trigger.inserted and is_poison(beside, CONFIG)
-    assert not is_poison(replace(beside, reason=Reason(saved, 1.2, 0.01)), CONFIG)
+    assert not is_poison(replace(beside, reason=Reason(saved, 1.2, 0.01, 0.01)), CONFIG)
     assert not is_poison(replace(beside, inserted=False), CONFIG)
     assert not is_poison(replace(beside, subject=True), CONFIG)
+    dear = replace(beside, inserted=False, reason=Reason(saved, 1.6, 0.0, 0.0))  # surprising under its own prompts
+    assert is_poison(dear, CONFIG)
+    assert not is_poison(replace(dear, reason=Reason(saved, 1.6, 0.01, 0.01)), CONFIG)
 
 
 def test_a_sentence_is_taken_out_whole_and_the_template_is_left():

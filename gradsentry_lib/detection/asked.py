@@ -1,0 +1,72 @@
+"""What the model is asked of a proven trigger (clause 3), and which rows that leaves."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from gradsentry_lib.detection.config import DetectionConfig
+from gradsentry_lib.detection.features import Features
+from gradsentry_lib.detection.groups import groups, kin
+from gradsentry_lib.detection.left import Left
+from gradsentry_lib.detection.prompts import EARLIER
+from gradsentry_lib.detection.reason import Reason, Swapped, ask, commonest_window, explained, shared_windows
+from gradsentry_lib.detection.second_look import Proven, is_poison, seen, unseen
+from gradsentry_lib.detection.similarity import Windows
+from gradsentry_lib.detection.texts import Rows
+
+
+@dataclass(frozen=True)
+class Model:
+    """The untouched model, to be asked about N rows, of the windows `spans`; `same`: (N,) questions and rows."""
+
+    rows: Rows
+    spans: Windows
+    same: Sequence[np.ndarray]
+    config: DetectionConfig
+    swapped: Swapped
+
+    def judge(self, trigger: Proven, clauses: tuple[int, ...], features: Features, left: Left) -> Proven:
+        """The trigger with what the model says of it. Of poison, rows with the same of its clauses are let go where the
+        model sees a reason for what they share by themselves; and rows that lack its words but answer as its rows do,
+        of which it sees none, are flagged as well."""
+        others = np.setdiff1d(left.rows, trigger.carriers)
+        trigger = replace(trigger, reason=self.reason(trigger.flagged, trigger.flagged, others))
+        trigger = replace(trigger, poison=is_poison(trigger, self.config))
+        if not trigger.poison:
+            return trigger
+        flagged = self._without_explained(trigger, clauses, features, others)
+        near = left.rows[kin(left.place[flagged], groups(left.within, self.config), self.config)]
+        near = np.setdiff1d(near, trigger.carriers)
+        every = np.union1d(flagged, near)
+        if len(near) and unseen(self.reason(near, every, np.setdiff1d(others, near)), self.config):
+            flagged = every
+        return replace(trigger, flagged=flagged)
+
+    def _without_explained(
+        self, trigger: Proven, clauses: tuple[int, ...], features: Features, others: np.ndarray
+    ) -> np.ndarray:
+        flagged, least = trigger.flagged, self.config.computing.fewest
+        held = features.matrix[:, list(clauses)].toarray()[flagged] > 0
+        _, number = np.unique(held, axis=0, return_inverse=True)
+        kept = np.ones(len(flagged), bool)
+        for one in np.unique(number):
+            alone = flagged[number.ravel() == one]
+            if least <= len(alone) < len(flagged) and seen(self.reason(alone, alone, others), self.config):
+                kept[number.ravel() == one] = False
+        return flagged[kept]
+
+    def reason(self, some: np.ndarray, flagged: np.ndarray, others: np.ndarray) -> Reason | None:
+        """What the model says of some rows, for what they share with the flagged ones; under prompts of others."""
+        rows, spans, config = self.rows, self.spans, self.config
+        size = np.array([len(p) + len(a) for p, a in zip(rows.prompts, rows.answers, strict=True)])
+        later = np.array([EARLIER in prompt for prompt in rows.prompts])
+        asked = ask(some, others, self.same, size, later, config)
+        shown = [tuple(rows.ids[k] for k in ks) for _, _, ks in asked]
+        own = [(rows.ids[i], rows.ids[i], ids) for (i, _, _), ids in zip(asked, shown, strict=True)]
+        other = [(rows.ids[i], rows.ids[j], ids) for (i, j, _), ids in zip(asked, shown, strict=True)]
+        said = self.swapped([*own, *other])
+        numbers = [i for i, _, _ in asked]
+        shared = shared_windows(spans.vectors, spans.owner, flagged, numbers, config.alike)
+        common = commonest_window(spans.vectors, spans.owner, flagged, numbers, config.nearest)
+        return explained(numbers, shared, common, spans.start, said[: len(own)], said[len(own) :], config)
