@@ -78,9 +78,12 @@ def page(folder: Path) -> str:
 
 
 def _peers(found: Results) -> str:
-    lines, sets = found["peers"], _each(line["data"] for line in found["peers"])
-    rows = []
-    for name in _each(line["filter"] for line in lines):
+    names = _each(line["filter"] for line in found["peers"])
+    run_on = [{line["data"] for line in found["peers"] if line["filter"] == name} for name in names]
+    in_all = set.intersection(*run_on)  # a mean is of the same sets for each
+    lines = [line for line in found["peers"] if line["data"] in in_all]
+    sets, rows = _each(line["data"] for line in lines), []
+    for name in names:
         mine = [line for line in lines if line["filter"] == name]
         rows.append(
             {
@@ -93,8 +96,7 @@ def _peers(found: Results) -> str:
             }
         )
     rows.sort(key=lambda row: -(row["F1"] or 0))
-    run = {line["filter"] for line in lines}
-    missing = [name for name in DIFFERENCES if name != "CleanGen" and name not in run]
+    missing = [name for name in DIFFERENCES if name != "CleanGen" and name not in names]
     said = f"Means over {', '.join(sets)}, one tenth poisoned by BadNets. `ngram` counts repeated words: what is no "
     said += (
         "better has shown nothing on these sets. Seconds are by the clock, of runs beside other work: orders of size. "
