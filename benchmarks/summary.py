@@ -338,7 +338,7 @@ def _rules(folder: Path) -> str:
         for rules in {line.get("rules", told.get("rules")) for line in _lines(told)}:
             which = "not recorded, so perhaps of earlier rules" if rules is None else f"rules {rules}"
             by.setdefault(which, []).append(path.stem)
-    return "\n".join(f"- {which}: {', '.join(names)}" for which, names in sorted(by.items()))
+    return "; ".join(f"{which}: {', '.join(names)}" for which, names in sorted(by.items())) + "."
 
 
 def readme_figures(found: Results) -> str:
@@ -349,7 +349,7 @@ def readme_figures(found: Results) -> str:
     long = [
         f"{1 - line['clean_kept']:.0%} of clean {line['data']}" for line in eight if line["data"] in ("alpaca", "gsm8k")
     ]
-    sets = _each(line["data"] for line in peers)
+    sets = _each(line["data"] for line in auto)
     return (
         f"On {len(sets)} question sets with a tenth of BadNets poison (embedded model) `auto` has a mean F1 of "
         f"{_mean(auto, 'f1'):.3f}, the paper's policy {_mean(paper, 'f1'):.3f}; the paper's policy flags "
