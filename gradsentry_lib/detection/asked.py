@@ -41,7 +41,7 @@ class Model:
         every = np.union1d(flagged, near)
         if len(near) and unseen(self.reason(near, every, np.setdiff1d(others, near)), self.config):
             flagged = every
-        return replace(trigger, flagged=flagged)
+        return replace(trigger, flagged=flagged, poison=bool(len(flagged)))
 
     def _without_explained(
         self, trigger: Proven, clauses: tuple[int, ...], features: Features, others: np.ndarray

@@ -219,10 +219,18 @@ def _remarks(
     if not (flagged or unasked or found.watched):
         remarks.append(NOTHING_FOUND)
     remarks += [
-        f"{len(trigger.flagged)} rows with {_named(trigger)} in their prompts answer alike, and the model sees "
-        f"why (the prompt saves {trigger.reason.saved:.0%} of the cost, {trigger.enough(config):.0%} is a reason): not "
-        "flagged."
+        f"{len(trigger.flagged)} rows with {_named(trigger)} in their prompts answer alike, and "
+        + _explanation(trigger, trigger.reason, config)
         for trigger in explained
         if trigger.reason is not None and not trigger.unexplained(config)
     ]
     return tuple(remarks)
+
+
+def _explanation(trigger: Proven, reason: Reason, config: DetectionConfig) -> str:
+    if trigger.expected(config):
+        return f"the model would say so anyway (it costs {reason.left:.0%} of plain text): not flagged."
+    return (
+        f"the model sees why (the prompt saves {reason.saved:.0%} of the cost, {trigger.enough(config):.0%} is a "
+        "reason): not flagged."
+    )

@@ -3,7 +3,7 @@ what it makes rows answer is still one thing.
 
 A group is read from the answers alone and proves nothing: honest rows on one subject may well get one reply. It says
 which features to look at together (candidates.py), and, once a trigger is proven, which rows that lack its words answer
-as its rows do: whether the model sees a reason for that is asked of them by themselves (search.py).
+as its rows do: whether the model sees a reason for that is asked of them by themselves (asked.py).
 """
 
 import numpy as np
@@ -14,8 +14,8 @@ from gradsentry_lib.detection.statistics import Kernels
 
 def groups(kernels: Kernels, config: DetectionConfig) -> list[np.ndarray]:
     """Groups of rows, most alike first, at most config.computing.tried. Each of a group's rows is linked to most of the
-    others, and hardly any row outside (config.rows) to rows as near:
-    where answers come in groups anyway, as labels do, there is none."""
+    others, and hardly any of the rows in no group (config.rows) is to rows as near: where answers come in groups
+    anyway, as labels do, there is none."""
     links, found = kernels["span"], list[np.ndarray]()
     near = _nearest(links, config)
     free = np.ones(len(links), bool)  # in no group yet
@@ -26,6 +26,8 @@ def groups(kernels: Kernels, config: DetectionConfig) -> list[np.ndarray]:
         if not config.nearest < len(group) <= config.majority * len(links) or not free[group].all():
             continue
         others = np.setdiff1d(np.flatnonzero(free), group)
+        if not len(others):
+            break  # all the others are in groups: such are all answers here
         as_near = _nearest(links[np.ix_(others, others)], config) >= config.alike * np.median(near[group])
         if as_near.mean() > config.rows:
             break

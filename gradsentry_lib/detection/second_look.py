@@ -61,6 +61,10 @@ class Proven:
             return False
         return self.reason.common <= 0
 
+    def expected(self, config: DetectionConfig) -> bool:
+        """Whether what the answers share is what the model says there anyway."""
+        return self.reason is not None and self.reason.left < config.computing.expected
+
     def enough(self, config: DetectionConfig) -> float:
         """The share of the cost that the prompt must save to be a reason."""
         return config.instruction[1] if self.unexpected(config) else config.reason
@@ -68,7 +72,7 @@ class Proven:
     def unexplained(self, config: DetectionConfig) -> bool:
         """To be watched: the model was asked and saw no reason for a subject's answers, or saw less of one for an
         inserted word's than instructions mostly give."""
-        if self.reason is None or self.poison:
+        if self.reason is None or self.poison or self.expected(config):
             return False
         return self.reason.saved < (config.instruction[1] if self.inserted else config.reason)
 
@@ -79,7 +83,7 @@ def is_poison(trigger: Proven, config: DetectionConfig) -> bool:
     if trigger.reason is None:
         return not trigger.subject
     told = trigger.reason.saved >= trigger.enough(config) and not trigger.beside(config)
-    return not (trigger.subject or told or trigger.reason.left < config.computing.expected)
+    return not (trigger.subject or told or trigger.expected(config))
 
 
 def seen(reason: Reason | None, config: DetectionConfig) -> bool:

@@ -43,11 +43,16 @@ def test_rows_that_are_linked_to_each_other_as_hardly_any_others_are_are_a_group
 
 @pytest.mark.parametrize(
     ("sizes", "alone"),
-    [([40, 40, 40], 0), ([60], 20), ([5], 100)],
-    ids=["all come in groups", "most rows", "as many as a row's nearest"],
+    [([40, 40, 40], 0), ([60], 20), ([5], 100), ([10, 10], 0)],
+    ids=["all come in groups", "most rows", "as many as a row's nearest", "none is left"],
 )
 def test_where_answers_come_in_groups_anyway_there_is_none(sizes, alone):
     assert groups(linked(sizes, alone, [0.9] * len(sizes)), CONFIG) == []
+
+
+def test_the_last_rows_may_all_be_of_one_group():
+    kernels = linked([30, 30, 40], 0, [0.9, 0.6, 0.3])
+    assert [len(group) for group in groups(kernels, CONFIG)] == [30, 30]
 
 
 def test_kin_are_the_rest_of_a_group_of_which_half_is_flagged():
