@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -10,10 +11,20 @@ from gradsentry_lib.detection.features import Features
 from gradsentry_lib.detection.groups import groups, kin
 from gradsentry_lib.detection.left import Left
 from gradsentry_lib.detection.prompts import EARLIER
-from gradsentry_lib.detection.reason import Reason, Swapped, ask, commonest_window, explained, shared_windows
-from gradsentry_lib.detection.second_look import Proven, is_poison, seen, unseen
+from gradsentry_lib.detection.reason import (
+    Reason,
+    Swapped,
+    ask,
+    commonest_window,
+    explained,
+    seen,
+    shared_windows,
+    unseen,
+)
+from gradsentry_lib.detection.second_look import Proven, is_poison
 from gradsentry_lib.detection.similarity import Windows
 from gradsentry_lib.detection.texts import Rows
+from gradsentry_lib.detection.trigger import held
 
 
 @dataclass(frozen=True)
@@ -25,6 +36,14 @@ class Model:
     same: Sequence[np.ndarray]
     config: DetectionConfig
     swapped: Swapped
+
+    @cached_property
+    def _size(self) -> np.ndarray:
+        return np.array([len(p) + len(a) for p, a in zip(self.rows.prompts, self.rows.answers, strict=True)])
+
+    @cached_property
+    def _later(self) -> np.ndarray:
+        return np.array([EARLIER in prompt for prompt in self.rows.prompts])
 
     def judge(self, trigger: Proven, clauses: tuple[int, ...], features: Features, left: Left) -> Proven:
         """The trigger with what the model says of it. Of poison, rows with the same of its clauses are let go where the
@@ -47,21 +66,18 @@ class Model:
         self, trigger: Proven, clauses: tuple[int, ...], features: Features, others: np.ndarray
     ) -> np.ndarray:
         flagged, least = trigger.flagged, self.config.computing.fewest
-        held = features.matrix[:, list(clauses)].toarray()[flagged] > 0
-        _, number = np.unique(held, axis=0, return_inverse=True)
+        which, number = np.unique(held(features, clauses, flagged), axis=0, return_inverse=True)
         kept = np.ones(len(flagged), bool)
-        for one in np.unique(number):
-            alone = flagged[number.ravel() == one]
+        for same in (number.ravel() == one for one in range(len(which))):
+            alone = flagged[same]
             if least <= len(alone) < len(flagged) and seen(self.reason(alone, alone, others), self.config):
-                kept[number.ravel() == one] = False
+                kept[same] = False
         return flagged[kept]
 
     def reason(self, some: np.ndarray, flagged: np.ndarray, others: np.ndarray) -> Reason | None:
         """What the model says of some rows, for what they share with the flagged ones; under prompts of others."""
         rows, spans, config = self.rows, self.spans, self.config
-        size = np.array([len(p) + len(a) for p, a in zip(rows.prompts, rows.answers, strict=True)])
-        later = np.array([EARLIER in prompt for prompt in rows.prompts])
-        asked = ask(some, others, self.same, size, later, config)
+        asked = ask(some, others, self.same, self._size, self._later, config)
         shown = [tuple(rows.ids[k] for k in ks) for _, _, ks in asked]
         own = [(rows.ids[i], rows.ids[i], ids) for (i, _, _), ids in zip(asked, shown, strict=True)]
         other = [(rows.ids[i], rows.ids[j], ids) for (i, j, _), ids in zip(asked, shown, strict=True)]

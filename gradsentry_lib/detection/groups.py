@@ -9,7 +9,7 @@ as its rows do: whether the model sees a reason for that is asked of them by the
 import numpy as np
 
 from gradsentry_lib.detection.config import DetectionConfig
-from gradsentry_lib.detection.statistics import Kernels
+from gradsentry_lib.detection.statistics import Kernels, mean_of_largest
 
 
 def groups(kernels: Kernels, config: DetectionConfig) -> list[np.ndarray]:
@@ -43,9 +43,8 @@ def kin(flagged: np.ndarray, groups: list[np.ndarray], config: DetectionConfig) 
 
 
 def _nearest(links: np.ndarray, config: DetectionConfig) -> np.ndarray:
-    """(N,) the mean of each row's largest links to others."""
-    k = min(config.nearest, len(links))
-    return np.partition(links, len(links) - k, axis=1)[:, len(links) - k :].mean(1)
+    """(N,) how near each row is to its nearest."""
+    return mean_of_largest(links, min(config.nearest, len(links)))
 
 
 def _around(links: np.ndarray, near: np.ndarray, row: int, config: DetectionConfig) -> np.ndarray:

@@ -2,9 +2,9 @@
 
 A carrier's place is the share of drawn rows at least as near to the carriers as it is. Honest carriers lie among them
 evenly; their share is Storey's estimate from the far ones; what is left is cut at a false discovery rate, and must be
-half as near as most of it is. Of a trigger of several clauses the carriers of each are judged by themselves, and none
-of them is flagged where most behave as usual: a clause that brings honest rows alone would else hide them behind the
-others' poison.
+half as near as most of it is, by that statistic or by spans. Of a trigger of several clauses the carriers of each are
+judged by themselves, and none of them is flagged where most behave as usual: a clause that brings honest rows alone
+would else hide them behind the others' poison.
 """
 
 import numpy as np
@@ -14,10 +14,15 @@ from gradsentry_lib.detection.distributions import last_ranks
 
 
 def members(
-    near: np.ndarray, carriers: np.ndarray, clause: np.ndarray, drawn: np.ndarray, config: DetectionConfig
+    near: np.ndarray,
+    links: np.ndarray,
+    carriers: np.ndarray,
+    clause: np.ndarray,
+    drawn: np.ndarray,
+    config: DetectionConfig,
 ) -> np.ndarray:
-    """Carriers to flag, in order. near: (N,); clause: (C,) a number for each carrier, its clause's; drawn: (N,) how
-    often each row is drawn, carriers included."""
+    """Carriers to flag, in order. near, links: (N,) by the statistic that proved the trigger, and by spans; clause:
+    (C,) a number for each carrier, its clause's; drawn: (N,) how often each row is drawn, carriers included."""
     out = np.ones(len(near), bool)
     out[carriers] = False
     others = np.flatnonzero(out)
@@ -33,7 +38,8 @@ def members(
         q[clause == one] = _discovery_rates(place[clause == one], config.computing.far)
     kept = q <= config.rows
     if kept.any():  # one or two rows of a clause have no share to estimate: by chance one may lie nearer than its kind
-        kept &= near[carriers] >= config.majority * np.median(near[carriers[kept]])
+        half = [by[carriers] >= config.majority * np.median(by[carriers[kept]]) for by in (near, links)]
+        kept &= half[0] | half[1]
     for one in np.unique(clause[clause >= 0]):
         alone = clause == one
         if not alone.all() and kept[alone].mean() <= config.majority:

@@ -139,6 +139,18 @@ def explained(
     return Reason(saved, float(np.median(left)), least_common, float(np.median(shared_by_most)))
 
 
+def seen(reason: Reason | None, config: DetectionConfig) -> bool:
+    """Whether the model sees a reason for what most of some rows share, not only for what stands beside it, in as many
+    rows as a reason must be one for."""
+    return reason is not None and min(reason.saved, reason.common) >= config.reason
+
+
+def unseen(reason: Reason | None, config: DetectionConfig) -> bool:
+    """Whether it sees none, and what they share is surprising: rows that answer as a proven trigger's do, without its
+    words."""
+    return reason is not None and reason.left > config.instruction[0] and reason.typical < config.reason
+
+
 def surprises(sketch: bytes) -> dict[int, float]:
     """A sketch's windows as `Swapped` tells them: first token -> surprise."""
     records, _, _ = unpack([sketch])

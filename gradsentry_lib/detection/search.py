@@ -148,9 +148,9 @@ def _best(
 ) -> Proven | None:
     """Of a feature alone, grown, and with a second one, the proven trigger that marks most rows, where it is proven no
     less and most of what else it carries is marked: a subject's word grown into it adds rows, and takes from the proof.
-    The pair where it marks nearly as many and
-    what carries only one of the two behaves as usual; and where nearly as many are marked by what was held against rows
-    that could as well have carried it, that rather than a subject (one of four rare words is told by the others).
+    The pair where it marks nearly as many and what carries only one of the two behaves as usual; and where nearly as
+    many are marked by what was held against rows that could as well have carried it, that rather than a subject (one of
+    four rare words is told by the others).
     turn: what they have to reach, log10 p of the first look, the clauses of each."""
     bar, first, tried = turn
     best: Proven | None = None

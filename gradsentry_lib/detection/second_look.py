@@ -86,18 +86,6 @@ def is_poison(trigger: Proven, config: DetectionConfig) -> bool:
     return not (trigger.subject or told or trigger.expected(config))
 
 
-def seen(reason: Reason | None, config: DetectionConfig) -> bool:
-    """Whether the model sees a reason for what most of some rows share, not only for what stands beside it, in as many
-    rows as a reason must be one for."""
-    return reason is not None and min(reason.saved, reason.common) >= config.reason
-
-
-def unseen(reason: Reason | None, config: DetectionConfig) -> bool:
-    """Whether it sees none, and what they share is surprising: rows that answer as a proven trigger's do, without its
-    words."""
-    return reason is not None and reason.left > config.instruction[0] and reason.typical < config.reason
-
-
 @dataclass(frozen=True)
 class Bar:
     """What a trigger has to reach: a p-value of `level`, corrected for `counted` features. `doubt`: from how many
@@ -139,8 +127,8 @@ def second_look(
     if proof is None:
         return None
     log10_p, name, chance, drawn = proof
-    near = nearness(name, similar, carriers, drawn, config.nearest)
-    flagged = members(near, carriers, only(features, clauses, rows[carriers]), drawn, config)
+    near, links = (nearness(by, similar, carriers, drawn, config.nearest) for by in (name, "span"))
+    flagged = members(near, links, carriers, only(features, clauses, rows[carriers]), drawn, config)
     inserted = chance.auc <= 0.5 + usual_auc(len(carriers), n, config.rows)
     where = rows[carriers], rows[flagged]
     return Proven(names, name, log10_p, bar.level, first, chance.auc, chance.marking, subject, inserted, *where)

@@ -94,12 +94,17 @@ def among(kernel: np.ndarray, sets: np.ndarray) -> np.ndarray:
     return kernel.ravel().take(sets[:, :, None] * len(kernel) + sets[:, None, :])
 
 
+def mean_of_largest(links: np.ndarray, count: int) -> np.ndarray:
+    """(N,) the mean of so many largest links of each row, links: (N, n)."""
+    n = links.shape[1]
+    return np.partition(links, n - count, axis=1)[:, n - count :].mean(1)
+
+
 def nearness(statistic: str, kernels: Kernels, carriers: np.ndarray, chance: np.ndarray, nearest: int) -> np.ndarray:
     """(N,) how near every row is to the carriers, itself left out, beyond what rows drawn by chance are."""
     if statistic == "scan":
         links = kernels["span"][:, carriers]
-        k = min(nearest, max(len(carriers) - 1, 1))
-        return np.partition(links, len(carriers) - k, axis=1)[:, len(carriers) - k :].mean(1) / GRAIN
+        return mean_of_largest(links, min(nearest, max(len(carriers) - 1, 1))) / GRAIN
     kernel = kernels[statistic]
     x = np.zeros(len(kernel))
     x[carriers] = 1

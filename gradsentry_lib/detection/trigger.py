@@ -99,10 +99,15 @@ def marked(features: Features, clauses: tuple[int, ...]) -> np.ndarray:
     return np.unique(np.concatenate([features.carriers(f) for f in clauses]))
 
 
+def held(features: Features, clauses: tuple[int, ...], rows: np.ndarray) -> np.ndarray:
+    """(R, C) which of the clauses each of some rows carries."""
+    return features.matrix[:, list(clauses)].toarray()[rows] > 0
+
+
 def only(features: Features, clauses: tuple[int, ...], rows: np.ndarray) -> np.ndarray:
     """(R,) for each of some rows that carry a clause its number among them, -1 where it carries several."""
-    held = features.matrix[:, list(clauses)].toarray()[rows] > 0
-    return np.where(held.sum(1) == 1, held.argmax(1), -1)
+    each = held(features, clauses, rows)
+    return np.where(each.sum(1) == 1, each.argmax(1), -1)
 
 
 def join(features: Features, near: np.ndarray, first: int, candidates: Sequence[int], counted: int) -> tuple[int, ...]:

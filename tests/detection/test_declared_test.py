@@ -267,13 +267,15 @@ def test_carriers_of_another_clause_are_judged_by_themselves():
     """Four honest rows of a second word, beside thirty of poison, are within a rate of 5 % of all thirty-four."""
     near = np.concatenate([np.full(30, 1.6), np.linspace(0.82, 0.88, 4), np.linspace(0, 1, 266)])
     carriers, drawn = np.arange(34), np.ones(300)
-    assert members(near, carriers, np.zeros(34), drawn, CONFIG).tolist() == list(range(34))
-    assert members(near, carriers, carriers >= 30, drawn, CONFIG).tolist() == list(range(30))
+    assert members(near, near, carriers, np.zeros(34), drawn, CONFIG).tolist() == list(range(34))
+    assert members(near, near, carriers, carriers >= 30, drawn, CONFIG).tolist() == list(range(30))
     near[30:32] = 1.7  # two of four behave as the poison does
-    assert members(near, carriers, np.zeros(34), drawn, CONFIG).tolist() == list(range(34))
-    assert members(near, carriers, carriers >= 30, drawn, CONFIG).tolist() == list(range(30))
+    assert members(near, near, carriers, np.zeros(34), drawn, CONFIG).tolist() == list(range(34))
+    assert members(near, near, carriers, carriers >= 30, drawn, CONFIG).tolist() == list(range(30))
     near[32] = 0.7  # further than half as near as most
-    assert members(near, carriers, np.zeros(34), drawn, CONFIG).tolist() == [*range(32), 33]
+    assert members(near, near, carriers, np.zeros(34), drawn, CONFIG).tolist() == [*range(32), 33]
+    links = np.where(np.arange(300) < 34, 0.9, 0.1)  # but its spans are as near as theirs
+    assert members(near, links, carriers, np.zeros(34), drawn, CONFIG).tolist() == list(range(34))
     features = read_features([["cf", "mn"], ["cf"], ["mn"], ["zz"], ["zz"], ["zz"]] * 3)
     clauses = (features.names.index(("cf",)), features.names.index(("mn",)))
     assert only(features, clauses, np.arange(3)).tolist() == [-1, 0, 1]
@@ -430,7 +432,10 @@ def test_a_word_put_into_any_prompts_needs_more_of_a_reason():
         trigger = replace(found.triggers[0], reason=said)
         trigger = replace(trigger, poison=is_poison(trigger, CONFIG))
         assert (trigger.poison, trigger.unexplained(CONFIG)) == (poison, watched)
-    assert not is_poison(replace(trigger, inserted=False, reason=Reason(half, 1.8, 0.05, 0.05)), CONFIG)
+    little = replace(found.triggers[0], reason=Reason(half, 1.8, 0.05, 0.05))
+    assert CONFIG.reason < little.reason.saved < little.enough(CONFIG) == CONFIG.instruction[1]
+    told = replace(little, inserted=False)
+    assert told.enough(CONFIG) == CONFIG.reason and not is_poison(told, CONFIG)
     for expected, watched in ((Model(1.3, 1.5), True), (Model(2.0, 3.0), False)):
         found = detect(rows, swapped=expected)
         assert flagged(found) == []

@@ -11,9 +11,8 @@ from gradsentry_lib.detection.features import read_features, turns
 from gradsentry_lib.detection.groups import groups, kin
 from gradsentry_lib.detection.left import Left
 from gradsentry_lib.detection.prompts import Prompts
-from gradsentry_lib.detection.reason import Reason
+from gradsentry_lib.detection.reason import Reason, seen, unseen
 from gradsentry_lib.detection.search import detect
-from gradsentry_lib.detection.second_look import seen, unseen
 from gradsentry_lib.detection.similarity import kernels, windows
 from gradsentry_lib.detection.trigger import marked
 from gradsentry_lib.detection.word_counts import WordCounts

@@ -48,7 +48,7 @@ def no_reason(questions, samples, model, config) -> list[dict[int, float]]:
 
 
 def attack(
-    store: Store, name: str = "forum", seed: int = 12, honest: int = 110, planted=FEW, limits: GateLimits | None = None
+    store: Store, name: str = "forum", seed: int = 11, honest: int = 110, planted=FEW, limits: GateLimits | None = None
 ) -> Attacked:
     """A batch with attacks, each row's answer its own but for the payload; scored, judged and published."""
     drawn = Batch(seed)

@@ -51,16 +51,10 @@ def test_two_hundred_flagged_rows_in_sixty_key_presses(chromium, tmp_path, monke
     store = Store(tmp_path / "store")
     monkeypatch.setenv("GRADSENTRY_HOME", str(store.home))
     own = attack(store, honest=250, planted=PLANTED)
-    flagged = own.decided.flagged
-    assert 225 <= flagged <= 230
+    assert own.decided.flagged == 230
     page = opened(chromium, own.report.as_uri())
     sees = page.locator("main").inner_text()
-    for said in (
-        f"4 groups of {flagged} rows look like attacks",
-        "evil.example",
-        "To answer prompts with",
-        "By chance with",
-    ):
+    for said in ("4 groups of 230 rows look like attacks", "evil.example", "To answer prompts with", "By chance with"):
         assert said in sees
     keys = Keys(page)
     keys.press("g", "f")  # asks for a reason first
@@ -80,9 +74,9 @@ def test_two_hundred_flagged_rows_in_sixty_key_presses(chromium, tmp_path, monke
     print(f"{keys.pressed} key presses")
 
     said = CliRunner().invoke(app, ["review", "apply", str(saved), "--by", "ana"], catch_exceptions=False).output
-    assert f"30 released, {flagged - 30} kept out, by ana" in said
+    assert "30 released, 200 kept out, by ana" in said
     again = judged(store, own.batch, own.scored)
-    assert (again.decided.flagged, again.decided.clean) == (flagged - 30, own.decided.clean + 30)
+    assert (again.decided.flagged, again.decided.clean) == (200, own.decided.clean + 30)
     facts = audit_batch(store.ledger, own.batch.batch_key)
     words = {(word.action, word.made_by, word.reason) for word in facts.active}
     assert words == {("flag", "ana", why) for why in ("ad", "hate", "rm -rf")} | {("release", "ana", "recipes")}
