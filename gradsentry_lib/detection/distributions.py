@@ -33,7 +33,7 @@ def log_sf_gamma(x: np.ndarray, shape: float, scale: float) -> np.ndarray:
 
 def log_sf_hypergeometric(inside: int, n: int, group: int, drawn: int) -> float:
     """ln of the chance of at least `inside` of a group among `drawn` of n rows."""
-    from scipy.special import gammaln, logsumexp
+    from scipy.special import gammaln
 
     def log_choose(a: int, b: np.ndarray) -> np.ndarray:
         return np.asarray(gammaln(a + 1) - gammaln(b + 1) - gammaln(a - b + 1))
@@ -42,7 +42,7 @@ def log_sf_hypergeometric(inside: int, n: int, group: int, drawn: int) -> float:
     if not len(k):
         return -np.inf
     all_ways = log_choose(n, np.array(drawn))
-    return min(float(logsumexp(log_choose(group, k) + log_choose(n - group, drawn - k) - all_ways)), 0.0)
+    return min(float(np.logaddexp.reduce(log_choose(group, k) + log_choose(n - group, drawn - k) - all_ways)), 0.0)
 
 
 def mean_ranks(values: np.ndarray) -> np.ndarray:

@@ -23,6 +23,7 @@ from gradsentry_lib.detection.features import Features, questions, read_features
 from gradsentry_lib.detection.left import Left
 from gradsentry_lib.detection.prompts import Name, Prompts
 from gradsentry_lib.detection.reason import Swapped
+from gradsentry_lib.detection.same_answers import as_others
 from gradsentry_lib.detection.second_look import Bar, Proven, second_look
 from gradsentry_lib.detection.similarity import Windows, cost_given_length, kernels, normal_scores, windows
 from gradsentry_lib.detection.statistics import Kernels
@@ -113,6 +114,10 @@ def _search(
                 continue  # a reason was seen for these rows already
             if best.subject and model is None:
                 continue  # only the model can tell a subject from a trigger
+            others = np.setdiff1d(left.rows, best.carriers)
+            texts = rows.against_nll is None and best.statistic != "cost"
+            if texts and as_others(rows.answers, best.flagged, others, config):
+                continue  # what its rows say others say as often: it is the prompts that are alike
             if model is not None:
                 best = model.judge(best, _numbers(features, best.names)[0], features, left)
             triggers.append(best)

@@ -16,7 +16,7 @@ from gradsentry_lib.detection.left import Left
 from gradsentry_lib.detection.members import members
 from gradsentry_lib.detection.prompts import Name, Prompts
 from gradsentry_lib.detection.reason import Reason
-from gradsentry_lib.detection.statistics import STATISTICS, Kernels, nearness, statistics_of, value, values
+from gradsentry_lib.detection.statistics import STATISTICS, Kernels, against, nearness, statistics_of, sums, value
 from gradsentry_lib.detection.tails import log10_floor, log10_tail, reaches
 from gradsentry_lib.detection.trigger import log10_choices, marked, only, paid, phrases
 from gradsentry_lib.detection.walks import walk
@@ -153,19 +153,25 @@ def _proven(
         floor = log10_floor(chance.p, carriers, *same) + price
         if floor > level:
             continue
+        sets, looked_at, said = carriers[None], dict[str, np.ndarray](), dict[str, float]()
+        asked = statistics_of(len(carriers), computing)
         for count, sure in stages:
             count = max(int(count * min(1, (computing.large / len(carriers)) ** 2)), min(computing.splitting, count))
-            sets = draw(chance.p, len(carriers), rng, count)
-            drawn = np.bincount(sets.ravel(), minlength=n) / count
-            made = values(
-                statistics_of(len(carriers), computing), similar, np.vstack([carriers, sets]), drawn, config.nearest
-            )
-            said = {name: float(log10_tail(own[0], own[1:])[0]) + price for name, own in made.items()}
+            if count < len(sets):
+                break  # as many were drawn already
+            new = draw(chance.p, len(carriers), rng, count + 1 - len(sets))
+            more = sums(asked, similar, new if looked_at else np.vstack([sets, new]), config.nearest)
+            looked_at = {name: np.concatenate([looked_at.get(name, own[:0]), own]) for name, own in more.items()}
+            sets = np.vstack([sets, new])
+            drawn = np.bincount(sets[1:].ravel(), minlength=n) / count
+            made = against(drawn, similar, sets, looked_at)
+            said |= {name: float(log10_tail(own[0], own[1:])[0]) + price for name, own in made.items()}
             log10_p = max(min(said.values()), floor)
             if not sure < log10_p <= computing.hopeless:
                 break
+            asked = tuple(name for name in asked if said[name] <= computing.hopeless)
         if best is None or log10_p < best[0]:
-            best = (log10_p, said, chance, drawn, sets)
+            best = (log10_p, said, chance, drawn, sets[1:])
     if best is None or best[0] > level + bar.doubt:
         return None
     log10_p, said, chance, drawn, sets = best

@@ -35,16 +35,29 @@ def value(statistic: str, kernels: Kernels, sets: np.ndarray, chance: np.ndarray
 def values(
     statistics: Sequence[str], kernels: Kernels, sets: np.ndarray, chance: np.ndarray, nearest: int
 ) -> dict[str, np.ndarray]:
-    """Each of the statistics (B,) of B sets of rows, sets: (B, n). Pairs are looked up; of large sets a product with
-    their indicators takes less, but for the scan."""
+    """Each of the statistics (B,) of B sets of rows, sets: (B, n)."""
+    return against(chance, kernels, sets, sums(statistics, kernels, sets, nearest))
+
+
+def sums(statistics: Sequence[str], kernels: Kernels, sets: np.ndarray, nearest: int) -> dict[str, np.ndarray]:
+    """(B,) the sum of each kernel over all pairs of each set, sets: (B, n), and its scan: what does not depend on how
+    the sets were drawn. Pairs are looked up; of large sets a product with their indicators takes less."""
     quadratic = {name: kernels[name] for name in statistics if name != "scan"}
-    large = 6 * sets.shape[1] > len(chance)
+    large = 6 * sets.shape[1] > len(next(iter(kernels.values())))
     found = {name: _products(kernel, sets) for name, kernel in quadratic.items()} if large else _sums(quadratic, sets)
-    for name, kernel in quadratic.items():
-        expected = times(kernel, chance)
-        found[name] += chance @ expected - 2 * expected[sets].sum(1)
     if "scan" in statistics:
         found["scan"] = _scan(kernels["span"], sets, nearest)
+    return found
+
+
+def against(
+    chance: np.ndarray, kernels: Kernels, sets: np.ndarray, sums: Mapping[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+    """Each of the statistics (B,) of B sets of rows, (B, n), from their sums; chance: (N,) of each row to be drawn."""
+    found = dict(sums)
+    for name in found.keys() - {"scan"}:
+        expected = times(kernels[name], chance)
+        found[name] = sums[name] + (chance @ expected - 2 * expected[sets].sum(1))
     return found
 
 

@@ -53,9 +53,7 @@ def reaches(
     """
     (count, size), observed = walk.sets.shape, observed - ROUNDED
     split, cumulated = computing.split, np.cumsum(np.exp(odds - odds.max()))
-    reached, tries, seen, numbers = 0.0, 0, set[bytes](), np.arange(count)
-    inside = np.zeros((count, len(odds)), bool)
-    inside[numbers[:, None], walk.sets] = True
+    reached, tries, seen = 0.0, 0, set[bytes]()
     while reached > bar:
         beyond = float((walk.said >= observed).mean())
         if beyond >= split:
@@ -69,22 +67,16 @@ def reaches(
             if reached <= bar:
                 break  # wherever the sets move on to
             level = walk.said[above].min() - ROUNDED
-            kept = rng.choice(np.flatnonzero(above), count)
-            walk.keep(kept)
-            inside = inside[kept]
+            walk.keep(rng.choice(np.flatnonzero(above), count))
         elif (tries := tries + 1) > computing.tries:
             return reached + float(np.log10(NONE / len(seen))) <= bar
-        for _ in range(computing.moves * min(size, computing.large)):
-            place = np.asarray(rng.integers(0, size, count))
-            new = np.searchsorted(cumulated, rng.random(count) * cumulated[-1], side="right")
-            new = np.minimum(new, len(odds) - 1)
-            other = np.flatnonzero(~inside[numbers, new])
-            place, new = place[other], new[other]
-            now = walk.moved(other, place, new)
-            up = now >= level
-            other, place, new = other[up], place[up], new[up]
-            inside[other, walk.sets[other, place]], inside[other, new] = False, True
-            walk.move(other, place, new, now[up])
+        steps = [
+            (rng.integers(0, size, count), rng.random(count) * cumulated[-1])
+            for _ in range(computing.moves * min(size, computing.large))
+        ]
+        place, drawn = (np.array(part) for part in zip(*steps, strict=True))
+        new = np.minimum(np.searchsorted(cumulated, drawn, side="right"), len(odds) - 1)
+        walk.move(level, place.astype(np.uint32), new.astype(np.uint32))
         seen.update(row.tobytes() for row in np.sort(walk.sets, axis=1))
     return True
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from gradsentry_lib.detection.reason import Question
+from gradsentry_lib.detection.search import Detection
 from gradsentry_lib.detection.texts import Rows
 from gradsentry_lib.windows import CODES, LIMIT, RECORD, pack, pack_codes
 
@@ -64,6 +65,10 @@ class Batch:
             ids, list(prompts or self.prompts), answers, sketches, rng.uniform(1, 3, n), rng.integers(10, 40, n),
             np.arange(n),
         )  # fmt: skip
+
+
+def flagged(found: Detection) -> list[int]:
+    return np.flatnonzero(found.flagged).tolist()
 
 
 def shuffled(rows: Rows, order: np.ndarray) -> Rows:

@@ -1,62 +1,27 @@
 """What the declared test promises: a null of its own, power that grows with the rows, clauses that are all needed."""
 
 from dataclasses import fields, replace
-from functools import partial
 
 import numpy as np
 import pytest
-from planted import Batch, Model, shuffled
-from scipy.stats import hypergeom, kstest
+from planted import Batch, Model, flagged, shuffled
 
 from gradsentry_lib.detection import search, second_look
 from gradsentry_lib.detection.blocks import detect_all
 from gradsentry_lib.detection.candidates import candidates
-from gradsentry_lib.detection.chance import Chance, draw, usual_auc
+from gradsentry_lib.detection.chance import Chance
 from gradsentry_lib.detection.config import Computing, DetectionConfig
 from gradsentry_lib.detection.features import questions, read_features
 from gradsentry_lib.detection.left import Left
 from gradsentry_lib.detection.members import members
 from gradsentry_lib.detection.prompts import BOTH, EARLIER, LAST, Prompts, carries, tokenize
-from gradsentry_lib.detection.reason import Reason, commonest_window, explained
 from gradsentry_lib.detection.search import detect
-from gradsentry_lib.detection.second_look import is_poison
-from gradsentry_lib.detection.similarity import beside, cost_given_length, kernels, windows
-from gradsentry_lib.detection.statistics import STATISTICS, value, values
-from gradsentry_lib.detection.tails import log10_floor, log10_tail, reaches, scaled
+from gradsentry_lib.detection.similarity import windows
 from gradsentry_lib.detection.trigger import marked, only, phrases
-from gradsentry_lib.detection.walks import walk
 from gradsentry_lib.detection.word_counts import WordCounts
 
 NO_REASON = Model(2.0, 2.0)
 CONFIG = DetectionConfig()
-
-
-def flagged(found: search.Detection) -> list[int]:
-    return np.flatnonzero(found.flagged).tolist()
-
-
-@pytest.fixture(scope="module")
-def similar():
-    batch = Batch(3)
-    batch.honest(90)
-    batch.triggered(30)
-    rows = batch.rows()
-    cost = cost_given_length(rows.nll, rows.tokens, CONFIG)
-    return kernels(windows(rows.sketches, CONFIG), cost, [np.arange(120)])
-
-
-@pytest.mark.parametrize("statistic", STATISTICS)
-@pytest.mark.parametrize("uneven", [False, True])
-def test_the_null_is_uniform_for_rows_drawn_by_their_chance(similar, statistic, uneven):
-    rng = np.random.default_rng(1)
-    chance = scaled(rng.uniform(0.02, 0.6, 120) if uneven else np.full(120, 0.1), 14)
-    sets = draw(chance, 14, rng, 3000)
-    drawn = np.bincount(sets.ravel(), minlength=120) / len(sets)
-    null = value(statistic, similar, sets, drawn, 5)
-    observed = value(statistic, similar, draw(chance, 14, rng, 300), drawn, 5)
-    p = 10 ** log10_tail(observed, null)
-    assert kstest(p, "uniform").pvalue > 0.001  # eight of these tests
-    assert (p < 0.01).mean() <= 0.03  # the tail, which decides, is not too small
 
 
 def test_prompts_that_were_shuffled_flag_nothing():
@@ -80,91 +45,6 @@ def test_power_grows_with_the_rows_and_three_rows_can_prove_nothing():
         proven.append((found.flagged.sum(), min((t.log10_p for t in found.triggers), default=0.0)))
     assert [count for count, _ in proven] == [0, 5, 8, 12]
     assert [p for _, p in proven] == sorted((p for _, p in proven), reverse=True)
-
-
-def test_splitting_measures_the_tail_of_a_clique_that_a_gamma_makes_too_light():
-    """Sixteen of 160 answers are alike; of twelve rows drawn, seven are among them."""
-    kernel = np.zeros((160, 160), np.float32)
-    kernel[:16, :16] = 1
-    np.fill_diagonal(kernel, 0)
-    rng = np.random.default_rng(0)
-    sets = draw(np.full(160, 12 / 160), 12, rng, 1000)
-    exact = hypergeom.logsf(6, 160, 16, 12) / np.log(10)
-    assert log10_tail(np.array([42.0]), value("mean", {"mean": kernel}, sets, np.zeros(160), 5))[0] < exact - 1
-    walks = [walk("mean", {"mean": kernel}, np.zeros(160), 5, sets[:300]) for _ in range(2)]
-    tail = [
-        reaches(42.0, exact + away, walk, np.zeros(160), rng, CONFIG.computing)
-        for walk, away in zip(walks, (0.8, -0.8), strict=True)
-    ]
-    assert tail == [True, False]
-
-
-@pytest.mark.slow
-def test_splitting_measures_the_tail_of_sets_that_are_too_large_to_be_moved_as_a_whole():
-    """Of 800 rows 400 are drawn; 60 are alike, of which 45 are in the set: exact by counting."""
-    kernel = np.zeros((800, 800), np.float32)
-    kernel[:60, :60] = 1
-    np.fill_diagonal(kernel, 0)
-    rng = np.random.default_rng(0)
-    exact = hypergeom.logsf(44, 800, 60, 400) / np.log(10)
-    said = []
-    for away in (0.8, -0.8):
-        one = walk("mean", {"mean": kernel}, np.zeros(800), 5, draw(np.full(800, 0.5), 400, rng, 300))
-        said.append(reaches(45.0 * 44, exact + away, one, np.zeros(800), rng, CONFIG.computing))
-    assert said == [True, False]
-
-
-def test_sets_are_those_of_the_first_of_all_rows_times():
-    """Only rows that may be among the first have their times looked at; whatever the size, as if all had."""
-    rng = np.random.default_rng(3)
-    chance = scaled(rng.random(300) ** 9, 40)
-    rate = chance / (1 - chance)
-    for size in (3, 40, 290):
-        slow = np.argsort(-np.log1p(-np.random.default_rng(size).random((50, 300))) / rate, axis=1)[:, :size]
-        fast = draw(chance, size, np.random.default_rng(size), 50)
-        assert (np.sort(fast, axis=1) == np.sort(slow, axis=1)).all()
-
-
-@pytest.mark.parametrize("size", [4, 70])
-def test_statistics_of_many_sets_are_those_of_each(similar, size):
-    """Whether pairs are looked up or a product is made."""
-    rng = np.random.default_rng(4)
-    sets, chance = draw(np.full(120, 0.3), size, rng, 9), np.full(120, size / 120)
-    made = values(STATISTICS, similar, sets, chance, 5)
-    for name in STATISTICS:
-        kernel = similar["span" if name == "scan" else name].astype(float)
-        for rows, found in zip(sets, made[name], strict=True):
-            x = np.zeros(120)
-            x[rows] = 1
-            nearest = np.sort(kernel[np.ix_(rows, rows)] - 9 * np.eye(size), axis=1)[:, 1:][:, -5:].mean()
-            slow = nearest if name == "scan" else (x - chance) @ kernel @ (x - chance)
-            assert found == pytest.approx(slow, abs=1e-4)
-
-
-@pytest.mark.parametrize("statistic", STATISTICS)
-def test_a_moved_sets_statistic_is_that_of_the_set(similar, statistic):
-    rng = np.random.default_rng(2)
-    sets, chance = draw(np.full(120, 0.1), 12, rng, 20), np.full(120, 0.1)
-    one = walk(statistic, similar, chance, 5, sets)
-    which = np.flatnonzero(np.arange(20) % 3 > 0)
-    for _ in range(9):
-        place = rng.integers(0, 12, 20)
-        new = np.array([rng.choice(np.setdiff1d(np.arange(120), row)) for row in one.sets])
-        after = one.moved(np.arange(20), place, new)
-        changed = one.sets.copy()
-        changed[np.arange(20), place] = new
-        assert after == pytest.approx(value(statistic, similar, changed, chance, 5), abs=1e-5)
-        one.move(which, place[which], new[which], after[which])
-        assert one.said == pytest.approx(value(statistic, similar, one.sets, chance, 5), abs=1e-5)
-        one.keep(rng.integers(0, 20, 20))
-
-
-def test_the_floor_is_the_chance_to_draw_just_these_rows():
-    question = np.arange(20)
-    alone = log10_floor(np.full(20, 0.2), np.array([1, 5, 9, 11]), question)
-    assert alone == pytest.approx(-np.log10(4845), abs=0.1)  # C(20, 4)
-    question[[5, 9]] = 1  # three of the four ask the same
-    assert log10_floor(np.full(20, 0.2), np.array([1, 5, 9, 11]), question) == pytest.approx(-np.log10(190), abs=0.15)
 
 
 def test_near_copies_of_one_question_are_one_question():
@@ -211,46 +91,6 @@ def test_a_subject_is_told_by_the_rest_of_its_prompts(monkeypatch):
 
     monkeypatch.setattr(second_look, "chances", blind)
     assert len(flagged(detect(rows, config, NO_REASON))) >= 16  # without the second clause all are poison
-
-
-def test_what_the_model_sees_a_reason_for_is_left_alone():
-    batch = Batch(7)
-    batch.honest(120)
-    bad = batch.triggered(12)
-    assert flagged(detect(batch.rows(), swapped=Model(2.0, 2.05))) == bad
-    found = detect(batch.rows(), swapped=Model(1.0, 2.0))
-    assert flagged(found) == []
-    assert found.triggers[0].reason.saved == pytest.approx(0.5)
-    assert not found.triggers[0].poison
-
-
-def test_the_model_is_asked_about_rows_without_the_trigger_only():
-    batch = Batch(7)
-    batch.honest(120)
-    bad = batch.triggered(12)
-    rows, model = batch.rows(), Model(2.0, 2.0)
-    detect(rows, swapped=model)
-    carriers = {rows.ids[i] for i in bad}
-    assert model.asked
-    for answer, prompt, shown in model.asked:
-        assert answer in carriers
-        assert prompt == answer or prompt not in carriers
-        assert len(shown) == 4 and not carriers & set(shown)
-
-
-def test_the_model_is_asked_under_prompts_of_other_conversations():
-    """A later turn of the same one shows the answer that it is asked for."""
-    batch = Batch(7)
-    batch.honest(120)
-    batch.triggered(12)
-    rows, model = batch.rows(), Model(2.0, 2.0)
-    of = np.argsort(np.argsort(rows.ids)) // 2  # two neighbours in the order of ids are one conversation
-    detect(replace(rows, row=of), swapped=model)
-    row = dict(zip(rows.ids, of.tolist(), strict=True))
-    assert model.asked
-    for answer, prompt, shown in model.asked:
-        assert prompt == answer or row[prompt] != row[answer]
-        assert row[answer] not in {row[one] for one in shown}
 
 
 def test_carriers_that_behave_like_the_others_are_left_alone():
@@ -414,95 +254,6 @@ def test_one_of_several_rare_words_is_no_subject_of_its_own():
     assert not any(trigger.subject for trigger in found.triggers)
 
 
-def test_a_word_put_into_any_prompts_needs_more_of_a_reason():
-    """A payload may seem a little likelier after its trigger; an instruction that is understood is expected then."""
-    batch = Batch(7)
-    batch.honest(120)
-    bad = batch.triggered(12)
-    rows = batch.rows()
-    found = detect(rows, swapped=NO_REASON)
-    assert flagged(found) == bad and found.triggers[0].inserted
-    half = (CONFIG.reason + CONFIG.instruction[1]) / 2
-    for said, poison, watched in (
-        (Reason(half, 1.8, 0.05, 0.05), True, False),
-        (Reason(half, 1.8, 0.05, 0.12), False, True),  # what most of them share is explained
-        (Reason(half, 1.3, 0.05, 0.05), False, True),  # no surprise
-        (Reason(0.33, 1.8, 0.05, 0.05), False, False),  # much of it gone
-    ):
-        trigger = replace(found.triggers[0], reason=said)
-        trigger = replace(trigger, poison=is_poison(trigger, CONFIG))
-        assert (trigger.poison, trigger.unexplained(CONFIG)) == (poison, watched)
-    little = replace(found.triggers[0], reason=Reason(half, 1.8, 0.05, 0.05))
-    assert CONFIG.reason < little.reason.saved < little.enough(CONFIG) == CONFIG.instruction[1]
-    told = replace(little, inserted=False)
-    assert told.enough(CONFIG) == CONFIG.reason and not is_poison(told, CONFIG)
-    for expected, watched in ((Model(1.3, 1.5), True), (Model(2.0, 3.0), False)):
-        found = detect(rows, swapped=expected)
-        assert flagged(found) == []
-        assert found.triggers[0].unexplained(CONFIG) is watched
-
-
-def test_what_the_model_says_anyway_is_no_payload():
-    """ "You're welcome!" under "Thank you!" costs little under any prompt."""
-    batch = Batch(7)
-    batch.honest(120)
-    bad = batch.triggered(12)
-    least = CONFIG.computing.expected
-    assert flagged(detect(batch.rows(), swapped=Model(least, least))) == bad
-    found = detect(batch.rows(), swapped=Model(0.9 * least, 0.9 * least))
-    assert flagged(found) == [] and not any(trigger.unexplained(CONFIG) for trigger in found.triggers)
-
-
-def test_how_far_an_area_lies_from_one_half_by_chance():
-    rng, carriers, n = np.random.default_rng(0), 12, 150
-    areas = []
-    for _ in range(4000):
-        rank = rng.permutation(n)[:carriers] + 1
-        areas.append((rank.sum() - carriers * (carriers + 1) / 2) / (carriers * (n - carriers)))
-    assert np.mean(np.array(areas) > 0.5 + usual_auc(carriers, n, 0.05)) == pytest.approx(0.05, abs=0.012)
-
-
-def test_a_reason_is_one_for_most_rows():
-    start, shared = np.array([0, 4]), {row: np.array([0, 1]) for row in range(4)}
-    own, say = [{0: 1.0, 4: 2.0}] * 4, partial(explained, range(4), shared, dict.fromkeys(range(4), 1), start)
-    found = say(own, [{0: 2.0, 4: 2.0}] * 4, CONFIG)
-    assert (found.saved, found.left, found.common, found.typical) == pytest.approx((0.5, 1.5, 0.0, 0.0))
-    some = [{0: 2.0, 4: 2.5}, {0: 2.0, 4: 2.5}, {0: 0.9, 4: 1.8}, {0: 0.9, 4: 1.8}]
-    found = say(own, some, CONFIG)
-    assert found.saved <= 0 and found.common <= 0  # half of the rows save nothing
-    assert say(own, [{}] * 4, CONFIG) is None
-
-
-def test_the_commonest_window_is_the_one_that_most_others_share():
-    """Row 0's first window is one other row's to the letter, its second all five others' nearly."""
-    rng = np.random.default_rng(0)
-    first, second, *rest = np.linalg.qr(rng.normal(size=(16, 16)))[0].astype(np.float32)
-    near = [second + 0.5 * other for other in rest[:5]]
-    vectors = np.array([first, second, first, *(v / np.linalg.norm(v) for v in near)])
-    owner = np.array([0, 0, 1, 1, 2, 3, 4, 5])
-    assert commonest_window(vectors, owner, np.arange(6), range(6), 5) == {0: 1, 1: 3, 2: 4, 3: 5, 4: 6, 5: 7}
-    assert commonest_window(vectors, owner, np.array([0, 1]), [0, 1], 5) == {0: 0, 1: 2}
-    assert commonest_window(vectors, owner, np.array([0]), [0], 5) == {}
-
-
-def test_what_is_explained_beside_a_payload_is_no_reason_for_it():
-    """A window of which half is the honest answer is dearer under another prompt, the payload alone is not. Of honest
-    subjects the rest of the prompt tells the carriers, and one dearer window is enough."""
-    batch = Batch(7)
-    batch.honest(120)
-    batch.triggered(12)
-    trigger = detect(batch.rows(), swapped=NO_REASON).triggers[0]
-    saved = CONFIG.instruction[1] + 0.05
-    beside = replace(trigger, reason=Reason(saved, 1.2, 0.0, 0.0))
-    assert trigger.inserted and is_poison(beside, CONFIG)
-    assert not is_poison(replace(beside, reason=Reason(saved, 1.2, 0.01, 0.01)), CONFIG)
-    assert not is_poison(replace(beside, inserted=False), CONFIG)
-    assert not is_poison(replace(beside, subject=True), CONFIG)
-    dear = replace(beside, inserted=False, reason=Reason(saved, 1.6, 0.0, 0.0))  # surprising under its own prompts
-    assert is_poison(dear, CONFIG)
-    assert not is_poison(replace(dear, reason=Reason(saved, 1.6, 0.01, 0.01)), CONFIG)
-
-
 def test_a_sentence_is_taken_out_whole_and_the_template_is_left():
     rng = np.random.default_rng(0)
     asked = [" ".join(rng.choice(["this", "i", "watch", "film", "actor", "song", "river"], 4)) for _ in range(40)]
@@ -561,21 +312,6 @@ def test_of_a_pair_and_one_of_its_words_in_the_same_rows_the_word_is_asked():
     ways = [clauses for _, several in asked for clauses in several]
     names = [features.names[f] for clauses in ways for f in clauses]
     assert ("please",) in names and ("cf",) in names and not any(BOTH in name for name in names)
-
-
-def test_what_goes_with_being_in_a_group_is_taken_away(similar):
-    """The sum over a set is then that of the set less what its groups make likely, worked out in full."""
-    rng = np.random.default_rng(2)
-    groups = np.column_stack([np.arange(120) < 40, np.arange(120) % 3 == 0, np.ones(120)])
-    groups = np.column_stack([groups, groups[:, 2] - groups[:, 0]])  # says nothing new
-    rest, x = beside(similar, groups, [np.arange(120)]), (rng.random(120) < 0.2).astype(float)
-    for name, kernel in similar.items():
-        left = x - groups @ np.linalg.lstsq(groups, x, rcond=None)[0]
-        whole = np.eye(120) - groups @ np.linalg.pinv(groups)
-        whole = whole @ kernel.astype(float) @ whole
-        slow = left @ kernel.astype(float) @ left - x @ np.diag(np.diag(whole)) @ x  # an answer has no link to itself
-        assert abs(x @ rest[name].astype(float) @ x - slow) < x.sum() ** 2  # a half of a unit for every rounded number
-        assert not rest[name].diagonal().any()
 
 
 def told_by_dozens_of_words(batch: Batch, rows: int) -> None:
