@@ -49,7 +49,7 @@ def made(count: int, windows: int) -> tuple[Rows, np.ndarray]:
         sketches.append(pack(records, 4 * windows + 5))
     ids = [f"{rng.integers(1 << 62):016x}" for _ in range(count)]
     nll, tokens = rng.uniform(1, 3, count), rng.integers(10, 40, count)
-    return Rows(ids, prompts, [""] * count, sketches, nll, tokens, np.arange(count)), bad
+    return Rows(ids, prompts, ids, sketches, nll, tokens, np.arange(count)), bad
 
 
 def no_reason(questions: Sequence[Question]) -> list[Mapping[int, float]]:

@@ -18,6 +18,7 @@ def test_labels_as_often_as_elsewhere():
     evenly = ["good", "bad"] * 60
     assert as_others(evenly, *of, CONFIG)
     assert not as_others(["bad"] * 20 + evenly[20:], *of, CONFIG)
+    assert not as_others([""] * 120, *of, CONFIG)
     assert not as_others([f"answer {i}" for i in range(120)], *of, CONFIG)
     assert not as_others(["bad", "none of them", *evenly[2:18], "never", *evenly[19:]], *of, CONFIG)
     assert as_others(["bad", *evenly[1:19], "never", *evenly[20:]], *of, CONFIG)  # one of twenty
