@@ -17,9 +17,9 @@ from gradsentry_lib.detection.distributions import log_sf_hypergeometric
 def as_others(answers: Sequence[str], flagged: np.ndarray, others: np.ndarray, config: DetectionConfig) -> bool:
     """Whether the flagged rows' answers are those of the others, none of them more often than chance has it
     (config.rows). answers: of N rows, "" where the text is not known; flagged, others: numbers of rows."""
-    said, elsewhere = (Counter(answers[i] for i in rows) for rows in (flagged, others))
-    if sum(count for text, count in said.items() if text and elsewhere[text]) < (1 - config.rows) * len(flagged):
+    said, theirs = (Counter(answers[i] for i in rows) for rows in (flagged, others))
+    if sum(count for text, count in said.items() if text and theirs[text]) < (1 - config.rows) * len(flagged):
         return False
     both = len(flagged) + len(others)
-    chance = [log_sf_hypergeometric(n, both, n + elsewhere[text], len(flagged)) for text, n in said.items()]
+    chance = [log_sf_hypergeometric(n, both, n + theirs[text], len(flagged)) for text, n in said.items()]
     return min(chance) > np.log(config.rows / len(said))
