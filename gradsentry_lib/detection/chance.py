@@ -58,7 +58,8 @@ def _fit(rest: "sparse.csr_matrix", x: np.ndarray, marking: float, computing: Co
     from scipy.sparse import csr_matrix, hstack
 
     count, flat = int(x.sum()), Chance(np.full(len(x), x.mean()), 0.5, marking)
-    common = rest[:, rest.getnnz(axis=0) >= 2]  # a word of one prompt tells nothing of others
+    prompts = rest.getnnz(axis=0)
+    common = rest[:, (prompts >= 2) & (prompts < len(x))]  # words of one prompt, or of all, tell nothing
     if not common.shape[1]:
         return flat
     size = np.log1p(np.asarray(rest.sum(axis=1)).ravel())

@@ -23,6 +23,10 @@ from gradsentry_lib.detection.texts import Rows
 from gradsentry_lib.detection.verdict import Group
 from gradsentry_lib.detection.wording import quoted, shared_wording
 
+NO_PROMPTS = (
+    "No row has a prompt, in which alone a trigger can stand, so nothing was tested. If these are questions and "
+    "answers, name the columns: --column prompt=NAME --column response=NAME."
+)
 EXAMPLES = 20  # rows named in a group's figures
 SAID = {
     "span": "their most alike spans",
@@ -71,7 +75,9 @@ def conditional(
         notes += [
             (int(i), why if has else _why_kin(why[0])) for i, has in zip(mine, np.isin(mine, carried), strict=True)
         ]
-    remarks = _remarks(found, config, unasked, explained, bool(proven))
+    remarks = _blind(rows) + _remarks(found, config, unasked, explained, bool(proven))
+    if remarks[:1] == (NO_PROMPTS,):
+        remarks = tuple(remark for remark in remarks if remark != NOTHING_FOUND)
     at = np.array([i for i, _ in notes], np.int64)
     said: Notes = tuple((at, [why[k] for _, why in notes]) for k in (0, 1))
     return Findings(
@@ -196,6 +202,16 @@ def _what_is_open(trigger: Proven) -> str:
     if trigger.poison:
         return "whether the model sees a reason was not asked."
     return "nothing else in the prompts goes with it, and the model sees little reason: an instruction or a trigger."
+
+
+def _blind(rows: Rows) -> tuple[str, ...]:
+    """What can't be tested: a trigger is a part of a prompt."""
+    blind = sum(not prompt.strip() for prompt in rows.prompts)
+    if not blind:
+        return ()
+    if blind == len(rows.ids):
+        return (NO_PROMPTS,)
+    return (f"{blind:,} of {len(rows.ids):,} answers have no prompt, so no trigger can be found in theirs.",)
 
 
 def _remarks(

@@ -103,10 +103,10 @@ def without(tokens: Sequence[str], phrases: Sequence[Name]) -> list[str]:
 
 
 def grams(tokens: Sequence[str], longest: int) -> set[Name]:
-    """Every run of words of a prompt, and its traits."""
+    """Every run of words of a prompt, and its traits; marks of place by themselves are none (an empty prompt's)."""
     marked = placed(tokens)
     found = {tuple(marked[i : i + n]) for n in range(1, longest + 1) for i in range(len(marked) - n + 1)}
-    return found - {(FIRST,), (LAST,)} | {(word,) for word in tokens if word.startswith(TRAIT)}
+    return found - {(FIRST,), (LAST,), (FIRST, LAST)} | {(word,) for word in tokens if word.startswith(TRAIT)}
 
 
 def traits(now: str, later: bool) -> list[str]:

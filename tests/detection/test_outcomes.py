@@ -57,6 +57,18 @@ def test_watched_rows_are_kept_named_first_and_warned_of():
     assert (check.passed, check.severity, check.observed) == (False, "warn", 10)
 
 
+def test_without_prompts_it_is_not_said_that_there_is_no_evidence():
+    """Labelled texts read as texts alone: a trigger could stand nowhere."""
+    batch = Batch(13)
+    for _ in range(30):
+        batch.add("")
+    remarks = judged(batch, swapped=Model(2.0, 2.0)).remarks
+    assert "nothing was tested" in remarks[0] and "No evidence of poison." not in remarks
+    batch.honest(30)
+    remarks = judged(batch, swapped=Model(2.0, 2.0)).remarks
+    assert remarks[0].startswith("30 of 60 answers have no prompt") and "No evidence of poison." in remarks
+
+
 def test_watched_rows_are_quarantined_on_request():
     batch, rows = tagged()
     found = judged(batch, swapped=Model(2.0, 2.0), watched="quarantine")
