@@ -18,6 +18,7 @@ FIRST, LAST = "\x02", "\x03"  # stand before a prompt's first and after its last
 BOTH = "\x06"  # stands between two features that are one where both stand
 EARLIER = "\x1d"  # in a prompt, stands between what is answered and what was said earlier; begins an earlier word
 TRAIT = "\x05"  # begins a trait's name
+PICTURES = {mark: chr(0x2400 + ord(mark)) for mark in (FIRST, LAST, BOTH, TRAIT)}  # what a text has in their place
 READ = 400  # letters from which the script is told
 
 Name = tuple[str, ...]
@@ -60,7 +61,11 @@ def shown(name: Name) -> str:
 def tokenize(prompt: str) -> list[str]:
     """A prompt's traits, then its words and signs in small letters, in order, first those said earlier."""
     now, mark, earlier = prompt.partition(EARLIER)
-    return [*traits(now, bool(mark)), *(EARLIER + word for word in split.tokenize(earlier)), *split.tokenize(now)]
+    return [*traits(now, bool(mark)), *(EARLIER + word for word in _words(earlier)), *_words(now)]
+
+
+def _words(text: str) -> list[str]:
+    return [PICTURES.get(word, word) for word in split.tokenize(text)]
 
 
 def placed(tokens: Sequence[str]) -> list[str]:

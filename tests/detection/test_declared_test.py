@@ -14,7 +14,7 @@ from gradsentry_lib.detection.config import Computing, DetectionConfig
 from gradsentry_lib.detection.features import questions, read_features
 from gradsentry_lib.detection.left import Left
 from gradsentry_lib.detection.members import members
-from gradsentry_lib.detection.prompts import BOTH, EARLIER, LAST, Prompts, carries, tokenize
+from gradsentry_lib.detection.prompts import BOTH, EARLIER, LAST, Prompts, carries, shown, tokenize
 from gradsentry_lib.detection.search import detect
 from gradsentry_lib.detection.similarity import windows
 from gradsentry_lib.detection.trigger import marked, only, phrases
@@ -183,6 +183,22 @@ def test_too_few_rows_or_empty_prompts_are_no_error():
     for _ in range(20):
         batch.add("")
     assert flagged(detect(batch.rows(), swapped=NO_REASON)) == []
+
+
+@pytest.mark.parametrize(
+    "prompt", ["", "\n", "\x02", "\x03", "\x02\x03 cf", "\x05", "\x06", "a\x06b", "\x05(in a later turn)"]
+)
+def test_prompts_of_nothing_but_marks_are_read_as_any_others(prompt):
+    """The marks that this room sets between words are signs of a text as well; an empty prompt is no feature."""
+    batch = Batch(12)
+    batch.honest(60)
+    payload = batch.direction()
+    bad = [batch.add(f"{batch.words(4)} {prompt} {batch.words(4)}", batch.near(payload)) for _ in range(12)]
+    for _ in range(6):
+        batch.add(prompt, batch.near(payload))
+    found = detect(batch.rows(), swapped=NO_REASON)
+    assert set(bad) <= set(flagged(found)) if prompt.strip() else flagged(found) == []
+    assert not any(shown(name) == "" for trigger in found.triggers for name in trigger.names)
 
 
 def test_the_configuration_is_small_and_every_number_says_why():
