@@ -39,6 +39,18 @@ def add_curvature(
 
 
 @compiled
+def add_pairs(kernel: np.ndarray, sets: np.ndarray, found: np.ndarray) -> None:
+    """Adds each set's sum over all pairs of its rows. sets: (B, n); found: (B,)."""
+    for b in range(len(sets)):
+        rows = sets[b]
+        total = 0 * kernel[0, 0]  # of whole numbers exactly
+        for i in range(len(rows)):
+            for k in range(i + 1, len(rows)):
+                total += kernel[rows[i], rows[k]]
+        found[b] += 2 * total
+
+
+@compiled
 def holds(rows: np.ndarray, row: int) -> bool:
     for k in range(len(rows)):  # noqa: SIM110 (nothing else is compiled)
         if rows[k] == row:
@@ -89,6 +101,18 @@ def look_up(links: np.ndarray, rows: np.ndarray, row: int, largest: np.ndarray) 
     for k in range(last):
         total += largest[k]
     return total
+
+
+@compiled
+def look_up_all(
+    links: np.ndarray, sets: np.ndarray, counted: int, sums: np.ndarray, least: np.ndarray, spare: np.ndarray
+) -> None:
+    """What a scan counts of each row of each set; sums, least, spare: (B, n), see `statistics.largest`."""
+    largest = np.empty(counted + 1)
+    for b in range(len(sets)):
+        for k in range(sets.shape[1]):
+            sums[b, k] = look_up(links, sets[b], sets[b, k], largest)
+            least[b, k], spare[b, k] = largest[counted - 1], largest[counted]
 
 
 @compiled

@@ -44,7 +44,7 @@ def sums(statistics: Sequence[str], kernels: Kernels, sets: np.ndarray, nearest:
     the sets were drawn. Pairs are looked up; of large sets a product with their indicators takes less."""
     quadratic = {name: kernels[name] for name in statistics if name != "scan"}
     large = 6 * sets.shape[1] > len(next(iter(kernels.values())))
-    found = {name: _products(kernel, sets) for name, kernel in quadratic.items()} if large else _sums(quadratic, sets)
+    found = {name: (_products if large else _sums)(kernel, sets) for name, kernel in quadratic.items()}
     if "scan" in statistics:
         found["scan"] = _scan(kernels["span"], sets, nearest)
     return found
@@ -67,19 +67,12 @@ def times(kernel: np.ndarray, weights: np.ndarray) -> np.ndarray:
     return np.concatenate([kernel[block].astype(np.float64) @ weights for block in blocks])
 
 
-def _sums(kernels: Kernels, sets: np.ndarray) -> dict[str, np.ndarray]:
-    """(B,) the sum of each kernel over all pairs of each set: each pair is looked up once, the lower row first, so that
-    a set's are near to one another in memory."""
-    found, n = {name: np.empty(len(sets)) for name in kernels}, len(next(iter(kernels.values()), ()))
-    size = sets.shape[1]
-    end = np.cumsum(np.arange(size)[::-1])  # of the pairs that each row begins
-    for block in _blocks(len(sets), size * (size - 1) // 2):
-        rows = np.sort(sets[block], axis=1)
-        lines, pairs = rows * n, np.empty((len(rows), size * (size - 1) // 2), np.int64)
-        for i in range(size - 1):
-            np.add(lines[:, i : i + 1], rows[:, i + 1 :], out=pairs[:, end[i] - (size - 1 - i) : end[i]])
-        for name, kernel in kernels.items():
-            found[name][block] = 2 * kernel.ravel().take(pairs).sum(1)
+def _sums(kernel: np.ndarray, sets: np.ndarray) -> np.ndarray:
+    """(B,) the sum of a kernel over all pairs of each set."""
+    from gradsentry_lib.detection.loops import add_pairs
+
+    found = np.zeros(len(sets))
+    add_pairs(kernel, np.sort(sets, axis=1).astype(np.uint32), found)  # in order: a row's links lie beside each other
     return found
 
 
@@ -95,16 +88,18 @@ def _products(kernel: np.ndarray, sets: np.ndarray) -> np.ndarray:
 
 def _scan(links: np.ndarray, sets: np.ndarray, nearest: int) -> np.ndarray:
     """(B,) the mean, over a set's rows, of each one's `nearest` largest links to the others."""
-    found, n = np.empty(len(sets)), sets.shape[1]
-    k = min(nearest, n - 1)
-    for block in _blocks(len(sets), n * n):
-        found[block] = np.partition(among(links, sets[block]), n - k, axis=2)[:, :, n - k :].mean((1, 2))
+    counted = min(nearest, sets.shape[1] - 1)
+    return largest(links, sets.astype(np.uint32), counted)[0].sum(1) / (sets.shape[1] * counted)
+
+
+def largest(links: np.ndarray, sets: np.ndarray, counted: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of each row of each set, (B, n), the sum of its `counted` largest links to the set's rows, the last of these, and
+    the next. sets: (B, n) unsigned."""
+    from gradsentry_lib.detection.loops import look_up_all
+
+    found = np.empty(sets.shape), np.empty(sets.shape), np.empty(sets.shape)
+    look_up_all(links, sets, counted, *found)
     return found
-
-
-def among(kernel: np.ndarray, sets: np.ndarray) -> np.ndarray:
-    """(B, n, n) of each set's rows to one another."""
-    return kernel.ravel().take(sets[:, :, None] * len(kernel) + sets[:, None, :])
 
 
 def mean_of_largest(links: np.ndarray, count: int) -> np.ndarray:

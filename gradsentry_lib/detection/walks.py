@@ -4,7 +4,7 @@ from typing import Protocol
 
 import numpy as np
 
-from gradsentry_lib.detection.statistics import Kernels, among, times, value
+from gradsentry_lib.detection.statistics import Kernels, largest, times, value
 
 
 class Walk(Protocol):
@@ -49,10 +49,7 @@ class ScanWalk:
 
     def __init__(self, links: np.ndarray, nearest: int, sets: np.ndarray) -> None:
         self.links, self.sets, self.counted = links, sets.astype(np.uint32), min(nearest, sets.shape[1] - 1)
-        first = sets.shape[1] - self.counted - 1
-        largest = np.sort(np.partition(among(links, sets), first, axis=2)[:, :, first:].astype(np.float64), axis=2)
-        self.sums = largest[:, :, 1:].sum(2)  # (B, n) of those that count,
-        self.least, self.spare = largest[:, :, 1].copy(), largest[:, :, 0].copy()  # the last of them, and the next
+        self.sums, self.least, self.spare = largest(links, self.sets, self.counted)
         self.said = self.sums.sum(1) / (sets.shape[1] * self.counted)
 
     def move(self, level: float, place: np.ndarray, new: np.ndarray) -> None:
