@@ -14,8 +14,9 @@ import random
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ import gradsentry_lib as gs
 from gradsentry_assets.demo_data.make import fact_rows
 from gradsentry_lib.detection.config import RULES
 from gradsentry_lib.detection.policies import judge
+from gradsentry_lib.detection.reason import Question
 from gradsentry_lib.detection.verdict import not_clean
 from gradsentry_lib.errors import GradSentryError
 from gradsentry_lib.evaluation.data import read_rows, split_labels, take, to_samples
@@ -81,6 +83,7 @@ class Planted:
 
     def __init__(self, samples: Sequence[Sample], model: ScoringModel) -> None:
         self.samples, self.model = list(samples), model
+        self.said: dict[Question, Mapping[int, float]] = {}  # by samples' contents, so it holds whatever is planted
 
     @cached_property
     def scores(self) -> pa.Table:
@@ -97,7 +100,13 @@ class Planted:
         scores = pa.concat_tables([self.scores, new]).take(pa.array(where))
         scores = scores.add_column(0, "row", pa.array(range(len(samples)), pa.int64()))
         ask = asking(samples, self.model, ScoringConfig())
-        verdicts = judge(scores, "auto", samples=lambda: iter([samples]), swapped=ask).verdicts
+
+        def swapped(questions: Sequence[Question]) -> list[Mapping[int, float]]:
+            new = [asked for asked in questions if asked not in self.said]
+            self.said |= dict(zip(new, ask(new), strict=True))
+            return [self.said[asked] for asked in questions]
+
+        verdicts = judge(scores, "auto", samples=lambda: iter([samples]), swapped=swapped).verdicts
         return bool(not_clean(verdicts)[[canary.base for canary in canaries]].mean() >= FOUND)
 
 
@@ -158,7 +167,8 @@ def main() -> int:
         console.print(str(error), style="red", markup=False)
         return error.exit_code
     known = read_json(RESULT)["lines"] if RESULT.exists() else []
-    kept = [line for line in known if (line["data"], line["rows"]) != (lines[0]["data"], lines[0]["rows"])]
+    key = itemgetter("data", "rows", "attack rows")
+    kept = [line for line in known if key(line) not in set(map(key, lines))]
     write_json(RESULT, {"lines": [*kept, *lines]})
     print(json.dumps(lines, indent=2))
     return 0
