@@ -146,32 +146,16 @@ def _proven(
 ) -> tuple[float, str, Chance, np.ndarray] | None:
     """The best of the statistics against rows drawn by the best of the chances: log10 p with its price, the two, and
     how often each row was drawn (M,). None where that is not proven."""
-    n, level, computing = len(found[0].p), np.log10(bar.level), config.computing
-    stages = ((computing.glance, -np.inf), (computing.draws, computing.sure * level), (computing.more, np.inf))
+    level, computing = np.log10(bar.level), config.computing
     best: tuple[float, dict[str, float], Chance, np.ndarray, np.ndarray] | None = None
     for chance in found:
         floor = log10_floor(chance.p, carriers, *same) + price
         if floor > level:
             continue
-        sets, looked_at, said = carriers[None], dict[str, np.ndarray](), dict[str, float]()
-        asked = statistics_of(len(carriers), computing)
-        for count, sure in stages:
-            count = max(int(count * min(1, (computing.large / len(carriers)) ** 2)), min(computing.splitting, count))
-            if count < len(sets):
-                break  # as many were drawn already
-            new = draw(chance.p, len(carriers), rng, count + 1 - len(sets))
-            more = sums(asked, similar, new if looked_at else np.vstack([sets, new]), config.nearest)
-            looked_at = {name: np.concatenate([looked_at.get(name, own[:0]), own]) for name, own in more.items()}
-            sets = np.vstack([sets, new])
-            drawn = np.bincount(sets[1:].ravel(), minlength=n) / count
-            made = against(drawn, similar, sets, looked_at)
-            said |= {name: float(log10_tail(own[0], own[1:])[0]) + price for name, own in made.items()}
-            log10_p = max(min(said.values()), floor)
-            if not sure < log10_p <= computing.hopeless:
-                break
-            asked = tuple(name for name in asked if said[name] <= computing.hopeless)
+        said, drawn, sets = _drawn(similar, carriers, chance.p, price, floor, level, config, rng)
+        log10_p = max(min(said.values()), floor)
         if best is None or log10_p < best[0]:
-            best = (log10_p, said, chance, drawn, sets[1:])
+            best = (log10_p, said, chance, drawn, sets)
     if best is None or best[0] > level + bar.doubt:
         return None
     log10_p, said, chance, drawn, sets = best
@@ -184,3 +168,36 @@ def _proven(
         if reaches(observed, level - price, walked, odds, rng, computing):
             return min(log10_p, level), name, chance, drawn
     return None
+
+
+def _drawn(
+    similar: Kernels,
+    carriers: np.ndarray,
+    chance: np.ndarray,
+    price: float,
+    floor: float,
+    level: float,
+    config: DetectionConfig,
+    rng: np.random.Generator,
+) -> tuple[dict[str, float], np.ndarray, np.ndarray]:
+    """log10 p of each statistic with its price, no less than `floor`, against sets drawn by the chance (M,); how often
+    each row was drawn (M,), and the sets. In stages: as many more sets, and of the statistics that are open, as the
+    sets before leave it open."""
+    computing, asked = config.computing, statistics_of(len(carriers), config.computing)
+    stages = ((computing.glance, -np.inf), (computing.draws, computing.sure * level), (computing.more, np.inf))
+    sets, known, said = carriers[None], dict[str, np.ndarray](), dict[str, float]()  # the carriers are the first set
+    for count, sure in stages:
+        count = max(int(count * min(1, (computing.large / len(carriers)) ** 2)), min(computing.splitting, count))
+        if count < len(sets):
+            break  # as many were drawn already
+        new = draw(chance, len(carriers), rng, count + 1 - len(sets))
+        more = sums(asked, similar, new if known else np.vstack([sets, new]), config.nearest)
+        known = {name: np.concatenate([known.get(name, own[:0]), own]) for name, own in more.items()}
+        sets = np.vstack([sets, new])
+        drawn = np.bincount(sets[1:].ravel(), minlength=len(chance)) / count
+        made = against(drawn, similar, sets, known)
+        said |= {name: float(log10_tail(own[0], own[1:])[0]) + price for name, own in made.items()}
+        if not sure < max(min(said.values()), floor) <= computing.hopeless:
+            break
+        asked = tuple(name for name in asked if said[name] <= computing.hopeless)
+    return said, drawn, sets[1:]
