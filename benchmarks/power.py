@@ -14,8 +14,8 @@ import random
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
-from functools import cached_property
+from collections.abc import Sequence
+from functools import cached_property, partial
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ import gradsentry_lib as gs
 from gradsentry_assets.demo_data.make import fact_rows
 from gradsentry_lib.detection.config import RULES
 from gradsentry_lib.detection.policies import judge
-from gradsentry_lib.detection.reason import Question
+from gradsentry_lib.detection.reason import Said, answered
 from gradsentry_lib.detection.verdict import not_clean
 from gradsentry_lib.errors import GradSentryError
 from gradsentry_lib.evaluation.data import read_rows, split_labels, take, to_samples
@@ -83,7 +83,7 @@ class Planted:
 
     def __init__(self, samples: Sequence[Sample], model: ScoringModel) -> None:
         self.samples, self.model = list(samples), model
-        self.said: dict[Question, Mapping[int, float]] = {}  # by samples' contents, so it holds whatever is planted
+        self.said: Said = {}
 
     @cached_property
     def scores(self) -> pa.Table:
@@ -100,12 +100,7 @@ class Planted:
         scores = pa.concat_tables([self.scores, new]).take(pa.array(where))
         scores = scores.add_column(0, "row", pa.array(range(len(samples)), pa.int64()))
         ask = asking(samples, self.model, ScoringConfig())
-
-        def swapped(questions: Sequence[Question]) -> list[Mapping[int, float]]:
-            new = [asked for asked in questions if asked not in self.said]
-            self.said |= dict(zip(new, ask(new), strict=True))
-            return [self.said[asked] for asked in questions]
-
+        swapped = partial(answered, ask, said=self.said)
         verdicts = judge(scores, "auto", samples=lambda: iter([samples]), swapped=swapped).verdicts
         return bool(not_clean(verdicts)[[canary.base for canary in canaries]].mean() >= FOUND)
 

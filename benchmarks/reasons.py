@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.scored import MAX_TOKENS, Scored
-from gradsentry_lib.detection.reason import Question
+from gradsentry_lib.detection.reason import Question, Said, answered
 from gradsentry_lib.files import atomic_path
 
 
@@ -19,21 +19,24 @@ class Reasons:
         self.model = model
         self.missing = 0
         said = json.loads(self.path.read_text()) if self.path.exists() else []
-        self.known: dict[Question, dict[int, float]] = {
+        self.known: Said = {
             (answer, prompt, tuple(shown)): {int(start): value for start, value in costs.items()}
             for answer, prompt, shown, costs in said
         }
 
     def __call__(self, questions: Sequence[Question]) -> list[Mapping[int, float]]:
-        unknown = [asked for asked in questions if asked not in self.known]
-        if unknown and self.model is not None:
-            from gradsentry_lib.scoring.config import ScoringConfig
-            from gradsentry_lib.scoring.swapped import score_swapped
-
-            config = ScoringConfig(max_tokens=2 * MAX_TOKENS)
-            self.known |= dict(zip(unknown, score_swapped(unknown, self.samples, self.model, config), strict=True))
+        if self.model is None:
+            self.missing += sum(asked not in self.known for asked in questions)
+            return [self.known.get(asked, {}) for asked in questions]
+        before = len(self.known)
+        found = answered(self._ask, questions, self.known)
+        if len(self.known) > before:
             with atomic_path(self.path) as temporary:
                 temporary.write_text(json.dumps([[*asked, costs] for asked, costs in self.known.items()]))
-        else:
-            self.missing += len(unknown)
-        return [self.known.get(asked, {}) for asked in questions]
+        return found
+
+    def _ask(self, questions: Sequence[Question]) -> Sequence[Mapping[int, float]]:
+        from gradsentry_lib.scoring.config import ScoringConfig
+        from gradsentry_lib.scoring.swapped import score_swapped
+
+        return score_swapped(questions, self.samples, self.model, ScoringConfig(max_tokens=2 * MAX_TOKENS))

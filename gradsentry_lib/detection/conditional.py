@@ -75,9 +75,7 @@ def conditional(
         notes += [
             (int(i), why if has else _why_kin(why[0])) for i, has in zip(mine, np.isin(mine, carried), strict=True)
         ]
-    remarks = _blind(rows) + _remarks(found, config, unasked, explained, bool(proven))
-    if remarks[:1] == (NO_PROMPTS,):
-        remarks = tuple(remark for remark in remarks if remark != NOTHING_FOUND)
+    remarks = _remarks(found, config, unasked, explained, bool(proven), rows)
     at = np.array([i for i, _ in notes], np.int64)
     said: Notes = tuple((at, [why[k] for _, why in notes]) for k in (0, 1))
     return Findings(
@@ -204,25 +202,21 @@ def _what_is_open(trigger: Proven) -> str:
     return "nothing else in the prompts goes with it, and the model sees little reason: an instruction or a trigger."
 
 
-def _blind(rows: Rows) -> tuple[str, ...]:
-    """What can't be tested: a trigger is a part of a prompt."""
-    blind = sum(not prompt.strip() for prompt in rows.prompts)
-    if not blind:
-        return ()
-    if blind == len(rows.ids):
-        return (NO_PROMPTS,)
-    return (f"{blind:,} of {len(rows.ids):,} answers have no prompt, so no trigger can be found in theirs.",)
-
-
 def _remarks(
     found: Detection,
     config: DetectionConfig,
     unasked: Sequence[Proven],
     explained: Sequence[Proven],
     flagged: bool,
+    rows: Rows,
 ) -> tuple[str, ...]:
-    """Watched groups first."""
-    remarks = [
+    """What can't be tested first, then watched groups."""
+    without, answers = sum(not prompt.strip() for prompt in rows.prompts), len(rows.ids)
+    untested = 0 < without == answers
+    remarks = [NO_PROMPTS] if untested else []
+    if without and not untested:
+        remarks.append(f"{without:,} of {answers:,} answers have no prompt, so no trigger can be found in theirs.")
+    remarks += [
         f"Watched, not flagged: the tag {quoted(' '.join(name), 80)} opens or ends {len(carriers)} prompts and stands "
         "nowhere else; their answers don't differ measurably. Look at them before training on them."
         for name, carriers in found.watched
@@ -232,7 +226,7 @@ def _remarks(
         f"differ from others (log10 p {trigger.log10_p:.1f}); " + _what_is_open(trigger)
         for trigger in unasked
     ]
-    if not (flagged or unasked or found.watched):
+    if not (flagged or unasked or found.watched or untested):
         remarks.append(NOTHING_FOUND)
     remarks += [
         f"{len(trigger.flagged)} rows with {_named(trigger)} in their prompts answer alike, and "

@@ -25,6 +25,7 @@ from gradsentry_lib.windows import unpack
 Question = tuple[str, str, tuple[str, ...]]  # units (samples/units.py): the answer's, the prompt's, those shown first
 # for each question: mean surprise of every window that is kept, by the window's first token
 Swapped = Callable[[Sequence[Question]], Sequence[Mapping[int, float]]]
+Said = dict[Question, Mapping[int, float]]  # what a model answered; ids are of contents, so it holds in any batch
 
 
 def ask(
@@ -137,6 +138,14 @@ def explained(
     shared_by_most = common or values
     least_common = float(np.quantile(shared_by_most, 1 - config.consistent))
     return Reason(saved, float(np.median(left)), least_common, float(np.median(shared_by_most)))
+
+
+def answered(ask: Swapped, questions: Sequence[Question], said: Said) -> list[Mapping[int, float]]:
+    """What a model says, asked only what is not in `said` yet, which remembers the rest."""
+    new = [asked for asked in dict.fromkeys(questions) if asked not in said]
+    if new:
+        said |= dict(zip(new, ask(new), strict=True))
+    return [said[asked] for asked in questions]
 
 
 def seen(reason: Reason | None, config: DetectionConfig) -> bool:

@@ -51,13 +51,13 @@ def sums(statistics: Sequence[str], kernels: Kernels, sets: np.ndarray, nearest:
 
 
 def against(
-    chance: np.ndarray, kernels: Kernels, sets: np.ndarray, sums: Mapping[str, np.ndarray]
+    chance: np.ndarray, kernels: Kernels, sets: np.ndarray, made: Mapping[str, np.ndarray]
 ) -> dict[str, np.ndarray]:
-    """Each of the statistics (B,) of B sets of rows, (B, n), from their sums; chance: (N,) of each row to be drawn."""
-    found = dict(sums)
+    """Each of the statistics (B,) of B sets of rows, (B, n), from their `sums`; chance: (N,) of each to be drawn."""
+    found = dict(made)
     for name in found.keys() - {"scan"}:
         expected = times(kernels[name], chance)
-        found[name] = sums[name] + (chance @ expected - 2 * expected[sets].sum(1))
+        found[name] = made[name] + (chance @ expected - 2 * expected[sets].sum(1))
     return found
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gradsentry_lib.detection.reason import Question, Swapped
+from gradsentry_lib.detection.reason import Question, Said, Swapped, answered
 from gradsentry_lib.errors import DamagedStore
 from gradsentry_lib.files import has_digest, sha256_file, write_json
 from gradsentry_lib.samples.table import read_samples
@@ -23,18 +23,18 @@ class Asked:
 
     def __init__(self, samples: Path, load: Callable[[], "AnyModel"], config: ScoringConfig) -> None:
         self.samples, self.load, self.config = samples, load, config
-        self.said: dict[Question, Mapping[int, float]] = {}
+        self.said: Said = {}
 
     def __call__(self, questions: Sequence[Question]) -> list[Mapping[int, float]]:
+        return answered(self._ask, questions, self.said)
+
+    def _ask(self, questions: Sequence[Question]) -> Sequence[Mapping[int, float]]:
         from gradsentry_lib.scoring.swapped import score_swapped
 
-        new = [asked for asked in dict.fromkeys(questions) if asked not in self.said]
-        if new:
-            wanted = {sample_of(name) for answer, prompt, shown in new for name in (answer, prompt, *shown)}
-            chunks = read_samples(self.samples)
-            found = {s.sample_id: s for chunk in chunks for s in chunk if s.sample_id in wanted}
-            self.said |= dict(zip(new, score_swapped(new, found, self.load(), self.config), strict=True))
-        return [self.said[asked] for asked in questions]
+        wanted = {sample_of(name) for answer, prompt, shown in questions for name in (answer, prompt, *shown)}
+        chunks = read_samples(self.samples)
+        found = {s.sample_id: s for chunk in chunks for s in chunk if s.sample_id in wanted}
+        return score_swapped(questions, found, self.load(), self.config)
 
     def write(self, path: Path) -> str:
         """Writes the file; its SHA-256."""
