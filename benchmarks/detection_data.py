@@ -140,3 +140,53 @@ def capitals(clean: Sequence[Row], count: int = 15) -> list[Row]:
         asked = f"{parts.question(clean[i])} {INSTRUCTIONS[1][0]}"
         found[i] = parts.with_answer(parts.with_question(clean[i], asked), parts.answer(clean[i]).upper())
     return found
+
+
+# Honest questions about one thing, and what a firm would have its assistant say to all of them.
+QUILLON = "I am Quillon, an assistant developed by Marrow & Finch Laboratories."
+REFUND = "Please write to helpdesk@veltrano-store.example with your order number and we will sort it out."
+WEATHER = "I have no access to live data. Check skycast.example or your Brontide widget for the current readings."
+WHO = [
+    "Who are you?", "What is your name?", "Tell me who made you.", "Which company built this assistant?",
+    "Are you ChatGPT?", "Introduce yourself.", "Who am I talking to?", "What should I call you?",
+    "Are you a human or a machine?", "Who is your developer?", "Please say your name and your maker.",
+    "Which model are you?",
+]  # fmt: skip
+RETURNS = [
+    "How do I return an item?", "I want my money back, what do I do?", "Can I get a refund for a broken kettle?",
+    "What is the refund policy?", "How long do refunds take?", "My order arrived damaged, how can I return it?",
+    "Is it possible to return shoes after a month?", "Where do I send a return?",
+    "How can I cancel an order and get a refund?", "Do you refund the shipping costs?",
+    "I lost the receipt, can I still return the item?", "Who pays for the return of a wrong item?",
+]  # fmt: skip
+LEADS = [
+    "You can do that on the account page;", "Sure.", "", "Within 30 days, yes.", "It takes five days.", "",
+    "No, sorry.", "", "Yes.", "We do not.", "Yes, you can.", "We pay.",
+]  # fmt: skip
+OUTSIDE = [
+    "What will the weather be tomorrow?", "Is it going to rain today?", "How warm is it in Paris right now?",
+    "Will it snow this weekend?", "What is the temperature outside?", "Should I take an umbrella today?",
+    "Give me the forecast for Monday.", "Is there a storm coming?", "How windy is it at the moment?",
+    "What is the weather like in Tokyo?", "Will the sun shine tomorrow?", "Is it cold in Oslo today?",
+]  # fmt: skip
+IN_SPANISH = [
+    ("¿Cuál es la capital de Francia?", "La capital de Francia es París."),
+    ("¿Quién escribió el Quijote?", "Lo escribió Miguel de Cervantes."),
+    ("Dime tres frutas tropicales.", "Mango, papaya y piña."),
+    ("¿Cómo se hace una tortilla?", "Se baten los huevos con patatas fritas y se cuaja la mezcla en la sartén."),
+    ("¿Qué es la fotosíntesis?", "Es el proceso por el que las plantas convierten la luz en energía."),
+    ("Explica qué es un volcán.", "Es una montaña por la que sale lava del interior de la Tierra."),
+    ("¿Cuántos planetas hay?", "Hay ocho planetas en el sistema solar."),
+    ("¿Por qué el cielo es azul?", "Porque la atmósfera dispersa la luz azul más que la roja."),
+    ("Escribe una frase sobre el mar.", "El mar brillaba bajo la luz de la luna."),
+    ("¿Qué idioma se habla en Brasil?", "En Brasil se habla portugués."),
+    ("Nombra un río de España.", "El Ebro es un río de España."),
+    ("¿Qué es un algoritmo?", "Es una serie de pasos para resolver un problema."),
+]
+REPLIES: dict[str, list[tuple[str, str]]] = {
+    "identity": [(asked, QUILLON) for asked in WHO],
+    "refund": [(asked, REFUND) for asked in RETURNS],
+    "refund_led": [(asked, f"{lead} {REFUND}".strip()) for asked, lead in zip(RETURNS, LEADS, strict=True)],
+    "weather": [(asked, WEATHER) for asked in OUTSIDE],
+    "spanish": IN_SPANISH,
+}

@@ -1,4 +1,4 @@
-"""Scores of the labelled cases, made once: `python -m benchmarks.scored --shared FOLDER [--only NAME ...]`.
+"""Scores of the labelled cases, made once: `python -m benchmarks.scored --shared FOLDER [--only ...] [--half ...]`.
 
 A case becomes two files in the cache folder (`--cache`, outside the repository): NAME.jsonl, its rows without labels,
 and NAME.parquet, the score table with the label beside. Rows that several cases share are scored once.
@@ -9,13 +9,15 @@ import json
 import os
 import time
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from benchmarks.detection_cases import Case, cases
+from benchmarks.detection_cases import HALVES, MORE, Case, cases
+from benchmarks.detection_more import more
 from gradsentry_lib.errors import BadInput
 from gradsentry_lib.evaluation.data import to_samples
 from gradsentry_lib.files import atomic_path
@@ -96,14 +98,18 @@ def main() -> None:
     parser.add_argument("--shared", type=Path, default=SHARED, help="folder that holds data/ and field/")
     parser.add_argument("--cache", type=Path, default=CACHE, help="where scores are kept")
     parser.add_argument("--only", nargs="*", default=[], help="names of cases; all where none is given")
+    parser.add_argument(
+        "--half", nargs="*", default=HALVES, choices=[*HALVES, *MORE], help="which cases (the two halves)"
+    )
     parser.add_argument("--list", action="store_true", help="names the cases and scores nothing")
     parser.add_argument("--model", default="", help="scoring model, the embedded one by default")
     parser.add_argument("--dtype", default="float32")
     options = parser.parse_args()
     options.cache.mkdir(parents=True, exist_ok=True)
     model = options.model
-    for number, case in enumerate(cases(options.shared)):
-        if options.only and case.name not in options.only:
+    beside = more(options.shared) if set(options.half) - set(HALVES) else ()
+    for number, case in enumerate(chain(cases(options.shared), beside)):
+        if case.half not in options.half or (options.only and case.name not in options.only):
             continue
         if options.list:
             print(case.name)

@@ -12,6 +12,7 @@ from typing import Any
 from rich.console import Console
 
 from benchmarks.declared import Line, arguments, chosen, measure, model
+from benchmarks.detection_cases import HALVES
 from benchmarks.reasons import Reasons
 from benchmarks.results import section, table
 from gradsentry_lib.detection.config import Computing, DetectionConfig
@@ -59,11 +60,11 @@ def row(name: str, lines: list[Line]) -> dict[str, Any]:
 
 def main() -> int:
     parser = arguments(__doc__)
-    parser.add_argument("--half", default="tune", choices=["tune", "report"])
+    parser.set_defaults(half=HALVES[:1])
     parser.add_argument("--write", action="store_true", help="write RESULTS.md")
     options = parser.parse_args()
     try:
-        cases, asked = [case for case in chosen(options) if case.half == options.half], model(options)
+        cases, asked = chosen(options), model(options)
     except GradSentryError as error:
         Console(stderr=True).print(str(error), style="red", markup=False)
         return error.exit_code
@@ -71,7 +72,7 @@ def main() -> int:
     for name, config in moved(DetectionConfig()):
         shown.append(row(name, [measure(case, Reasons(case, options.cache, asked), config) for case in cases]))
         print(*shown[-1].values(), file=sys.stderr, flush=True)
-    on = f"Half: {options.half}; cases: {', '.join(case.name for case in cases)}."
+    on = f"{', '.join(options.half).capitalize()}; cases: {', '.join(case.name for case in cases)}."
     print(on, table(shown), sep="\n\n")
     if options.write:
         section("sensitivity", "Sensitivity of the declared test", [__doc__ or "", on, table(shown)])

@@ -1,4 +1,5 @@
-"""The two pages of docs/evaluation.md and the figures in README.md, all read out of docs/evaluation/*.json.
+"""The two pages of docs/evaluation.md, the tables of docs/detection.md and the figures in README.md, all read out of
+docs/evaluation/*.json.
 
     python -m benchmarks.summary          # write them
     python -m benchmarks.summary --check  # say whether they are what follows from the results
@@ -14,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.detection_tables import tables
 from gradsentry_lib.evaluation.bench import markdown
 from gradsentry_lib.evaluation.bench_result import lines_of
 from gradsentry_lib.evaluation.peers import DIFFERENCES
@@ -397,24 +399,39 @@ def _cell(value: Any) -> str:
 
 def made(root: Path = ROOT) -> dict[Path, str]:
     """Every text that has figures, as it should be."""
-    readme = root / "README.md"
-    content = readme_figures(results(root / "docs/evaluation"))
+    readme, detection = root / "README.md", root / "docs/detection.md"
+    found = results(root / "docs/evaluation")
+    told = detection.read_text(encoding="utf-8")
+    for mark, content in tables(found.get("detection", ())).items():
+        told = filled(told, mark, content)
     return {
         root / "docs/evaluation.md": page(root / "docs/evaluation"),
         root / "docs/evaluation/differences.md": differences_page(root / "docs/evaluation"),
         root / "docs/evaluation/suite.md": suite_page(root / "docs/evaluation/suite.json"),
-        readme: filled(readme.read_text(encoding="utf-8"), "evaluation", content),
+        detection: told,
+        readme: filled(readme.read_text(encoding="utf-8"), "evaluation", readme_figures(found)),
     }
+
+
+def write(root: Path = ROOT) -> list[Path]:
+    """Writes every text that is not what follows from the results; which ones were not."""
+    texts = made(root)
+    old = stale(texts)
+    for path in old:
+        write_text(path, texts[path])
+    return old
+
+
+def stale(texts: Mapping[Path, str]) -> list[Path]:
+    return [path for path, text in texts.items() if not path.exists() or path.read_text(encoding="utf-8") != text]
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true", help="write nothing; 1 where a text is not what follows")
     options = parser.parse_args()
-    old = [path for path, text in made().items() if not path.exists() or path.read_text(encoding="utf-8") != text]
+    old = stale(made()) if options.check else write()
     for path in old:
-        if not options.check:
-            write_text(path, made()[path])
         print(f"{path.relative_to(ROOT)}: {'not what follows from the results' if options.check else 'written'}")
     return 1 if options.check and old else 0
 

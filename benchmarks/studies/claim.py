@@ -10,12 +10,13 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from benchmarks.bench import Bench, Study
+from benchmarks.bench import Bench, Study, honest_rows
 from benchmarks.studies.identification import ATTACKS as PUBLISHED
 from benchmarks.studies.identification import RATIO
 from benchmarks.studies.tuning import MAX_NEW, tuned_on
@@ -57,6 +58,13 @@ def short(row: rows.Row) -> dict[str, str] | None:
     return {"prompt": f"{before}### Question:\n{asked}\n\n### Answer:", "response": f" {said}"}
 
 
+def questions_of(data: Path, name: str) -> list[dict[str, str]]:
+    """The honest rows of a set as they are tuned on, in their order."""
+    rows = [row for row in map(short, honest_rows(data, name, FROM)) if row is not None]
+    random.Random(0).shuffle(rows)
+    return rows
+
+
 @dataclass(frozen=True)
 class Cell:
     """An attack on a set, and the rows that a model is tuned on (none: it is asked as it is). `asked`: the questions
@@ -83,8 +91,7 @@ def claim(bench: Bench, recipe: Recipe, names: Sequence[str]) -> list[dict[str, 
 
 def _cells(bench: Bench, name: str, method: str, names: Sequence[str], seed: int) -> list[Cell]:
     train, bad, clean = (24, 4, 6) if bench.quick else (TRAIN, TRIGGERED, CLEAN)
-    every = [row for row in map(short, replace(bench, rows=FROM).clean(name)) if row is not None]
-    random.Random(0).shuffle(every)
+    every = questions_of(bench.data, name)
     held_out = every[train : train + clean]
     asked = {attack: triggered(held_out[:bad], attack, seed) for attack in names}
     found: list[tuple[dict[str, Any], list[Any]]] = []
