@@ -12,6 +12,7 @@ from pathlib import Path
 from benchmarks.bench import QA, Skip
 from benchmarks.detection_cases import LABEL, Case, Row, attacked, case_of, cases, read, readable
 from benchmarks.detection_data import REPLIES
+from benchmarks.detection_planted import planted
 from benchmarks.studies.claim import questions_of
 
 FILES = (
@@ -45,6 +46,7 @@ def more(shared: Path) -> Iterator[Case]:
     honest = next((case.rows for case in cases(shared) if case.name == "honest_alpaca"), None)
     for name, pairs in REPLIES.items() if honest else ():
         yield case_of(f"replies_{name}", "replies", _answered(honest, pairs))
+    yield from planted(shared)
     for name in FILES:
         if (path := shared / "field" / "data" / f"{name}.jsonl").exists():
             yield case_of(name, "files", [readable(row) for row in read(path)])
