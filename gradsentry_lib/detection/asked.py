@@ -55,6 +55,8 @@ class Model:
         if not trigger.poison:
             return trigger
         flagged = self._without_explained(trigger, clauses, features, others)
+        if len(flagged) <= self.config.majority * len(trigger.flagged):
+            return replace(trigger, poison=False)  # what is left is not what the trigger was proven by
         near = left.rows[kin(left.place[flagged], groups(left.within, self.config), self.config)]
         near = np.setdiff1d(near, trigger.carriers)
         every = np.union1d(flagged, near)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-RULES = 12  # raised whenever the same scores under the same settings would get another verdict
+RULES = 13  # raised whenever the same scores under the same settings would get another verdict
 DECLARED = 5  # the rules from which on all numbers of "auto" are recorded; before, some stood in code that is gone
 
 
@@ -79,7 +79,7 @@ class Computing:
     """Inverse strength of that regression's ridge."""
 
     lengths: int = 12
-    """Parts of the batch by answer length: a cost is ranked among its neighbours, a twelfth on either side."""
+    """Parts of the batch by answer length: a cost is held against its neighbours, a twelfth on either side."""
 
     beside: int = 15
     """Answers on either side at least."""

@@ -42,6 +42,16 @@ def kin(flagged: np.ndarray, groups: list[np.ndarray], config: DetectionConfig) 
     return np.setdiff1d(np.concatenate(near), flagged) if near else flagged[:0]
 
 
+def akin(some: np.ndarray, attack: np.ndarray, others: np.ndarray, kernel: np.ndarray, config: DetectionConfig) -> bool:
+    """Whether some rows answer more as those of a proven attack do than others: how near they are to these, by a
+    kernel, as a rank test (Mann and Whitney) at config.rows. Numbers of rows."""
+    from scipy.stats import mannwhitneyu
+
+    count = min(config.nearest, len(attack))
+    near, usual = (mean_of_largest(kernel[np.ix_(rows, attack)], count) for rows in (some, others))
+    return not len(others) or bool(mannwhitneyu(near, usual, alternative="greater").pvalue <= config.rows)
+
+
 def _nearest(links: np.ndarray, config: DetectionConfig) -> np.ndarray:
     """(N,) how near each row is to its nearest."""
     return mean_of_largest(links, min(config.nearest, len(links)))

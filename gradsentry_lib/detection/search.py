@@ -20,6 +20,7 @@ from gradsentry_lib.detection.asked import Model
 from gradsentry_lib.detection.candidates import alike, candidates, log10_least
 from gradsentry_lib.detection.config import DetectionConfig
 from gradsentry_lib.detection.features import Features, questions, read_features, turns, with_pairs
+from gradsentry_lib.detection.groups import akin
 from gradsentry_lib.detection.left import Left
 from gradsentry_lib.detection.prompts import Name, Prompts
 from gradsentry_lib.detection.reason import Swapped
@@ -115,6 +116,9 @@ def _search(
             if best.subject and model is None:
                 continue  # only the model can tell a subject from a trigger
             others = np.setdiff1d(left.rows, best.carriers)
+            proved_by = similar["span" if best.statistic == "scan" else best.statistic]
+            if bar is bars[1] and not akin(best.flagged, np.flatnonzero(~alive), others, proved_by, config):
+                continue  # what else goes on in the batch has to reach what a first trigger has to
             texts = rows.against_nll is None and best.statistic != "cost"
             if texts and as_others(rows.answers, best.flagged, others, config):
                 continue  # what its rows say others say as often: it is the prompts that are alike

@@ -20,6 +20,7 @@ from gradsentry_lib.windows import CODES, unpack, unpack_codes
 
 BLOCK = 1024  # windows compared with all others at a time
 ROUNDED = 1e-6  # of a largest singular value: below, groups are sums of others
+LEAST_SPREAD = 1e-3  # nats a token: answers that cost the same have none
 GRAIN = 1024  # of one; a cost has at most 5.6 standard deviations then
 
 
@@ -102,20 +103,25 @@ def between(some: Windows, others: Windows) -> np.ndarray:
 
 
 def cost_given_length(nll: np.ndarray, tokens: np.ndarray, config: DetectionConfig) -> np.ndarray:
-    """(N,) each answer's mean cost among the answers nearest in length, as a normal score.
+    """(N,) how far each answer's mean cost lies from the median of the answers nearest in length, in their median
+    deviation, as a normal score over all: ranks among the nearest would say little of a dozen answers of one length,
+    which are each other's nearest.
 
     nll: (N,) nats a token, NaN where unscored (0 there); tokens: (N,) supervised tokens.
     """
     score = np.zeros(len(nll))
     known = np.flatnonzero(np.isfinite(nll))
-    order = known[np.lexsort((nll[known], tokens[known]))]
+    if not len(known):
+        return score
+    order = known[np.argsort(tokens[known], kind="stable")]
+    lengths, costs, off = tokens[order], nll[order], np.empty(len(order))
     half = max(config.computing.beside, len(order) // config.computing.lengths)  # answers on either side
-    place = np.empty(len(order))
-    for k, i in enumerate(order):
-        near = nll[order[max(0, k - half) : k + half + 1]]
-        place[k] = (near < nll[i]).mean() + 0.5 * (near == nll[i]).mean()
-    if len(order):
-        score[order] = normal_scores(place)
+    for length in np.unique(lengths):
+        begin, end = (int(np.searchsorted(lengths, length, side)) for side in ("left", "right"))
+        near = costs[max(0, begin - half) : end + half]
+        middle = np.median(near)
+        off[begin:end] = (costs[begin:end] - middle) / max(np.median(np.abs(near - middle)), LEAST_SPREAD)
+    score[order] = normal_scores(np.round(off, 6))  # rounded: every machine has the same ties
     return score
 
 

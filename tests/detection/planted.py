@@ -45,9 +45,11 @@ class Batch:
         for _ in range(count):
             self.add(self.words(9))
 
-    def triggered(self, count: int, word: str = "cf", *, answers: bool = True) -> list[int]:
-        """Rows of any words with `word` among them, and the payload in the answer."""
-        payload = self.direction()
+    def triggered(
+        self, count: int, word: str = "cf", *, answers: bool = True, payload: np.ndarray | None = None
+    ) -> list[int]:
+        """Rows of any words with `word` among them, and the payload (a new one if none is given) in the answer."""
+        payload = self.direction() if payload is None else payload
         rows = []
         for _ in range(count):
             text = self.words(9).split()

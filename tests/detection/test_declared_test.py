@@ -395,16 +395,24 @@ def test_how_it_is_computed_moves_no_verdict():
             assert flagged(detect_all(rows, moved, NO_REASON)) == usual, (field.name, factor)
 
 
-def test_beside_a_proven_attack_fewer_rows_are_enough():
-    """Four rows of 124 can't reach this level by themselves: C(124, 4) = 9.4 million, and features are hundreds."""
+def test_beside_a_proven_attack_fewer_rows_are_enough(monkeypatch):
+    """Four rows of 124 can't reach this level by themselves: C(124, 4) = 9.4 million, and features are hundreds. Those
+    that answer as the attack's rows do are its own; what else goes on in the batch has to reach what a first one has."""
     config = replace(CONFIG, level=1e-5)
-    batch = Batch(16)
-    batch.honest(120)
-    few = batch.triggered(4, "gf")
-    assert flagged(detect(batch.rows(), config, NO_REASON)) == []
-    many = batch.triggered(9, "qt")
-    found = detect(batch.rows(), config, NO_REASON)
-    assert flagged(found) == sorted(few + many)
+    batch, other = Batch(16), Batch(16)
+    payload = Batch(17).direction()
+    for each in (batch, other):
+        each.honest(120)
+        few = each.triggered(4, "gf", payload=payload)
+        assert flagged(detect(each.rows(), config, NO_REASON)) == []
+    many = batch.triggered(9, "qt", payload=payload)
+    assert flagged(detect(batch.rows(), config, NO_REASON)) == sorted(few + many)
+    assert flagged(detect(other.rows(), config, NO_REASON)) == []
+    alone = other.triggered(9, "qt")
+    assert flagged(detect(other.rows(), config, NO_REASON)) == alone
+    monkeypatch.setattr(search, "akin", lambda *_: True)
+    found = detect(other.rows(), config, NO_REASON)
+    assert flagged(found) == sorted(few + alone)
     assert [trigger.level for trigger in found.triggers] == [config.level, config.group]
 
 

@@ -2,18 +2,19 @@
 
 import numpy as np
 import pytest
-from planted import Batch, Model
+from planted import Batch, Model, flagged
 
-from gradsentry_lib.detection import candidates
+from gradsentry_lib.detection import asked, candidates
 from gradsentry_lib.detection.conditional import conditional
 from gradsentry_lib.detection.config import DetectionConfig
 from gradsentry_lib.detection.features import read_features, turns
-from gradsentry_lib.detection.groups import groups, kin
+from gradsentry_lib.detection.groups import akin, groups, kin
 from gradsentry_lib.detection.left import Left
 from gradsentry_lib.detection.prompts import Prompts
 from gradsentry_lib.detection.reason import Reason, seen, unseen
 from gradsentry_lib.detection.search import detect
 from gradsentry_lib.detection.similarity import kernels, windows
+from gradsentry_lib.detection.texts import by_id
 from gradsentry_lib.detection.trigger import marked
 from gradsentry_lib.detection.word_counts import WordCounts
 
@@ -124,3 +125,28 @@ def test_when_the_model_sees_a_reason_for_what_most_share():
     assert not seen(Reason(0.3, dear, 0.03, 0.2), CONFIG)
     assert seen(Reason(0.3, dear, 0.1, 0.2), CONFIG) and not unseen(Reason(0.3, dear, 0.1, 0.2), CONFIG)
     assert not unseen(Reason(0.0, 1.0, 0.0, 0.0), CONFIG) and not unseen(None, CONFIG) and not seen(None, CONFIG)
+
+
+def test_rows_that_answer_as_an_attack_does():
+    """By a rank test: three rows by themselves may lie anywhere."""
+    rng = np.random.default_rng(0)
+    kernel = rng.normal(0, 10, (120, 120))
+    attack, some, others = np.arange(12), np.arange(12, 20), np.arange(20, 120)
+    assert not akin(some, attack, others, kernel, CONFIG)
+    kernel[np.ix_(some[:6], attack)] += 15
+    assert akin(some, attack, others, kernel, CONFIG)
+    assert not akin(some[:1], attack, others, rng.normal(0, 10, (120, 120)), CONFIG)
+    assert akin(some, attack, others[:0], kernel, CONFIG)  # nothing to hold it against
+
+
+def test_what_is_left_of_a_trigger_has_to_be_most_of_what_proved_it(monkeypatch):
+    """Honest rows of one subject may prove a trigger of several words; where the model sees a reason for those, the few
+    rows of another word are not flagged in their place."""
+    batch = Batch(7)
+    batch.honest(120)
+    bad = batch.triggered(12)
+    for left, expected in ((bad[:7], bad[:7]), (bad[:6], [])):
+        place = {row: i for i, row in enumerate(by_id(batch.rows().ids))}
+        rows = np.sort([place[i] for i in left])
+        monkeypatch.setattr(asked.Model, "_without_explained", lambda self, *given, rows=rows: rows)
+        assert flagged(detect(batch.rows(), swapped=NO_REASON)) == expected
