@@ -397,7 +397,7 @@ def test_how_it_is_computed_moves_no_verdict():
 
 def test_beside_a_proven_attack_fewer_rows_are_enough(monkeypatch):
     """Four rows of 124 can't reach this level by themselves: C(124, 4) = 9.4 million, and features are hundreds. Those
-    that answer as the attack's rows do are its own; what else goes on in the batch has to reach what a first one has."""
+    that answer as the attack's rows do are its own; what else goes on in the batch has to reach what a first has."""
     config = replace(CONFIG, level=1e-5)
     batch, other = Batch(16), Batch(16)
     payload = Batch(17).direction()
