@@ -189,7 +189,26 @@ def _claim(found: Results) -> str:
         f"(poison). Of the paper's 16 settings {len(rows)} were filtered, models tuned by LoRA in {len(tuned)}; "
         "attack success with its 95 % interval; every line: [appendix](evaluation/appendix.md)."
     )
-    return f"{said}\n\n{_table(shown)}"
+    return f"{said}{_full(found.get('claim_full', ()))}\n\n{_table(shown)}"
+
+
+def _full(every: Sequence[Mapping[str, Any]]) -> str:
+    """The same with all weights tuned, in a sentence."""
+    if not every:
+        return ""
+    sets = _each(line["data"] for line in every)
+    shares = {
+        which: ", ".join(
+            _share([line for line in every if (line["data"], line["rows"]) == (data, which)], "keyword").split(" ")[0]
+            or "not tuned"
+            for data in sets
+        )
+        for which in ("all rows", "auto")
+    }
+    return (
+        f" All weights tuned, {_each(line['attack'] for line in every)[0]} on {', '.join(sets)}: attack success "
+        f"{shares['all rows']} on all rows, {shares['auto']} on what auto keeps."
+    )
 
 
 def _of(lines: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
