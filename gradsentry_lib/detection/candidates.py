@@ -84,10 +84,10 @@ def _looks(
     own, taken = turns_own(features, left.shared, config), list[int]()
     if len(own):
         others = np.setdiff1d(np.arange(len(features.names)), own)
-        yield left.similar, _best(left.similar, features, others, config.computing.tried, config)
+        yield left.similar, _standing_out(left.similar, features, others, config.computing.tried, config)
     similar = rest = left.within
     for tried in (config.computing.tried, config.computing.behind):
-        best = _best(rest, features, taken, tried, config)
+        best = _standing_out(rest, features, taken, tried, config)
         yield similar, best
         if max(Counter(name for _, name, _ in best).values(), default=0) < tried:
             return
@@ -95,7 +95,7 @@ def _looks(
         rest = beside(similar, features.matrix[:, taken].toarray(), left.same)
 
 
-def _best(
+def _standing_out(
     similar: Kernels, features: Features, passed: Sequence[int] | np.ndarray, tried: int, config: DetectionConfig
 ) -> list[tuple[float, str, int]]:
     """(log10 p, statistic, feature) of what a look can't dismiss, at most `tried` a statistic, the best first; of

@@ -101,7 +101,7 @@ def _search(
     in_turn = [(bar, first, tried) for bar, (first, tried) in product(bars, asked)]
     triggers: list[Proven] = []
     model = None if swapped is None else Model(rows, spans, same, config, swapped)
-    with LookAhead(partial(_best, prompts, features, config), in_turn, usable_threads()) as looks:
+    with LookAhead(partial(_best_way, prompts, features, config), in_turn, usable_threads()) as looks:
         for number, (bar, _, _) in enumerate(in_turn):
             if bar is bars[1] and not any(t.poison for t in triggers):
                 break  # only beside a proven attack is there reason to expect more of it
@@ -148,7 +148,7 @@ def kernels_of(rows: Rows, spans: Windows, same: Sequence[np.ndarray], config: D
     return kernels(spans, cost, same, against)
 
 
-def _best(
+def _best_way(
     prompts: Prompts,
     features: Features,
     config: DetectionConfig,
