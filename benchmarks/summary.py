@@ -365,8 +365,10 @@ def _rules(folder: Path) -> str:
 def readme_figures(found: Results) -> str:
     """The paragraph between the marks in README.md."""
     peers, eight = found["peers"], found["table8"]
-    auto = [line for line in peers if line["filter"] == "policy-auto"]
-    paper = [line for line in peers if line["filter"] == "policy-paper"]
+    on = [{line["data"] for line in peers if line["filter"] == name} for name in OURS]
+    both = [line for line in peers if line["data"] in on[0] & on[1]]
+    auto = [line for line in both if line["filter"] == "policy-auto"]
+    paper = [line for line in both if line["filter"] == "policy-paper"]
     long = [
         f"{1 - line['clean_kept']:.0%} of clean {line['data']}" for line in eight if line["data"] in ("alpaca", "gsm8k")
     ]
