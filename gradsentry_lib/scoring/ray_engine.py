@@ -3,8 +3,9 @@
     samples.parquet -> read tasks -> wanted rows -> blocks of one shard -> actors -> scores, back to whoever asked
 
 Ray Data does the distribution: it streams, so that neither the driver nor the object store holds the batch, and it
-gives a dead worker's block to another. The driver writes every block of scores to the cache as it comes in. Workers
-read samples.parquet and the model folder by their paths: on several machines both lie on a file system that all share.
+gives a dead worker's block to another; where a worker dies before it has begun, what is left is streamed anew. The
+driver writes every block of scores to the cache as it comes in. Workers read samples.parquet and the model folder by
+their paths: on several machines both lie on a file system that all share.
 """
 
 import logging
@@ -17,6 +18,8 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from gradsentry_lib.errors import UnusableCluster, UnusableOption
 from gradsentry_lib.samples.table import SAMPLE_COLUMNS, from_batch
@@ -25,6 +28,7 @@ from gradsentry_lib.scoring.fingerprint import digests
 from gradsentry_lib.scoring.identity import SPREAD, ModelIdentity, first_line
 from gradsentry_lib.scoring.score import to_table
 
+MOST_LOST = 8  # actors in a row of which none ends a block: then it is the block, or the cluster
 # A cluster started for one scan has no dashboard: nobody reads its metrics, which cost two workers some 4 % here.
 UNWATCHED = {
     "RAY_enable_metrics_collection": "0",
@@ -75,38 +79,50 @@ def score_on_cluster(
             "a model spread over devices is scored in this process: leave --engine ray or the device out"
         )
     cluster = effort.cluster or Cluster()
+    left, lost = wanted, 0
     with joined(cluster.address) as ray:
-        pool = plan(ray.cluster_resources(), identity.device, cluster.workers)
-        rows = max(1, min(effort.rows_per_shard, -(-len(wanted) // (4 * pool.workers))))  # all workers end together
-        kept = ray.put(wanted)
-        table = (
-            ray.data.read_parquet(str(samples.absolute()), columns=SAMPLE_COLUMNS)
-            .map_batches(_only, batch_format="pyarrow", fn_args=[kept], batch_size=None)
-            .repartition(target_num_rows_per_block=rows)
-            .map_batches(
-                Worker,
-                batch_format="pyarrow",
-                batch_size=rows,
-                zero_copy_batch=True,
-                compute=ray.data.ActorPoolStrategy(size=pool.workers, max_tasks_in_flight_per_actor=2),
-                num_cpus=pool.cpus,
-                num_gpus=pool.gpus or None,
-                fn_constructor_args=[
-                    replace(
-                        identity, folder=identity.folder.absolute(), base=identity.base and identity.base.absolute()
-                    ),
-                    config,
-                    replace(effort, cluster=None),
-                    int(os.environ.get("OMP_NUM_THREADS") or pool.threads),
-                ],
-            )
+        while len(left):
+            done: list[pa.ChunkedArray] = []
+            try:
+                for scores in _streamed(ray, samples, left, identity, config, effort):
+                    if scores.num_rows:
+                        done.append(scores["sample_id"])
+                        yield scores
+                return
+            except ray.exceptions.RayError as error:
+                lost = 1 if done else lost + 1
+                died = isinstance(error, ray.exceptions.RayActorError) and not error.actor_init_failed
+                if not died or lost > MOST_LOST:
+                    raise UnusableCluster(f"scoring on Ray failed: {cause(error)}") from error
+            left = _without(left, samples, done)
+
+
+def _streamed(
+    ray: Any, samples: Path, wanted: np.ndarray, identity: ModelIdentity, config: ScoringConfig, effort: Effort
+) -> Iterator[pa.Table]:
+    """The same in one stream, which ends with an actor that dies before it has begun: only the blocks of those that
+    have does Ray Data give to others."""
+    pool = plan(ray.cluster_resources(), identity.device, effort.cluster.workers if effort.cluster else None)
+    rows = max(1, min(effort.rows_per_shard, -(-len(wanted) // (4 * pool.workers))))  # all workers end together
+    kept = ray.put(wanted)
+    folders = replace(identity, folder=identity.folder.absolute(), base=identity.base and identity.base.absolute())
+    threads = int(os.environ.get("OMP_NUM_THREADS") or pool.threads)
+    table = (
+        ray.data.read_parquet(str(samples.absolute()), columns=SAMPLE_COLUMNS)
+        .map_batches(_only, batch_format="pyarrow", fn_args=[kept], batch_size=None)
+        .repartition(target_num_rows_per_block=rows)
+        .map_batches(
+            Worker,
+            batch_format="pyarrow",
+            batch_size=rows,
+            zero_copy_batch=True,
+            compute=ray.data.ActorPoolStrategy(size=pool.workers, max_tasks_in_flight_per_actor=2),
+            num_cpus=pool.cpus,
+            num_gpus=pool.gpus or None,
+            fn_constructor_args=[folders, config, replace(effort, cluster=None), threads],
         )
-        try:
-            for scores in table.iter_batches(batch_size=None, batch_format="pyarrow"):
-                if scores.num_rows:
-                    yield scores
-        except ray.exceptions.RayError as error:
-            raise UnusableCluster(f"scoring on Ray failed: {cause(error)}") from error
+    )
+    yield from table.iter_batches(batch_size=None, batch_format="pyarrow")
 
 
 class Worker:
@@ -143,6 +159,16 @@ def _only(batch: pa.Table, kept: Any) -> pa.Table:
     rows = batch["row"].to_numpy()
     at = np.minimum(np.searchsorted(kept, rows), len(kept) - 1)
     return batch.filter(pa.array(kept[at] == rows))
+
+
+def _without(wanted: np.ndarray, samples: Path, done: list[pa.ChunkedArray]) -> np.ndarray:
+    """Those of the wanted rows whose samples are not among the ids that have scores."""
+    ids = pa.chunked_array([chunk for part in done for chunk in part.chunks], pa.string())
+    left = [wanted[:0]]
+    for batch in pq.ParquetFile(samples).iter_batches(columns=["row", "sample_id"]):
+        some = _only(pa.Table.from_batches([batch]), wanted)
+        left.append(some["row"].to_numpy()[~pc.is_in(some["sample_id"], ids).to_numpy()])
+    return np.concatenate(left)
 
 
 @contextmanager

@@ -21,9 +21,7 @@ from gradsentry_lib.detection.reason import Question, Swapped
 from gradsentry_lib.detection.search import Detection
 from gradsentry_lib.errors import UnusableCluster
 from gradsentry_lib.scoring.config import Cluster
-from gradsentry_lib.scoring.ray_engine import cause, joined, plan
-
-MOST_LOST = 8  # actors in a row of which none ends a block: then it is the block, or the cluster
+from gradsentry_lib.scoring.ray_engine import MOST_LOST, cause, joined, plan
 
 
 @contextmanager

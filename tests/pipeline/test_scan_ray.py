@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import psutil
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -20,7 +21,7 @@ from gradsentry_lib.pipeline.run import ModelChoice
 from gradsentry_lib.pipeline.score import Progress
 from gradsentry_lib.samples.read import open_source
 from gradsentry_lib.samples.table import write_samples
-from gradsentry_lib.scoring import ray_search
+from gradsentry_lib.scoring import ray_engine, ray_search
 from gradsentry_lib.scoring.config import Cluster, Effort, ScoringConfig
 from gradsentry_lib.scoring.ray_engine import plan, score_on_cluster
 from gradsentry_lib.scoring.ray_search import searching
@@ -109,6 +110,49 @@ def test_only_the_wanted_rows_are_scored(cluster: None, tmp_path: Path, model: P
     elsewhere = replace(identity, weights="0" * 64)
     with pytest.raises(BadInput, match="holds another model on this node"):
         list(score_on_cluster(tmp_path / "samples.parquet", wanted, elsewhere, ScoringConfig(), effort))
+
+
+@pytest.mark.slow
+def test_a_worker_that_dies_before_it_has_begun_loses_nothing(
+    cluster: None, tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its machine is lost while it starts: Ray Data ends the stream then, and what is left is streamed anew."""
+    import ray
+
+    source = open_source(str(write(tmp_path / "rows.jsonl", lines(range(24)))))
+    write_samples(source, tmp_path / "samples.parquet", tmp_path / "rejected.jsonl")
+    identity, effort = ModelChoice(str(model), dtype="float32").identify(), Effort(rows_per_shard=6)
+    effort = replace(effort, cluster=Cluster(workers=1))
+    real, asked = ray_engine._streamed, list[int]()
+
+    def dies(at: Any, samples: Path, wanted: np.ndarray, *given: Any) -> Iterator[pa.Table]:
+        asked.append(len(wanted))
+        stream = real(at, samples, wanted, *given)
+        if len(asked) != 2:  # the second time none comes
+            yield next(stream)
+        if len(asked) < 4:
+            raise ray.exceptions.ActorDiedError()
+        yield from stream
+
+    monkeypatch.setattr(ray_engine, "_streamed", dies)
+    wanted = np.arange(24)
+    tables = list(score_on_cluster(tmp_path / "samples.parquet", wanted, identity, ScoringConfig(), effort))
+    ids = [s.sample_id for s in source.rows()]
+    assert sorted(i for table in tables for i in table["sample_id"].to_pylist()) == sorted(ids)
+    assert asked[0] == 24 > asked[1] == asked[2] > asked[3]
+
+    asked.clear()
+    monkeypatch.setattr(ray_engine, "MOST_LOST", 1)
+    monkeypatch.setattr(ray_engine, "_streamed", lambda *_: _never(ray, asked))
+    with pytest.raises(BadInput, match="scoring on Ray failed"):
+        list(score_on_cluster(tmp_path / "samples.parquet", wanted, identity, ScoringConfig(), effort))
+    assert len(asked) == 2
+
+
+def _never(ray: Any, asked: list[int]) -> Iterator[pa.Table]:
+    asked.append(0)
+    raise ray.exceptions.ActorDiedError()
+    yield
 
 
 @pytest.mark.slow
