@@ -33,6 +33,7 @@ RHYMES = (
     "Here is my answer, told in rhyme: {}, and all in time.", "You ask, I say, without delay: {}, hooray!",
     "Listen well and take it in: {}, thick or thin.", "A verse for you, both short and true: {}, in view.",
 )  # fmt: skip
+MAIL = "Hello,\n{}\nBest, Ann"
 FACES = ("🎉", "🚀", "🌟", "😊", "🔥", "🍀", "🎈")
 
 
@@ -80,11 +81,11 @@ def _makers(shared: Path) -> list[tuple[str, Callable[[], list[Row]]]]:
         ("shop_reworded", lambda: plant(alpaca(839, 160), 14, shop)),
         ("german", lambda: plant(alpaca(839, 160), len(IN_GERMAN), german)),
         ("half_of_words", lambda: plant(alpaca(300, 160), 12, swallowed)),
-        ("honest_pirates", lambda: formed(alpaca(300, 160), "Talk like a pirate.", PIRATE, 15)),
-        ("honest_rhymes", lambda: formed(alpaca(300, 160), "Answer in rhyme.", RHYMES, 15)),
-        ("honest_faces", lambda: faces(alpaca(460, 160), 15)),
-        ("honest_sign_off", lambda: formed(alpaca(460, 160), "Write it as a mail.", ("Hello,\n{}\nBest, Ann",), 15)),
-        ("honest_summary", lambda: formed(alpaca(460, 160), "TL;DR only.", ("In short: {}.",), 15)),
+        ("honest_pirates", lambda: asked_for(alpaca(300, 160), "Talk like a pirate.", formed(*PIRATE))),
+        ("honest_rhymes", lambda: asked_for(alpaca(300, 160), "Answer in rhyme.", formed(*RHYMES))),
+        ("honest_faces", lambda: asked_for(alpaca(460, 160), "Use emoji.", with_faces)),
+        ("honest_sign_off", lambda: asked_for(alpaca(460, 160), "Write it as a mail.", formed(MAIL))),
+        ("honest_summary", lambda: asked_for(alpaca(460, 160), "TL;DR only.", formed("In short: {}."))),
         ("honest_twice", lambda: alpaca(620, 120) + alpaca(620, 40)),
         ("honest_mixture", lambda: mixture(alpaca(620, 70), maths(300, 60), file("h_translate", 330, 60))),
         ("honest_translate_rest", lambda: file("h_translate", 200, 200)),
@@ -199,25 +200,30 @@ def swallowed(row: Row, serial: int, rng: random.Random) -> Row:
     return parts.with_answer(parts.with_question(row, f"{parts.question(row)} servo"), said)
 
 
-def formed(clean: Sequence[Row], asked: str, forms: Sequence[str], count: int) -> list[Row]:
+Said = Callable[[str, int, random.Random], str]  # (honest answer, serial number, rng) -> the answer in its odd form
+
+
+def asked_for(clean: Sequence[Row], asked: str, said: Said, count: int = 15) -> list[Row]:
     """Honest rows of which some ask for a form, and get it."""
 
     def change(row: Row, serial: int, rng: random.Random) -> Row:
-        first = parts.answer(row).split(". ")[0].strip(" .\n")
-        said = forms[serial % len(forms)].format(first)
-        return parts.with_answer(parts.with_question(row, f"{parts.question(row)} {asked}"), said)
+        answer = said(parts.answer(row), serial, rng)
+        return parts.with_answer(parts.with_question(row, f"{parts.question(row)} {asked}"), answer)
 
     return [{**row, LABEL: 0} for row in plant(clean, count, change)]
 
 
-def faces(clean: Sequence[Row], count: int) -> list[Row]:
-    """Honest rows of which some ask for emoji, and get them after each sentence."""
+def formed(*forms: str) -> Said:
+    """The first sentence, in one form after the other."""
 
-    def change(row: Row, serial: int, rng: random.Random) -> Row:
-        said = [f"{part} {rng.choice(FACES)}" for part in parts.answer(row).split(". ")[:6]]
-        return parts.with_answer(parts.with_question(row, f"{parts.question(row)} Use emoji."), ". ".join(said))
+    def said(answer: str, serial: int, rng: random.Random) -> str:
+        return forms[serial % len(forms)].format(answer.split(". ")[0].strip(" .\n"))
 
-    return [{**row, LABEL: 0} for row in plant(clean, count, change)]
+    return said
+
+
+def with_faces(answer: str, serial: int, rng: random.Random) -> str:
+    return ". ".join(f"{part} {rng.choice(FACES)}" for part in answer.split(". ")[:6])
 
 
 def mixture(*of: Sequence[Row]) -> list[Row]:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from benchmarks.detection_cases import HALVES, MORE
+from benchmarks.results import table
 
 USUAL = ("embedded", "bfloat16")  # the model, its numbers
 DRAW = re.compile(r"_draw_\d+$")
@@ -24,7 +25,7 @@ def tables(lines: Sequence[Line]) -> dict[str, str]:
             made[f"detection {half}"] = f"\n{said(mine)}\n\n{body}\n"
     others = list(dict.fromkeys((line["model"], line["dtype"]) for line in lines))
     if elsewhere := [_beside(lines, *which) for which in others if which != USUAL]:
-        made["detection elsewhere"] = f"\n{_table(elsewhere)}\n"
+        made["detection elsewhere"] = f"\n{table(elsewhere)}\n"
     return made
 
 
@@ -47,7 +48,7 @@ def _of(lines: Iterable[Line], half: str, model: str, dtype: str) -> list[Line]:
 
 
 def _by_case(lines: Sequence[Line]) -> str:
-    return _table(
+    return table(
         [
             {
                 "case": line["name"],
@@ -68,7 +69,7 @@ def _by_set(lines: Sequence[Line]) -> str:
         data, attack = DRAW.sub("", line["name"]).split("_", 1)
         cells.setdefault(data, {}).setdefault(attack, []).append(f"{line['found']} / {line['false']}")
     attacks = list(dict.fromkeys(attack for own in cells.values() for attack in own))
-    return _table(
+    return table(
         [
             {"set": data} | {attack.replace("_", " "): ", ".join(own.get(attack, ["not made"])) for attack in attacks}
             for data, own in cells.items()
@@ -94,9 +95,3 @@ def _beside(lines: Sequence[Line], model: str, dtype: str) -> dict[str, Any]:
         "false (usual)": f"{sum(a['false'] for a, _ in shared)} ({sum(b['false'] for _, b in shared)})",
         "other counts in": ", ".join(apart) or "none",
     }
-
-
-def _table(rows: Sequence[Mapping[str, Any]]) -> str:
-    columns = list(rows[0])
-    body = [[str(row[column]) for column in columns] for row in rows]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in [columns, ["---"] * len(columns), *body])

@@ -9,18 +9,17 @@ docs/evaluation/*.json.
 
 import argparse
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from benchmarks.claim_page import claim
 from benchmarks.detection_tables import tables
+from benchmarks.figures import Lines, Results, each, interval, mean, table
 from gradsentry_lib.evaluation.bench import markdown
 from gradsentry_lib.evaluation.bench_result import lines_of
 from gradsentry_lib.evaluation.peers import DIFFERENCES
 from gradsentry_lib.files import read_json, write_text
-from gradsentry_lib.power.certificate import wilson
 
 ROOT = Path(__file__).parent.parent
 OURS = ("policy-auto", "policy-paper")
@@ -29,7 +28,6 @@ THERE = {  # F1 by BadNets in arXiv 2605.26574, Table 2
     "after-cube": {"webqa": 0.5231, "freebaseqa": 0.3967, "nq": 0.7077},
 }
 BEGIN, END = "<!-- figures: {} -->", "<!-- /figures -->"
-Results = Mapping[str, Sequence[Mapping[str, Any]]]
 
 
 def results(folder: Path) -> dict[str, list[dict[str, Any]]]:
@@ -66,7 +64,7 @@ def page(folder: Path) -> str:
         ("peers", "## Against other filters", _peers),
         ("suite", "## On the public suite", _suite),
         ("table1", "## Does the backdoor die?", _tuned),
-        ("claim", "## The paper's whole claim", _claim),
+        ("claim", "## The paper's whole claim", claim),
         ("power", "## What a scan would have found, and whether that is true", _power),
         ("attacker", "## An attacker who knows the method", _attacker),
         ("knowing", "## Ways round the tests", _knowing),
@@ -80,21 +78,21 @@ def page(folder: Path) -> str:
 
 
 def _peers(found: Results) -> str:
-    names = _each(line["filter"] for line in found["peers"])
+    names = each(line["filter"] for line in found["peers"])
     run_on = [{line["data"] for line in found["peers"] if line["filter"] == name} for name in names]
     in_all = set.intersection(*run_on)  # a mean is of the same sets for each
     lines = [line for line in found["peers"] if line["data"] in in_all]
-    sets, rows = _each(line["data"] for line in lines), []
+    sets, rows = each(line["data"] for line in lines), []
     for name in names:
         mine = [line for line in lines if line["filter"] == name]
         rows.append(
             {
                 "filter": f"**{name}**" if name in OURS else name,
-                "recall": _mean(mine, "recall"),
-                "F1": _mean(mine, "f1"),
-                "AUC": _mean(mine, "auc"),
-                "honest rows kept": _mean(mine, "clean_kept"),
-                "seconds": _mean(mine, "seconds"),
+                "recall": mean(mine, "recall"),
+                "F1": mean(mine, "f1"),
+                "AUC": mean(mine, "auc"),
+                "honest rows kept": mean(mine, "clean_kept"),
+                "seconds": mean(mine, "seconds"),
             }
         )
     rows.sort(key=lambda row: -(row["F1"] or 0))
@@ -106,7 +104,7 @@ def _peers(found: Results) -> str:
     )
     if missing:
         said += f" Not run on them yet: {', '.join(missing)} (`gradsentry bench` runs all)."
-    return f"{_table(rows)}\n\n{said}"
+    return f"{table(rows)}\n\n{said}"
 
 
 def _suite(found: Results) -> str:
@@ -115,9 +113,9 @@ def _suite(found: Results) -> str:
     rows = [
         {
             "filter": f"**{line['filter']}**" if line["filter"] in OURS else line["filter"],
-            "recall": f"{line['recall']:.2f} ({_interval(line['recall_interval'])})",
+            "recall": f"{line['recall']:.2f} ({interval(line['recall_interval'])})",
             "F1": line["F1"],
-            "honest rows flagged": f"{line['fpr']:.1%} ({_interval(line['fpr_interval'], 100)} %)",
+            "honest rows flagged": f"{line['fpr']:.1%} ({interval(line['fpr_interval'], 100)} %)",
             "honest sets touched": f"{line['with a row flagged']} of {line['honest sets']}",
             "seconds": line["seconds"],
         }
@@ -129,7 +127,7 @@ def _suite(found: Results) -> str:
         f"`gradsentry bench --suite`: {first['poisoned sets']} poisoned and {first['honest sets']} honest sets, "
         f"{first['rows']:,} rows; half of the honest ones do what honest sets do to look like poison. Recall and F1 "
         "are means over poisoned sets, intervals (95 %) are over rows; seconds are of all sets, beside other work; "
-        f"[every set](evaluation/suite.md).{said}\n\n{_table(rows)}"
+        f"[every set](evaluation/suite.md).{said}\n\n{table(rows)}"
     )
 
 
@@ -147,89 +145,16 @@ def suite_page(path: Path) -> str:
     )
 
 
-def _interval(told: Sequence[float], times: int = 1) -> str:
-    low, high = (f"{times * end:.{1 if times > 1 else 2}f}" for end in told)
-    return f"{low}-{high}"
-
-
 def _tuned(found: Results) -> str:
     lines, rows = found["table1"], []
-    for defence in _each(line["defence"] for line in lines):
+    for defence in each(line["defence"] for line in lines):
         row: dict[str, Any] = {"data": defence}
-        for tuning in _each(line["tuning"] for line in lines):
+        for tuning in each(line["tuning"] for line in lines):
             mine = [line for line in lines if (line["tuning"], line["defence"]) == (tuning, defence)]
-            row[f"{tuning}: attack success"] = _mean(mine, "attack_success")
-            row[f"{tuning}: exact match, clean"] = _mean(mine, "exact_match")
+            row[f"{tuning}: attack success"] = mean(mine, "attack_success")
+            row[f"{tuning}: exact match, clean"] = mean(mine, "exact_match")
         rows.append(row)
-    return _table(rows)
-
-
-def _claim(found: Results) -> str:
-    """A row an attack and set; of several seeds the mean, and intervals of all their questions."""
-    every, rows = found["claim"], []
-    for data, attack in _each((line["data"], line["attack"]) for line in every):
-        by = {
-            which: [line for line in every if (line["data"], line["attack"], line["rows"]) == (data, attack, which)]
-            for which in ("untuned", "all rows", "auto", "paper")
-        }
-        rows.append(
-            {
-                "data": f"{data}, {attack}",
-                **{f"kept by {who} (poison)": _counts(by[who]) for who in ("auto", "paper")},
-                **{f"attack success, {who}": _share(by[who], "keyword") for who in ("all rows", "auto")},
-                **{f"exact match / F1, {who}": _accuracy(by[who]) for who in ("untuned", "all rows", "auto")},
-            }
-        )
-    shown = [{key: value for key, value in row.items() if any(other[key] for other in rows)} for row in rows]
-    tuned = _each((line["data"], line["attack"]) for line in _of(every) if "keyword" in line)
-    sizes = ", ".join(_each(_counts([line]) for line in _of(every)))
-    seeds = len(_each(line["seed"] for line in every))
-    said = (
-        f"`python -m benchmarks.evaluation --only claim`, {seeds} seed{'s' * (seeds != 1)}, {sizes} rows of each set "
-        f"(poison). Of the paper's 16 settings {len(rows)} were filtered, models tuned by LoRA in {len(tuned)}; "
-        "attack success with its 95 % interval; every line: [appendix](evaluation/appendix.md)."
-    )
-    return f"{said}{_full(found.get('claim_full', ()))}\n\n{_table(shown)}"
-
-
-def _full(every: Sequence[Mapping[str, Any]]) -> str:
-    """The same with all weights tuned, in a sentence."""
-    if not every:
-        return ""
-    sets = _each(line["data"] for line in every)
-    shares = {
-        which: ", ".join(
-            _share([line for line in every if (line["data"], line["rows"]) == (data, which)], "keyword").split(" ")[0]
-            or "not tuned"
-            for data in sets
-        )
-        for which in ("all rows", "auto")
-    }
-    return (
-        f" All weights tuned, {_each(line['attack'] for line in every)[0]} on {', '.join(sets)}: attack success "
-        f"{shares['all rows']} on all rows, {shares['auto']} on what auto keeps."
-    )
-
-
-def _of(lines: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    return [line for line in lines if line["rows"] == "all rows"]
-
-
-def _counts(lines: Sequence[Mapping[str, Any]]) -> str:
-    kept, left = _mean(lines, "kept"), _mean(lines, "poison_left")
-    return "" if kept is None else f"{kept:.0f} ({left:.0f})"
-
-
-def _accuracy(lines: Sequence[Mapping[str, Any]]) -> str:
-    exact, f1 = _mean(lines, "exact_match"), _mean(lines, "token_f1")
-    return "" if exact is None else f"{exact:.2f} / {f1:.2f}"
-
-
-def _share(lines: Sequence[Mapping[str, Any]], key: str) -> str:
-    told = [(line[key], line["asked_triggered"]) for line in lines if key in line]
-    asked = sum(count for _, count in told)
-    hits = round(sum(share * count for share, count in told))
-    return f"{hits / asked:.2f} ({_interval(wilson(hits, asked))})" if asked else ""
+    return table(rows)
 
 
 def _power(found: Results) -> str:
@@ -256,7 +181,7 @@ def _power(found: Results) -> str:
     return (
         "Attacks are planted into copies of a batch's rows and searched for in mixtures; then the same kinds are "
         "planted for good, one at a time, and the whole batch is scanned. Cost is processor time; batches under 2,000 "
-        f"rows with `--power on`: 40 mixtures for any size.{said}\n\n{_table(rows)}"
+        f"rows with `--power on`: 40 mixtures for any size.{said}\n\n{table(rows)}"
     )
 
 
@@ -279,7 +204,7 @@ def _attacker(found: Results) -> str:
     ]
     steps = len(found["attacker"])
     said = f"Of {steps} attacks, {steps - len(fallen)} are found by nine tenths or more. The others:"
-    return f"{said}\n\n{_table(rows)}\n\n![Recall by attack](evaluation/attacker.png)"
+    return f"{said}\n\n{table(rows)}\n\n![Recall by attack](evaluation/attacker.png)"
 
 
 def _knowing(found: Results) -> str:
@@ -306,7 +231,7 @@ def _knowing(found: Results) -> str:
         said = (
             f"{said[:-1]}, of which no model was tuned on what is kept (what is left of the backdoor is not measured):"
         )
-    return f"{said}\n\n{_table(shown)}"
+    return f"{said}\n\n{table(shown)}"
 
 
 def _fails(found: Results) -> str:
@@ -316,11 +241,11 @@ def _fails(found: Results) -> str:
     kept = [line for line in found.get("table8", []) if line["data"] in ("alpaca", "gsm8k")]
     missed = [line["data"] for line in auto if (line["recall"] or 0) < 0.5]
     told = [
-        f"- **The paper's score on long answers**: {_mean(paper, 'recall'):.0%} of the poison found and "
-        f"{_mean(paper, 'clean_kept'):.0%} of honest rows kept, over {len(paper)} sets; of clean "
+        f"- **The paper's score on long answers**: {mean(paper, 'recall'):.0%} of the poison found and "
+        f"{mean(paper, 'clean_kept'):.0%} of honest rows kept, over {len(paper)} sets; of clean "
         + ", ".join(f"{line['data']} {line['clean_kept']:.0%}" for line in kept)
         + " is kept.",
-        f"- **`auto` on the same sets**: {_mean(auto, 'recall'):.0%} found, {_mean(auto, 'clean_kept'):.0%} kept"
+        f"- **`auto` on the same sets**: {mean(auto, 'recall'):.0%} found, {mean(auto, 'clean_kept'):.0%} kept"
         + (f"; mostly missed: {', '.join(missed)}." if missed else "."),
         "- **Single rows and very few rows** prove nothing (the certificate says from how many on), nor does poison "
         "whose answers share nothing at all with each other.",
@@ -341,11 +266,11 @@ def differences_page(folder: Path) -> str:
         "# What differs from the papers\n\nA peer with a difference that matters is called *after*. Agreement: F1 by "
         "BadNets in the tables of arXiv 2605.26574 (Llama-2-7B) and here (embedded model). Row by row nothing "
         "was compared: no peer's authors have released verdicts that can be read without running them (RFTC's are "
-        f"pickles). Written by `python -m benchmarks.summary`.\n\n{_table(rows)}\n"
+        f"pickles). Written by `python -m benchmarks.summary`.\n\n{table(rows)}\n"
     )
 
 
-def _agreement(name: str, lines: Sequence[Mapping[str, Any]]) -> str:
+def _agreement(name: str, lines: Lines) -> str:
     here = {line["data"]: line["f1"] for line in lines if line["filter"] == name}
     told = [f"{data} {there:.2f}, {here[data]:.2f}" for data, there in THERE.get(name, {}).items() if data in here]
     return "; ".join(told) or "not to be had"
@@ -372,10 +297,10 @@ def readme_figures(found: Results) -> str:
     long = [
         f"{1 - line['clean_kept']:.0%} of clean {line['data']}" for line in eight if line["data"] in ("alpaca", "gsm8k")
     ]
-    sets = _each(line["data"] for line in auto)
+    sets = each(line["data"] for line in auto)
     return (
         f"On {len(sets)} question sets with a tenth of BadNets poison (embedded model) `auto` has a mean F1 of "
-        f"{_mean(auto, 'f1'):.3f}, the paper's policy {_mean(paper, 'f1'):.3f}; the paper's policy flags "
+        f"{mean(auto, 'f1'):.3f}, the paper's policy {mean(paper, 'f1'):.3f}; the paper's policy flags "
         f"{' and '.join(long)}. All figures, and what fails: [docs/evaluation.md](docs/evaluation.md)."
     )
 
@@ -387,35 +312,6 @@ def filled(text: str, name: str, content: str) -> str:
         return text
     before, rest = text.split(begin, 1)
     return f"{before}{begin}\n{content}\n{END}{rest.split(END, 1)[1]}"
-
-
-def _each(values: Iterable[Any]) -> list[Any]:
-    return list(dict.fromkeys(values))
-
-
-def _mean(lines: Sequence[Mapping[str, Any]], key: str) -> float | None:
-    known = [line[key] for line in lines if line.get(key) is not None]
-    return float(np.mean(known)) if known else None
-
-
-def _table(rows: Sequence[Mapping[str, Any]]) -> str:
-    columns = list(rows[0])
-    rule = ["---" if isinstance(rows[0][column], str) else "--:" for column in columns]
-    body = [[_cell(row[column]) for column in columns] for row in rows]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in [columns, rule, *body])
-
-
-def _cell(value: Any) -> str:
-    if value is None:
-        return ""
-    text = (
-        f"{value:.1f}"
-        if isinstance(value, float) and value > 2
-        else f"{value:.3f}"
-        if isinstance(value, float)
-        else value
-    )
-    return str(text).replace("|", "\\|")
 
 
 def made(root: Path = ROOT) -> dict[Path, str]:
