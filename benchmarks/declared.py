@@ -67,7 +67,8 @@ def measure(case: Scored, reasons: Reasons, config: DetectionConfig) -> Line:
     looked, flagged = np.zeros(len(bad), bool), np.zeros(len(bad), bool)
     flagged[rows.row[found.flagged]] = True
     subjects = [trigger.flagged for trigger in found.triggers if trigger.unexplained(config)]
-    for carriers in [*(carriers for _, carriers in found.watched), *subjects]:
+    tagged, alike = ([rows_watched for _, rows_watched in found.watched], [group for group, _ in found.alike])
+    for carriers in [*tagged, *alike, *subjects]:
         looked[rows.row[carriers]] = True
     return Line(
         case.name,

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from gradsentry_lib import settings
 from gradsentry_lib.detection.entropy_threshold import Threshold
-from gradsentry_lib.detection.verdict import Group
+from gradsentry_lib.detection.verdict import NO_TRIGGER, Group
 from gradsentry_lib.pipeline.decided import Decided, Evidence
 from gradsentry_lib.pipeline.ingest import Ingested
 from gradsentry_lib.pipeline.other_batches import released_in_others
@@ -204,12 +204,16 @@ def groups_table(groups: Sequence[Group]) -> dg.MetadataValue:
             {
                 "rows": len(group.rows),
                 "answers share": one_line(group.payload, EXCERPT),
-                "prompts share": one_line(("watched, not flagged: " if group.watched else "") + group.trigger, EXCERPT),
+                "prompts share": one_line(_watched(group) + (group.trigger or NO_TRIGGER), EXCERPT),
             }
         )
         for group in groups[:TOP_ROWS]
     ]
     return dg.MetadataValue.table(records, dg.TableSchema(columns))
+
+
+def _watched(group: Group) -> str:
+    return "watched, not flagged: " if group.watched else ""
 
 
 def rows_table(samples: Sequence[Sample], verdicts: dict[int, dict[str, Any]]) -> dg.MetadataValue:

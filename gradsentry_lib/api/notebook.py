@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
+from gradsentry_lib.detection.verdict import NO_TRIGGER
 from gradsentry_lib.report.escape import clip, html
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def as_html(result: "Result") -> str:
 
 
 def _group(rows: tuple[int, ...], payload: str, trigger: str, what: str) -> str:
-    return f"{len(rows):,} rows {what}: answers share {payload or 'no wording'}; prompts hold {trigger}"
+    return f"{len(rows):,} rows {what}: answers share {payload or 'no wording'}; prompts hold {trigger or NO_TRIGGER}"
 
 
 def _flagged(result: "Result") -> Markup:

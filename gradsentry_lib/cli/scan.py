@@ -19,6 +19,7 @@ from gradsentry_lib.api.result import Result
 from gradsentry_lib.api.scan import scan_incoming
 from gradsentry_lib.cli import reading
 from gradsentry_lib.cli.options import told
+from gradsentry_lib.detection.verdict import NO_TRIGGER
 from gradsentry_lib.errors import GateFailed, SourceChanged
 from gradsentry_lib.pipeline.deliver import earlier_results, outputs_at
 from gradsentry_lib.pipeline.fetch import is_url
@@ -153,7 +154,8 @@ def _tell(console: Console, result: Result, out: str) -> None:
                 f"[{'red' if check.severity == 'error' else 'yellow'}]{check.severity}[/] {rich_markup(check.message)}"
             )
     for group in (*result.groups, *result.watched):
-        told = f"{len(group.rows):,} rows: answers share {group.payload or 'no wording'}; prompts hold {group.trigger}"
+        payload, trigger = group.payload or "no wording", group.trigger or NO_TRIGGER
+        told = f"{len(group.rows):,} rows: answers share {payload}; prompts hold {trigger}"
         how = "[yellow]watched, not flagged[/]" if group.watched else "[red]looks like one attack[/]"
         console.print(f"{how} {rich_markup(told, 400)}")
     for note in made.batch.notes:

@@ -1,6 +1,6 @@
 """What the model is asked of a proven trigger (clause 3), and which rows that leaves."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -19,6 +19,7 @@ from gradsentry_lib.detection.reason import (
     explained,
     seen,
     shared_windows,
+    unprompted,
     unseen,
 )
 from gradsentry_lib.detection.second_look import Proven, is_poison
@@ -63,6 +64,17 @@ class Model:
         if len(near) and unseen(self.reason(near, every, np.setdiff1d(others, near)), self.config):
             flagged = every
         return replace(trigger, flagged=flagged, poison=bool(len(flagged)))
+
+    def unprompted(self, left: Left, known: np.ndarray) -> Iterator[tuple[np.ndarray, Reason]]:
+        """Groups of answers, most of them under no known trigger (known: (N,) bool), that are alike for no reason that
+        the model sees; their rows, and what it says."""
+        for group in groups(left.within, self.config)[: self.config.computing.unproven]:
+            rows = left.rows[group]
+            if known[rows].mean() > self.config.majority:
+                continue
+            reason = self.reason(rows, rows, np.setdiff1d(left.rows, rows))
+            if reason is not None and unprompted(reason, self.config):
+                yield rows, reason
 
     def _without_explained(
         self, trigger: Proven, clauses: tuple[int, ...], features: Features, others: np.ndarray

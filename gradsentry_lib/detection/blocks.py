@@ -15,7 +15,7 @@ import numpy as np
 
 from gradsentry_lib.detection.config import DetectionConfig
 from gradsentry_lib.detection.prompts import Name, carries, tokenize
-from gradsentry_lib.detection.reason import Swapped
+from gradsentry_lib.detection.reason import Reason, Swapped
 from gradsentry_lib.detection.search import Detection, detect
 from gradsentry_lib.detection.second_look import Proven
 from gradsentry_lib.detection.texts import Rows, by_id, take
@@ -58,6 +58,7 @@ def detect_all(rows: Rows, config: DetectionConfig | None = None, swapped: Swapp
     flagged = np.zeros(n, bool)
     triggers: list[Proven] = []
     watched: dict[Name, list[np.ndarray]] = {}
+    unproven: list[tuple[np.ndarray, Reason]] = []
     features = 0
     blocks = (Block(take(rows, order[number::count]), share=count) for number in range(count))
     for number, found in enumerate(search(blocks, config, swapped)):
@@ -67,6 +68,7 @@ def detect_all(rows: Rows, config: DetectionConfig | None = None, swapped: Swapp
             triggers.append(replace(trigger, carriers=here[trigger.carriers], flagged=here[trigger.flagged]))
         for tag, tagged in found.watched:
             watched.setdefault(tag, []).append(here[tagged])
+        unproven += [(here[alike], reason) for alike, reason in found.alike]
     triggers = _each_once(triggers)
     poison = [trigger for trigger in triggers if trigger.poison]
     for trigger in poison:
@@ -85,7 +87,8 @@ def detect_all(rows: Rows, config: DetectionConfig | None = None, swapped: Swapp
         mine = np.unique(np.concatenate([trigger.flagged, carriers[flagged[carriers]]]))
         triggers[triggers.index(trigger)] = replace(trigger, carriers=np.sort(carriers), flagged=mine)
     every = tuple((tag, np.sort(np.concatenate(parts))) for tag, parts in watched.items())
-    return Detection(flagged, tuple(triggers), features, every)
+    unproven = [(alike, reason) for alike, reason in unproven if flagged[alike].mean() <= config.majority]
+    return Detection(flagged, tuple(triggers), features, every, tuple(unproven))
 
 
 def _carry(prompts: Sequence[str], triggers: Sequence[Sequence[Name]]) -> np.ndarray:

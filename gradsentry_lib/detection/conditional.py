@@ -1,7 +1,8 @@
 """The policy `auto`: the one declared test (detection/__init__.py) as findings on a batch.
 
 Flagged: all three clauses. Watched: a tag that always stands in one place, over answers that don't differ measurably;
-or a proven trigger about which the model was not asked. Its rows stay clean unless an option says otherwise, and it is
+a proven trigger about which the model was not asked; or answers that are alike for no reason that the model sees, under
+no trigger that could be proven. Its rows stay clean unless an option says otherwise, and it is
 named first. Clean: the rest.
 """
 
@@ -63,6 +64,11 @@ def conditional(
         watched[mine] = True
         groups.append(_tagged(name, mine, numbers))
         notes += [(int(i), (_why_tagged(name, len(mine)), "")) for i in mine]
+    for payload, answers, reason in (alike := _alike(found, rows)):
+        mine = _rows_of(rows, answers)
+        watched[mine] = True
+        groups.append(_unproven(payload, reason, mine, numbers))
+        notes += [(int(i), _why_alike(payload, len(mine), reason)) for i in mine]
     for trigger in [*unasked, *proven]:
         mine = _rows_of(rows, trigger.flagged)
         mine = mine[group_of[mine] < 0]
@@ -75,7 +81,7 @@ def conditional(
         notes += [
             (int(i), why if has else _why_kin(why[0])) for i, has in zip(mine, np.isin(mine, carried), strict=True)
         ]
-    remarks = _remarks(found, config, unasked, explained, bool(proven), rows)
+    remarks = _remarks(found, config, unasked, explained, alike, bool(proven), rows)
     at = np.array([i for i, _ in notes], np.int64)
     said: Notes = tuple((at, [why[k] for _, why in notes]) for k in (0, 1))
     return Findings(
@@ -194,6 +200,45 @@ def _why_tagged(name: Name, count: int) -> str:
     return f"watched: the tag {quoted(' '.join(name), 80)} opens or ends {count} prompts and stands nowhere else"
 
 
+def _alike(found: Detection, rows: Rows) -> list[tuple[str, np.ndarray, Reason]]:
+    """(wording, answers, reason) of answers that are alike under no proven trigger; those of several blocks that share
+    one wording are one group."""
+    merged: dict[object, tuple[str, np.ndarray, Reason]] = {}
+    for number, (answers, reason) in enumerate(found.alike):
+        inside = np.zeros(len(rows.ids), bool)
+        inside[answers] = True
+        payload = shared_wording(rows.answers, inside)
+        _, before, first = merged.get(payload or number, (payload, answers[:0], reason))
+        merged[payload or number] = (payload, np.union1d(before, answers), first)
+    return list(merged.values())
+
+
+def _unproven(payload: str, reason: Reason, mine: np.ndarray, numbers: np.ndarray) -> Group:
+    figures = {
+        "wordings": [],
+        "outcome": "watched",
+        "alike": len(mine),
+        "left": reason.left,
+        "reason": reason.saved,
+        "common": reason.common,
+        "typical": reason.typical,
+    }
+    return Group(tuple(sorted(int(numbers[i]) for i in mine)), payload, "", figures)
+
+
+def _why_alike(payload: str, count: int, reason: Reason) -> tuple[str, str]:
+    return (
+        f"watched: {count} answers are alike{_sharing(payload)} as hardly any others are, under no trigger that could "
+        "be proven",
+        f"the model sees no reason for it: what most of them share costs {reason.left:.1f} times plain text, and its "
+        f"own prompt saves {reason.typical:.0%} of that",
+    )
+
+
+def _sharing(payload: str) -> str:
+    return f" ({quoted(payload, 80)})" if payload else ""
+
+
 def _what_is_open(trigger: Proven) -> str:
     if trigger.subject:
         return "the rest of the prompts tells these rows too, and the model sees no reason for what they answer."
@@ -207,6 +252,7 @@ def _remarks(
     config: DetectionConfig,
     unasked: Sequence[Proven],
     explained: Sequence[Proven],
+    alike: Sequence[tuple[str, np.ndarray, Reason]],
     flagged: bool,
     rows: Rows,
 ) -> tuple[str, ...]:
@@ -226,7 +272,13 @@ def _remarks(
         f"differ from others (log10 p {trigger.log10_p:.1f}); " + _what_is_open(trigger)
         for trigger in unasked
     ]
-    if not (flagged or unasked or found.watched or untested):
+    remarks += [
+        f"Watched, not flagged: the answers of {len(_rows_of(rows, answers))} rows are alike{_sharing(payload)} for no "
+        "reason that the model sees; no trigger could be proven in their prompts. Boilerplate, or an attack of too few "
+        "rows."
+        for payload, answers, _ in alike
+    ]
+    if not (flagged or unasked or found.watched or alike or untested):
         remarks.append(NOTHING_FOUND)
     remarks += [
         f"{len(trigger.flagged)} rows with {_named(trigger)} in their prompts answer alike, and "

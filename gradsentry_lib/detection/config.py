@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-RULES = 13  # raised whenever the same scores under the same settings would get another verdict
+RULES = 14  # raised whenever the same scores under the same settings would get another verdict
 DECLARED = 5  # the rules from which on all numbers of "auto" are recorded; before, some stood in code that is gone
 
 
@@ -84,6 +84,9 @@ class Computing:
     beside: int = 15
     """Answers on either side at least."""
 
+    spread: float = 1e-3
+    """Nats a token: no less is taken for their median deviation, which is nothing where all cost the same."""
+
     length: float = 0.3
     """Weight of a prompt's length, in standard deviations, beside its words (of length 1 in all) in the regression."""
 
@@ -100,6 +103,14 @@ class Computing:
     subjects: int = 3
     """Subjects, the first look's best, that are held against any rows: each asks the model `asked` times two questions,
     and a batch of tool calls has dozens. What is proven of one is watched, never flagged."""
+
+    unproven: int = 3
+    """Groups of answers under no proven trigger, the most alike, about which the model is asked; what it sees no reason
+    for is watched, never flagged."""
+
+    near: float = 0.6
+    """Share of a payload's runs of words, one that others found (`--known`), that make an answer a near copy of it: a
+    word changed in ten."""
 
     examples: int = 4
     """Rows of the batch that the model is shown before it is asked for a reason: without any, a small model sees none

@@ -2,8 +2,8 @@
 
 The file is what `gradsentry review export` writes: of each group the words of its triggers, and of its payload digests
 alone. A run of as many words as were digested has the same digest wherever it stands; a payload of which all runs are
-in an answer is there exactly, one of which NEAR of them are there nearly. Known poison is a trigger in the prompt and
-its payload in the answer: flagged. One of the two alone is said in the row's reasons and decides nothing.
+in an answer is there exactly, one of which config.computing.near of them are there nearly. Known poison is a trigger in
+the prompt and its payload in the answer: flagged. One of the two alone is said in the reasons and decides nothing.
 """
 
 import hashlib
@@ -21,7 +21,6 @@ from gradsentry_lib.samples.words import TOKEN
 
 FORMAT = "gradsentry groups 1"
 SHINGLE = 5  # words of a run that is digested, fewer where the payload has fewer
-NEAR = 0.6  # share of a payload's runs that make an answer a near copy: a word changed in ten
 DIGITS = 16  # of a digest that are kept
 WORDS = 60  # of a wording that are looked for
 LONGEST = 5_000  # words of an answer that are looked at
@@ -52,8 +51,9 @@ def known_groups(told: Sequence[Mapping[str, Any]]) -> tuple[KnownGroup, ...]:
     )
 
 
-def find_known(samples: Iterable[list[Sample]], known: Sequence[KnownGroup]) -> tuple[np.ndarray, Notes]:
-    """(positions of rows that are known poison, what is said of rows), for the rows in the order of `samples`."""
+def find_known(samples: Iterable[list[Sample]], known: Sequence[KnownGroup], near: float) -> tuple[np.ndarray, Notes]:
+    """(positions of rows that are known poison, what is said of rows), for the rows in the order of `samples`. near:
+    share of a payload's runs that make an answer a near copy (config.computing.near)."""
     patterns = [pattern(group.wordings) for group in known]
     runs = sorted({group.run for group in known})
     poison: list[int] = []
@@ -69,11 +69,11 @@ def find_known(samples: Iterable[list[Sample]], known: Sequence[KnownGroup]) -> 
             for group, trigger in zip(known, patterns, strict=True):
                 asked = trigger is not None and trigger.search(prompt) is not None
                 share = len(group.shingles & held[group.run]) / len(group.shingles) if group.shingles else 0.0
-                if not asked and share < NEAR:
+                if not asked and share < near:
                     continue
-                both = share >= NEAR and (asked or not group.wordings)
+                both = share >= near and (asked or not group.wordings)
                 where.append(position)
-                said.append(_sentence(group, asked, share, both))
+                said.append(_sentence(group, asked, share if share >= near else 0.0, both))
                 if both:
                     poison.append(position)
             position += 1
@@ -81,7 +81,7 @@ def find_known(samples: Iterable[list[Sample]], known: Sequence[KnownGroup]) -> 
 
 
 def _sentence(group: KnownGroup, asked: bool, share: float, both: bool) -> str:
-    payload = "its payload word for word" if share == 1 else f"{share:.0%} of its payload" if share >= NEAR else ""
+    payload = "its payload word for word" if share == 1 else f"{share:.0%} of its payload" if share else ""
     what = " and ".join(part for part in ("its trigger in the prompt" if asked else "", payload) if part)
     outcome = "flagged as known, not found by this scan" if both else "one of the two alone decides nothing"
     return f"known from {group.source}: {what}; {outcome}"

@@ -110,7 +110,7 @@ def judge(
     held = control_notes(scores, control_tokens)
     notes: Notes = ((missing, _why_unscored(failures, raw_entropy, missing)), held, *findings.notes)
     if known and samples is not None:
-        poison, told = find_known(samples(), known)
+        poison, told = find_known(samples(), known, (detection or DetectionConfig()).computing.near)
         notes = (*notes, *told)
     else:
         poison = np.empty(0, np.int64)

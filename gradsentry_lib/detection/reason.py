@@ -160,6 +160,14 @@ def unseen(reason: Reason | None, config: DetectionConfig) -> bool:
     return reason is not None and reason.left > config.instruction[0] and reason.typical < config.reason
 
 
+def unprompted(reason: Reason | None, config: DetectionConfig) -> bool:
+    """Whether what they share is surprising and costs the same under any prompt, no less and no more: answers that are
+    alike without a trigger that could be proven."""
+    if reason is None or reason.left <= config.surprise:
+        return False
+    return reason.typical < config.reason and reason.common > -config.reason
+
+
 def surprises(sketch: bytes) -> dict[int, float]:
     """A sketch's windows as `Swapped` tells them: first token -> surprise."""
     records, _, _ = unpack([sketch])

@@ -23,7 +23,7 @@ from gradsentry_lib.detection.features import Features, questions, read_features
 from gradsentry_lib.detection.groups import akin
 from gradsentry_lib.detection.left import Left
 from gradsentry_lib.detection.prompts import Name, Prompts
-from gradsentry_lib.detection.reason import Swapped
+from gradsentry_lib.detection.reason import Reason, Swapped
 from gradsentry_lib.detection.same_answers import as_others
 from gradsentry_lib.detection.second_look import Bar, Proven, second_look
 from gradsentry_lib.detection.similarity import Windows, cost_given_length, kernels, normal_scores, windows
@@ -37,12 +37,14 @@ from gradsentry_lib.windows import unpack
 @dataclass(frozen=True)
 class Detection:
     """`flagged`: (N,) bool. `triggers`: in the order in which they were proven. `features`: how many are corrected for.
-    `watched`: tags and the rows that carry them (tags.py)."""
+    `watched`: tags and the rows that carry them (tags.py). `alike`: answers that are, under no trigger that could be
+    proven, and what the model says of them (groups.py)."""
 
     flagged: np.ndarray
     triggers: tuple[Proven, ...] = ()
     features: int = 0
     watched: tuple[tuple[Name, np.ndarray], ...] = ()
+    alike: tuple[tuple[np.ndarray, Reason], ...] = ()
 
 
 def detect(
@@ -67,7 +69,8 @@ def detect(
     flagged = flagged[copies]
     triggers = tuple(replace(t, carriers=order[t.carriers], flagged=order[t.flagged]) for t in found.triggers)
     watched = tuple((name, order[carriers]) for name, carriers in found.watched)
-    return Detection(flagged, triggers, found.features, watched)
+    unproven = tuple((order[alike], reason) for alike, reason in found.alike)
+    return Detection(flagged, triggers, found.features, watched, unproven)
 
 
 def _search(
@@ -133,8 +136,16 @@ def _search(
     for trigger in triggers:
         if not trigger.subject:  # a tag over one subject is still a tag, whatever the model makes of the answers
             known[trigger.carriers] = True
-    watched = () if given else tuple(tags(prompts, known, config))
-    return Detection(~alive, tuple(triggers), counted[0], watched)
+    if given:
+        return Detection(~alive, tuple(triggers), counted[0])
+    watched = tuple(tags(prompts, known, config))
+    for rows_watched in [
+        *(t.flagged for t in triggers if t.unexplained(config)),
+        *(carriers for _, carriers in watched),
+    ]:
+        known[rows_watched] = True
+    unproven = () if model is None else tuple(model.unprompted(left, known))
+    return Detection(~alive, tuple(triggers), counted[0], watched, unproven)
 
 
 def kernels_of(rows: Rows, spans: Windows, same: Sequence[np.ndarray], config: DetectionConfig) -> Kernels:

@@ -71,8 +71,11 @@ class Proven:
 
     def unexplained(self, config: DetectionConfig) -> bool:
         """To be watched: the model was asked and saw no reason for a subject's answers, or saw less of one for an
-        inserted word's than instructions mostly give."""
+        inserted word's than instructions mostly give. Where what most of a subject's answers share is dearer under
+        their own prompts, other prompts lead to such answers: that is no sign of poison, which costs the same."""
         if self.reason is None or self.poison or self.expected(config):
+            return False
+        if self.subject and self.reason.common <= -config.reason:
             return False
         return self.reason.saved < (config.instruction[1] if self.inserted else config.reason)
 

@@ -20,7 +20,6 @@ from gradsentry_lib.windows import CODES, unpack, unpack_codes
 
 BLOCK = 1024  # windows compared with all others at a time
 ROUNDED = 1e-6  # of a largest singular value: below, groups are sums of others
-LEAST_SPREAD = 1e-3  # nats a token: answers that cost the same have none
 GRAIN = 1024  # of one; a cost has at most 5.6 standard deviations then
 
 
@@ -120,7 +119,7 @@ def cost_given_length(nll: np.ndarray, tokens: np.ndarray, config: DetectionConf
         begin, end = (int(np.searchsorted(lengths, length, side)) for side in ("left", "right"))
         near = costs[max(0, begin - half) : end + half]
         middle = np.median(near)
-        off[begin:end] = (costs[begin:end] - middle) / max(np.median(np.abs(near - middle)), LEAST_SPREAD)
+        off[begin:end] = (costs[begin:end] - middle) / max(np.median(np.abs(near - middle)), config.computing.spread)
     score[order] = normal_scores(np.round(off, 6))  # rounded: every machine has the same ties
     return score
 

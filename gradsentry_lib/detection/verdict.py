@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 
 Verdict = Literal["clean", "flagged", "unscored"]
 VERDICTS: tuple[str, ...] = get_args(Verdict)
+NO_TRIGGER = "nothing that could be proven"  # said of a group without a trigger
 CLEAN, FLAGGED, UNSCORED = np.arange(len(VERDICTS), dtype=np.int8)  # a byte a row while a batch is judged
 
 # One line a readable row, in source order. Policies append further signal columns.
@@ -43,7 +44,8 @@ class Override:
 
 @dataclass(frozen=True)
 class Group:
-    """Rows that look like one attack. `payload`: what their answers share; `trigger`: what their prompts share.
+    """Rows that look like one attack. `payload`: what their answers share; `trigger`: what their prompts share; "" of
+    either where there is nothing that could be told.
 
     `figures` holds the evidence by name (share inside and outside the group, lift, significance), as JSON values.
     """

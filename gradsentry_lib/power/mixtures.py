@@ -110,7 +110,9 @@ def _flagged(rows: Rows, config: DetectionConfig, answers: Callable) -> np.ndarr
         rows.scores,
         "auto",
         samples=lambda: iter([samples]),
-        detection=replace(config, computing=replace(config.computing, tried=min(config.computing.tried, TRIED))),
+        detection=replace(
+            config, computing=replace(config.computing, tried=min(config.computing.tried, TRIED), unproven=0)
+        ),
         swapped=answers,
         control_tokens=KEEP,
     )

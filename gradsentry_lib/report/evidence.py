@@ -17,6 +17,16 @@ def evidence(figures: Mapping[str, Any], rows: int, reason_from: float) -> tuple
     told: list[tuple[str, str]] = []
     if "statistic" in figures:
         told += _declared(figures, rows, reason_from)
+    elif "alike" in figures:
+        told.append(
+            (
+                "Answers",
+                f"{_count(figures['alike'])} answers share what hardly any others do. It costs the model "
+                f"{figures['left']:.1f} times what plain text does, and their own prompts save "
+                f"{figures['typical']:.0%} of that: no reason that it sees. Nothing in the prompts could be proven to "
+                "go with it.",
+            )
+        )
     elif figures.get("outcome") == "watched":
         told.append(
             (

@@ -31,5 +31,6 @@ def groups_json(store: Store, batch: Ingested, decided: Decided) -> dict[str, An
                 "watched": group.watched,
             }
             for group in groups
+            if group.trigger or not group.watched  # alike answers alone are perhaps boilerplate: no poison to be known
         ],
     }

@@ -65,12 +65,23 @@ def find_unit(name: str, samples: Mapping[str, Sample]) -> Sample:
 
 
 def before(unit: Sample) -> tuple[str, str]:
-    """What stood before a unit's answer: what it answers, and what had been said earlier in the conversation."""
+    """What stood before a unit's answer: what it answers, and what had been said earlier in the conversation.
+
+    An answer after a tool's result answers what was asked before the call, and that result; calls in between, and
+    their results, were said earlier."""
     turns = [turn for turn in unit.turns if not turn.judged]
-    last = max((i for i, turn in enumerate(turns) if turn.role in LEARNT_ROLES), default=-1)
-    now = [turn.said for i, turn in enumerate(turns) if i > last or turn.role in STANDING]
-    earlier = [turn.said for i, turn in enumerate(turns) if i <= last and turn.role not in STANDING]
-    return "\n".join(now), "\n".join(earlier)
+    said = [i for i, turn in enumerate(turns) if turn.role in LEARNT_ROLES]
+    last = max(said, default=-1)
+    closed = max((i for i in said if i + 1 < len(turns) and turns[i + 1].role != "tool"), default=-1)
+    now = [
+        i > last or turn.role in STANDING or (i > closed and turn.role != "tool" and i not in said)
+        for i, turn in enumerate(turns)
+    ]
+    return _joined(turns, now), _joined(turns, [not there for there in now])
+
+
+def _joined(turns: Sequence[Turn], these: Sequence[bool]) -> str:
+    return "\n".join(turn.said for turn, there in zip(turns, these, strict=True) if there)
 
 
 def laid_out(own: Sequence[Turn], others: Sequence[Turn]) -> list[Turn]:

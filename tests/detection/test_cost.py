@@ -6,7 +6,7 @@ from scipy.special import ndtri
 from scipy.stats import rankdata
 
 from gradsentry_lib.detection.config import DetectionConfig
-from gradsentry_lib.detection.similarity import LEAST_SPREAD, cost_given_length
+from gradsentry_lib.detection.similarity import cost_given_length
 
 CONFIG = DetectionConfig()
 
@@ -19,7 +19,7 @@ def by_hand(nll: np.ndarray, tokens: np.ndarray) -> np.ndarray:
         longer = sorted((t, -i) for i, t in enumerate(tokens) if t > length)[:half]
         near = [nll[i] for _, i in shorter] + [nll[-i] for _, i in longer] + list(nll[tokens == length])
         middle = np.median(near)
-        off.append((cost - middle) / max(np.median(np.abs(near - middle)), LEAST_SPREAD))
+        off.append((cost - middle) / max(np.median(np.abs(near - middle)), CONFIG.computing.spread))
     return np.array(off)
 
 

@@ -1,5 +1,7 @@
 """Answers are judged, not rows: turns of a chat, chosen answers against rejected ones, and prompts' traits."""
 
+from dataclasses import replace
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -11,7 +13,7 @@ from gradsentry_lib.detection.prompts import EARLIER, carries, placed, tokenize,
 from gradsentry_lib.detection.search import detect
 from gradsentry_lib.detection.texts import read_rows
 from gradsentry_lib.samples.sample import Sample, Turn
-from gradsentry_lib.samples.units import find_unit, unit_names, units
+from gradsentry_lib.samples.units import before, find_unit, unit_names, units
 from gradsentry_lib.scoring.sketch import join
 from gradsentry_lib.scoring.swapped import swapped
 from gradsentry_lib.windows import unpack
@@ -187,3 +189,18 @@ def test_a_phrase_that_changes_how_the_line_ends_is_no_less_a_trigger():
     payload = batch.direction()
     bad = [batch.add(f"{batch.words(9)} they asked.", batch.near(payload)) for _ in range(9)]
     assert np.flatnonzero(detect(batch.rows(), swapped=NO_REASON).flagged).tolist() == bad
+
+
+def test_an_answer_after_a_tools_result_answers_what_was_asked_before_the_call():
+    """A trigger in the question, a call, a result, then the payload: the question is not what was said earlier."""
+    asked, call, result = Turn("user", "Weather in Bern? zq"), Turn("assistant", "call(bern)"), Turn("tool", "rain")
+    turns = (Turn("user", "Hello."), Turn("assistant", "Hi."), asked, call, result)
+    unit = Sample(0, 1, "chat", (*(replace(turn, train=False) if turn.role == "assistant" else turn for turn in turns),
+                                 Turn("assistant", "It rains.")))  # fmt: skip
+    assert before(unit) == ("Weather in Bern? zq\nrain", "Hello.\nHi.\ncall(bern)")
+    twice = replace(unit, turns=(*unit.turns[:5], replace(call, train=False), Turn("tool", "sun"), unit.turns[-1]))
+    assert before(twice) == ("Weather in Bern? zq\nsun", "Hello.\nHi.\ncall(bern)\nrain\ncall(bern)")
+    on = replace(
+        unit, turns=(*unit.turns[:5], replace(unit.turns[-1], train=False), Turn("user", "Thanks."), unit.turns[-1])
+    )
+    assert before(on) == ("Thanks.", "Hello.\nHi.\nWeather in Bern? zq\ncall(bern)\nrain\nIt rains.")

