@@ -59,7 +59,7 @@ class Model:
         if len(flagged) <= self.config.majority * len(trigger.flagged):
             return replace(trigger, poison=False)  # what is left is not what the trigger was proven by
         near = left.rows[kin(left.place[flagged], groups(left.within, self.config), self.config)]
-        near = np.setdiff1d(near, trigger.carriers)
+        near = np.setdiff1d(near, trigger.flagged)  # not those of which the model sees a reason
         every = np.union1d(flagged, near)
         if len(near) and unseen(self.reason(near, every, np.setdiff1d(others, near)), self.config):
             flagged = every

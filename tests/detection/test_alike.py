@@ -1,4 +1,4 @@
-"""Answers that are alike under no trigger that could be proven: watched where the model sees no reason, never flagged."""
+"""Answers that are alike under no trigger that can be proven: watched where the model sees no reason, never flagged."""
 
 from dataclasses import replace
 
