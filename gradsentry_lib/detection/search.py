@@ -30,6 +30,7 @@ from gradsentry_lib.detection.similarity import Windows, cost_given_length, kern
 from gradsentry_lib.detection.statistics import Kernels
 from gradsentry_lib.detection.tags import tags
 from gradsentry_lib.detection.texts import Rows, take
+from gradsentry_lib.detection.trigger import narrower
 from gradsentry_lib.detection.word_counts import WordCounts
 from gradsentry_lib.windows import unpack
 
@@ -183,7 +184,20 @@ def _best_way(
             best = fair if len(fair.flagged) >= config.alike * len(subject.flagged) else subject
         elif best is None or _widens(best, new, config) or _narrows(best, new, config):
             best = new
-    return best
+    inner = None if best is None else narrower(features, best.carriers, config)
+    if best is None or inner is None:
+        return best
+    new = second_look(prompts, features, config, left, bar, (inner,), first)
+    return best if new is None or new.subject != best.subject or _more_than(new, best, left, config) else new
+
+
+def _more_than(narrow: Proven, wide: Proven, left: Left, config: DetectionConfig) -> bool:
+    """Whether what only the wider one carries answers as the narrower's rows do, more than others: all of it, for of
+    what is flagged of it that was the choice."""
+    kernel = left.similar["span" if narrow.statistic == "scan" else narrow.statistic]
+    more, inside = np.setdiff1d(wide.carriers, narrow.carriers), narrow.flagged
+    some, attack, others = (left.place[rows] for rows in (more, inside, np.setdiff1d(left.rows, wide.carriers)))
+    return akin(some, attack, others, kernel, config)
 
 
 def _widens(narrow: Proven, wide: Proven, config: DetectionConfig) -> bool:

@@ -99,6 +99,16 @@ def marked(features: Features, clauses: tuple[int, ...]) -> np.ndarray:
     return np.unique(np.concatenate([features.carriers(f) for f in clauses]))
 
 
+def narrower(features: Features, carriers: np.ndarray, config: DetectionConfig) -> int | None:
+    """The widest feature that fewer of these rows carry, most of them, and no other row; None where there is none. A
+    colon has the rows of the phrase that it ends, and some more."""
+    inside = np.zeros(features.matrix.shape[0], np.float32)
+    inside[carriers] = 1
+    sizes, among = features.sizes, np.asarray(features.matrix.T @ inside).ravel()
+    fit = np.flatnonzero((among == sizes) & (sizes < len(carriers)) & (sizes > config.alike * len(carriers)))
+    return int(fit[sizes[fit].argmax()]) if len(fit) else None
+
+
 def held(features: Features, clauses: tuple[int, ...], rows: np.ndarray) -> np.ndarray:
     """(R, C) which of the clauses each of some rows carries."""
     return features.matrix[:, list(clauses)].toarray()[rows] > 0
