@@ -1,5 +1,7 @@
 """Groups of answers that are more alike than others: styles of many words, and what is left of a proven attack."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from planted import Batch, Model, flagged
@@ -14,7 +16,7 @@ from gradsentry_lib.detection.prompts import Prompts
 from gradsentry_lib.detection.reason import Reason, seen, unseen
 from gradsentry_lib.detection.search import detect
 from gradsentry_lib.detection.similarity import kernels, windows
-from gradsentry_lib.detection.texts import by_id
+from gradsentry_lib.detection.texts import by_id, take
 from gradsentry_lib.detection.trigger import marked
 from gradsentry_lib.detection.word_counts import WordCounts
 
@@ -117,6 +119,28 @@ def test_rows_without_the_triggers_words_are_flagged_where_they_answer_the_same_
     assert [told[i].startswith("this prompt has none of its words") for i in [*bad, *rest]] == [False] * 12 + [True] * 2
     cheap = Model(1.0, 1.0)  # as plain text: honest rows may well say so too
     assert np.flatnonzero(detect(batch.rows(), swapped=cheap).flagged).tolist() == bad
+
+
+def test_carriers_that_were_left_alone_but_answer_as_the_group_does_are_flagged():
+    """Two clauses of one style: what half of the rows is nearest to may be the rest of their answers."""
+    batch = Batch(7)
+    batch.honest(120)
+    bad = np.array(batch.triggered(12))
+    rows = take(batch.rows(), np.argsort(batch.rows().ids))
+    bad = np.sort(np.argsort(np.argsort(batch.rows().ids))[bad])
+    (trigger,) = detect(rows, swapped=NO_REASON).triggers
+    assert trigger.flagged.tolist() == bad.tolist()
+    said, same = Prompts.of(rows.prompts), (np.arange(132), np.asarray(rows.row))
+    spans = windows(rows.sketches, CONFIG)
+    similar = kernels(spans, np.zeros(132), same)
+    left = Left.of(np.ones(132, bool), WordCounts.of(said.tokens), similar, same, turns(said.tokens, 3), 3)
+    features = read_features(said.tokens)
+    clause = (features.names.index(("cf",)),)
+    model = asked.Model(rows, spans, same, CONFIG, NO_REASON)
+    some = replace(trigger, flagged=bad[:8])
+    assert model.judge(some, clause, features, left).flagged.tolist() == bad.tolist()
+    explained = replace(model, swapped=Model(1.0, 1.0))
+    assert explained.judge(some, clause, features, left).flagged.tolist() == bad[:8].tolist()
 
 
 def test_when_the_model_sees_a_reason_for_what_most_share():
