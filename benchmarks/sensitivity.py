@@ -2,6 +2,7 @@
 
 On the scored cases of one half (--half, the tuning half by default), beside the numbers as they are. A setting that
 leads to triggers about which the model was never asked shows how many answers are missing; --ask asks for them.
+--deciding moves the numbers that decide alone, not those of how it is computed.
 """
 
 import sys
@@ -19,13 +20,13 @@ from gradsentry_lib.detection.config import Computing, DetectionConfig
 from gradsentry_lib.errors import GradSentryError
 
 
-def moved(config: DetectionConfig) -> Iterator[tuple[str, DetectionConfig]]:
+def moved(config: DetectionConfig, computing: bool = True) -> Iterator[tuple[str, DetectionConfig]]:
     """(what was changed, the configuration): first as it is, then each number by a quarter either way, first those that
     decide, then those of how it is computed."""
     yield "as it is", config
     for name, value in _numbers(config):
         yield name, replace(config, **value)
-    for name, value in _numbers(config.computing):
+    for name, value in _numbers(config.computing) if computing else ():
         yield f"computing: {name}", replace(config, computing=replace(config.computing, **value))
 
 
@@ -61,6 +62,7 @@ def row(name: str, lines: list[Line]) -> dict[str, Any]:
 def main() -> int:
     parser = arguments(__doc__)
     parser.set_defaults(half=HALVES[:1])
+    parser.add_argument("--deciding", action="store_true", help="only the numbers that decide")
     parser.add_argument("--write", action="store_true", help="write RESULTS.md")
     options = parser.parse_args()
     try:
@@ -69,7 +71,7 @@ def main() -> int:
         Console(stderr=True).print(str(error), style="red", markup=False)
         return error.exit_code
     shown = []
-    for name, config in moved(DetectionConfig()):
+    for name, config in moved(DetectionConfig(), computing=not options.deciding):
         shown.append(row(name, [measure(case, Reasons(case, options.cache, asked), config) for case in cases]))
         print(*shown[-1].values(), file=sys.stderr, flush=True)
     on = f"{', '.join(options.half).capitalize()}; cases: {', '.join(case.name for case in cases)}."
