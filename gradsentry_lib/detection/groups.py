@@ -47,9 +47,11 @@ def akin(some: np.ndarray, attack: np.ndarray, others: np.ndarray, kernel: np.nd
     kernel, as a rank test (Mann and Whitney) at config.rows. Numbers of rows."""
     from scipy.stats import mannwhitneyu
 
+    if not len(others):
+        return True
     count = min(config.nearest, len(attack))
     near, usual = (mean_of_largest(kernel[np.ix_(rows, attack)], count) for rows in (some, others))
-    return not len(others) or bool(mannwhitneyu(near, usual, alternative="greater").pvalue <= config.rows)
+    return bool(mannwhitneyu(near, usual, alternative="greater").pvalue <= config.rows)
 
 
 def _nearest(links: np.ndarray, config: DetectionConfig) -> np.ndarray:
