@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from gradsentry_lib.samples.sample import LEARNT_ROLES, REJECTED, Format, Sample, Turn
 
+TOOL = "tool"  # the role of a tool's result
 STANDING = frozenset({"system", "developer", "context"})  # roles of what is said before a conversation, for all of it
 
 
@@ -67,21 +68,17 @@ def find_unit(name: str, samples: Mapping[str, Sample]) -> Sample:
 def before(unit: Sample) -> tuple[str, str]:
     """What stood before a unit's answer: what it answers, and what had been said earlier in the conversation.
 
-    An answer after a tool's result answers what was asked before the call, and that result; calls in between, and
-    their results, were said earlier."""
+    An answer after a tool's result answers what was asked before the call; the result is laid before the question, as
+    any other context is. Calls in between, and their results, were said earlier."""
     turns = [turn for turn in unit.turns if not turn.judged]
     said = [i for i, turn in enumerate(turns) if turn.role in LEARNT_ROLES]
     last = max(said, default=-1)
-    closed = max((i for i in said if i + 1 < len(turns) and turns[i + 1].role != "tool"), default=-1)
-    now = [
-        i > last or turn.role in STANDING or (i > closed and turn.role != "tool" and i not in said)
-        for i, turn in enumerate(turns)
-    ]
-    return _joined(turns, now), _joined(turns, [not there for there in now])
-
-
-def _joined(turns: Sequence[Turn], these: Sequence[bool]) -> str:
-    return "\n".join(turn.said for turn, there in zip(turns, these, strict=True) if there)
+    closed = max((i for i in said if i + 1 < len(turns) and turns[i + 1].role != TOOL), default=-1)
+    context = [i for i, turn in enumerate(turns) if turn.role in STANDING or (i > last and turn.role == TOOL)]
+    asked = [i for i, turn in enumerate(turns) if i > closed and turn.role not in STANDING | {TOOL} and i not in said]
+    now = [*context, *asked]
+    earlier = [i for i in range(len(turns)) if i not in now]
+    return "\n".join(turns[i].said for i in now), "\n".join(turns[i].said for i in earlier)
 
 
 def laid_out(own: Sequence[Turn], others: Sequence[Turn]) -> list[Turn]:

@@ -197,9 +197,9 @@ def test_an_answer_after_a_tools_result_answers_what_was_asked_before_the_call()
     turns = (Turn("user", "Hello."), Turn("assistant", "Hi."), asked, call, result)
     unit = Sample(0, 1, "chat", (*(replace(turn, train=False) if turn.role == "assistant" else turn for turn in turns),
                                  Turn("assistant", "It rains.")))  # fmt: skip
-    assert before(unit) == ("Weather in Bern? zq\nrain", "Hello.\nHi.\ncall(bern)")
+    assert before(unit) == ("rain\nWeather in Bern? zq", "Hello.\nHi.\ncall(bern)")
     twice = replace(unit, turns=(*unit.turns[:5], replace(call, train=False), Turn("tool", "sun"), unit.turns[-1]))
-    assert before(twice) == ("Weather in Bern? zq\nsun", "Hello.\nHi.\ncall(bern)\nrain\ncall(bern)")
+    assert before(twice) == ("sun\nWeather in Bern? zq", "Hello.\nHi.\ncall(bern)\nrain\ncall(bern)")
     on = replace(
         unit, turns=(*unit.turns[:5], replace(unit.turns[-1], train=False), Turn("user", "Thanks."), unit.turns[-1])
     )
