@@ -188,16 +188,18 @@ def _best_way(
     if best is None or inner is None:
         return best
     new = second_look(prompts, features, config, left, bar, (inner,), first)
-    return best if new is None or new.subject != best.subject or _more_than(new, best, left, config) else new
+    return new if new is not None and _as_good(new, best, left, config) else best
 
 
-def _more_than(narrow: Proven, wide: Proven, left: Left, config: DetectionConfig) -> bool:
-    """Whether what only the wider one carries answers as the narrower's rows do, more than others: all of it, for of
-    what is flagged of it that was the choice."""
+def _as_good(narrow: Proven, wide: Proven, left: Left, config: DetectionConfig) -> bool:
+    """Whether the narrower of two is proven no less, and what only the wider one carries answers as the narrower's rows
+    do no more than others: all of it, for of what is flagged of it that was the choice."""
+    if narrow.subject != wide.subject or narrow.log10_p > wide.log10_p:
+        return False
     kernel = left.similar["span" if narrow.statistic == "scan" else narrow.statistic]
     more, inside = np.setdiff1d(wide.carriers, narrow.carriers), narrow.flagged
     some, attack, others = (left.place[rows] for rows in (more, inside, np.setdiff1d(left.rows, wide.carriers)))
-    return akin(some, attack, others, kernel, config)
+    return not akin(some, attack, others, kernel, config)
 
 
 def _widens(narrow: Proven, wide: Proven, config: DetectionConfig) -> bool:
