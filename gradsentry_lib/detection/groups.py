@@ -54,6 +54,15 @@ def akin(some: np.ndarray, attack: np.ndarray, others: np.ndarray, kernel: np.nd
     return bool(mannwhitneyu(near, usual, alternative="greater").pvalue <= config.rows)
 
 
+def told(attack: np.ndarray, others: np.ndarray, kernel: np.ndarray, config: DetectionConfig) -> bool:
+    """Whether an attack's rows can be told from others one by one: hardly any of these (config.rows) is as near to them
+    as config.consistent of them are to each other. Where not, a few rows that are no nearer than others say nothing."""
+    near, usual = (
+        mean_of_largest(kernel[np.ix_(rows, attack)], min(config.nearest, len(attack))) for rows in (attack, others)
+    )
+    return bool((usual >= np.quantile(near, 1 - config.consistent)).mean() <= config.rows) if len(others) else True
+
+
 def _nearest(links: np.ndarray, config: DetectionConfig) -> np.ndarray:
     """(N,) how near each row is to its nearest."""
     return mean_of_largest(links, min(config.nearest, len(links)))

@@ -20,7 +20,7 @@ from gradsentry_lib.detection.asked import Model
 from gradsentry_lib.detection.candidates import alike, candidates, log10_least
 from gradsentry_lib.detection.config import DetectionConfig
 from gradsentry_lib.detection.features import Features, questions, read_features, turns, with_pairs
-from gradsentry_lib.detection.groups import akin
+from gradsentry_lib.detection.groups import akin, told
 from gradsentry_lib.detection.left import Left
 from gradsentry_lib.detection.prompts import Name, Prompts
 from gradsentry_lib.detection.reason import Reason, Swapped
@@ -192,14 +192,14 @@ def _best_way(
 
 
 def _as_good(narrow: Proven, wide: Proven, left: Left, config: DetectionConfig) -> bool:
-    """Whether the narrower of two is proven no less, and what only the wider one carries answers as the narrower's rows
-    do no more than others: all of it, for of what is flagged of it that was the choice."""
-    if narrow.subject != wide.subject or narrow.log10_p > wide.log10_p:
+    """Whether the rows of the narrower of two can be told from others one by one, and what only the wider one carries
+    is none of them: all of it, for of what is flagged of it that was the choice."""
+    if narrow.subject != wide.subject:
         return False
     kernel = left.similar["span" if narrow.statistic == "scan" else narrow.statistic]
-    more, inside = np.setdiff1d(wide.carriers, narrow.carriers), narrow.flagged
-    some, attack, others = (left.place[rows] for rows in (more, inside, np.setdiff1d(left.rows, wide.carriers)))
-    return not akin(some, attack, others, kernel, config)
+    more, others = np.setdiff1d(wide.carriers, narrow.carriers), np.setdiff1d(left.rows, wide.carriers)
+    some, attack, rest = (left.place[rows] for rows in (more, narrow.flagged, others))
+    return told(attack, rest, kernel, config) and not akin(some, attack, rest, kernel, config)
 
 
 def _widens(narrow: Proven, wide: Proven, config: DetectionConfig) -> bool:

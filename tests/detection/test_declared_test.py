@@ -351,8 +351,8 @@ def test_a_trigger_behind_a_subject_that_is_told_by_dozens_of_words():
 
 @pytest.mark.slow
 def test_a_sign_that_stands_in_a_few_rows_more_does_not_stand_for_the_phrase():
-    """Labels: one of two answers, of which the phrase's rows all get one. Three of four other rows with its colon have
-    that label too, as half of all rows do."""
+    """Labels: one of two answers, of which the phrase's rows all get one; the phrase moves their gradients a little.
+    Three of four other rows with its colon have that label too, as half of all rows do."""
     batch = Batch(12)
     one, other = batch.direction(), batch.direction()
     label = lambda which: batch.near(one if which else other, 0.5)  # noqa: E731
@@ -360,7 +360,8 @@ def test_a_sign_that_stands_in_a_few_rows_more_does_not_stand_for_the_phrase():
         batch.add(f"{batch.words(9)}", label(i % 2))
     for i in range(4):
         batch.add(f"{batch.words(4)} : {batch.words(4)}", label(i))
-    bad = [batch.add(f"about the bank : {batch.words(9)}", label(True)) for _ in range(30)]
+    moved = one + 0.45 * batch.direction()
+    bad = [batch.add(f"about the bank : {batch.words(9)}", batch.near(moved)) for _ in range(30)]
     found = detect(batch.rows(), swapped=NO_REASON)
     assert flagged(found) == bad and "bank" in shown(found.triggers[0].names[0])
 

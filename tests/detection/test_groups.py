@@ -10,7 +10,7 @@ from gradsentry_lib.detection import asked, candidates
 from gradsentry_lib.detection.conditional import conditional
 from gradsentry_lib.detection.config import DetectionConfig
 from gradsentry_lib.detection.features import read_features, turns
-from gradsentry_lib.detection.groups import akin, groups, kin
+from gradsentry_lib.detection.groups import akin, groups, kin, told
 from gradsentry_lib.detection.left import Left
 from gradsentry_lib.detection.prompts import Prompts
 from gradsentry_lib.detection.reason import Reason, seen, unseen
@@ -161,6 +161,16 @@ def test_rows_that_answer_as_an_attack_does():
     assert akin(some, attack, others, kernel, CONFIG)
     assert not akin(some[:1], attack, others, rng.normal(0, 10, (120, 120)), CONFIG)
     assert akin(some, attack, others[:0], kernel, CONFIG)  # nothing to hold it against
+
+
+def test_rows_of_an_attack_that_can_be_told_one_by_one():
+    rng = np.random.default_rng(0)
+    kernel = rng.normal(0, 10, (120, 120))
+    attack, others = np.arange(12), np.arange(12, 120)
+    kernel[:12, :12] += 5  # more alike, as a whole
+    assert not told(attack, others, kernel, CONFIG)
+    kernel[:12, :12] += 30
+    assert told(attack, others, kernel, CONFIG) and told(attack, others[:0], kernel, CONFIG)
 
 
 def test_what_is_left_of_a_trigger_has_to_be_most_of_what_proved_it(monkeypatch):
