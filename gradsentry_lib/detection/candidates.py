@@ -119,3 +119,9 @@ def _standing_out(
 
 def alike(one: np.ndarray, other: np.ndarray, config: DetectionConfig) -> bool:
     return len(np.intersect1d(one, other)) > config.alike * len(np.union1d(one, other))
+
+
+def within(some: np.ndarray, other: np.ndarray, config: DetectionConfig) -> bool:
+    """Whether nearly all of some rows are of another set, and are most of it."""
+    both = len(np.intersect1d(some, other))
+    return both > config.alike * len(some) and both > config.majority * len(np.union1d(some, other))

@@ -17,7 +17,7 @@ import numpy as np
 
 from gradsentry_lib.detection.ahead import LookAhead, usable_threads
 from gradsentry_lib.detection.asked import Model
-from gradsentry_lib.detection.candidates import alike, candidates, log10_least
+from gradsentry_lib.detection.candidates import candidates, log10_least, within
 from gradsentry_lib.detection.config import DetectionConfig
 from gradsentry_lib.detection.features import Features, questions, read_features, turns, with_pairs
 from gradsentry_lib.detection.groups import akin, told
@@ -114,7 +114,7 @@ def _search(
             best = looks.at(number, left)
             if best is None or len(best.flagged) < config.computing.fewest:
                 continue
-            same_rows = [t for t in triggers if not t.poison and alike(best.flagged, t.flagged, config)]
+            same_rows = [t for t in triggers if not t.poison and within(best.flagged, t.flagged, config)]
             if any(best.subject or not t.subject for t in same_rows):
                 continue  # a reason was seen for these rows already
             if best.subject and model is None:

@@ -8,7 +8,7 @@ from planted import Batch, Model, flagged, shuffled
 
 from gradsentry_lib.detection import search, second_look
 from gradsentry_lib.detection.blocks import detect_all
-from gradsentry_lib.detection.candidates import candidates
+from gradsentry_lib.detection.candidates import candidates, within
 from gradsentry_lib.detection.chance import Chance
 from gradsentry_lib.detection.config import Computing, DetectionConfig
 from gradsentry_lib.detection.features import questions, read_features
@@ -311,6 +311,15 @@ def test_ways_that_mark_the_same_rows_are_asked_once():
     ways = [clauses for _, several in asked for clauses in several]
     marks = [marked(features, clauses).tolist() for clauses in ways]
     assert len(ways) > 3 and all(marks.count(rows) == 1 for rows in marks)
+
+
+def test_rows_for_which_a_reason_was_seen_are_known_by_a_part_of_them():
+    """Nine of fifteen that an instruction explains are no finding of their own; a few of a hundred may well be."""
+    fifteen, hundred = np.arange(15), np.arange(100)
+    assert within(np.arange(9), fifteen, CONFIG) and within(fifteen, fifteen, CONFIG)
+    assert within(np.arange(16), fifteen, CONFIG)  # one row is not of them
+    assert not within(np.arange(8), hundred, CONFIG) and not within(np.arange(7), fifteen, CONFIG)
+    assert not within(np.arange(6, 24), fifteen, CONFIG)
 
 
 def test_of_a_pair_and_one_of_its_words_in_the_same_rows_the_word_is_asked():
