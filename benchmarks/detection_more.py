@@ -12,6 +12,7 @@ from pathlib import Path
 from benchmarks.bench import QA, Skip
 from benchmarks.detection_cases import LABEL, Case, Row, attacked, case_of, cases, read, readable
 from benchmarks.detection_data import REPLIES
+from benchmarks.detection_fresh import fresh
 from benchmarks.detection_planted import planted
 from benchmarks.studies.claim import questions_of
 
@@ -47,6 +48,7 @@ def more(shared: Path) -> Iterator[Case]:
     for name, pairs in REPLIES.items() if honest else ():
         yield case_of(f"replies_{name}", "replies", _answered(honest, pairs))
     yield from planted(shared)
+    yield from fresh(shared)
     for name in FILES:
         if (path := shared / "field" / "data" / f"{name}.jsonl").exists():
             rows = [readable(row) for row in read(path)]
