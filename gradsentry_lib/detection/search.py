@@ -30,7 +30,7 @@ from gradsentry_lib.detection.similarity import Windows, cost_given_length, kern
 from gradsentry_lib.detection.statistics import Kernels
 from gradsentry_lib.detection.tags import tags
 from gradsentry_lib.detection.texts import Rows, take
-from gradsentry_lib.detection.trigger import narrower
+from gradsentry_lib.detection.trigger import marked, narrower
 from gradsentry_lib.detection.word_counts import WordCounts
 from gradsentry_lib.windows import unpack
 
@@ -112,6 +112,8 @@ def _search(
             subjects = sum(t.subject for t in triggers) < config.computing.subjects
             left = left if left.subjects == subjects else replace(left, subjects=subjects)
             best = looks.at(number, left)
+            if best is not None:
+                best = _without_subjects(best, triggers, features)
             if best is None or len(best.flagged) < config.computing.fewest:
                 continue
             same_rows = [t for t in triggers if not t.poison and within(best.flagged, t.flagged, config)]
@@ -189,6 +191,16 @@ def _best_way(
         return best
     new = second_look(prompts, features, config, left, bar, (inner,), first)
     return new if new is not None and _as_good(new, best, left, config) else best
+
+
+def _without_subjects(trigger: Proven, before: Sequence[Proven], features: Features) -> Proven:
+    """Of several clauses, one that was found to be a subject by itself flags no row alone: what it was proven by is not
+    what rows that could as well have had it show."""
+    subjects = {t.names[0] for t in before if t.subject and not t.poison}
+    kept = [name for name in trigger.names if name not in subjects]
+    if not kept or len(kept) == len(trigger.names):
+        return trigger
+    return replace(trigger, flagged=np.intersect1d(trigger.flagged, marked(features, _numbers(features, kept)[0])))
 
 
 def _as_good(narrow: Proven, wide: Proven, left: Left, config: DetectionConfig) -> bool:

@@ -16,6 +16,7 @@ from gradsentry_lib.detection.left import Left
 from gradsentry_lib.detection.members import members
 from gradsentry_lib.detection.prompts import BOTH, EARLIER, LAST, Prompts, carries, shown, tokenize
 from gradsentry_lib.detection.search import detect
+from gradsentry_lib.detection.second_look import Proven
 from gradsentry_lib.detection.similarity import windows
 from gradsentry_lib.detection.trigger import marked, only, phrases
 from gradsentry_lib.detection.word_counts import WordCounts
@@ -320,6 +321,22 @@ def test_rows_for_which_a_reason_was_seen_are_known_by_a_part_of_them():
     assert within(np.arange(16), fifteen, CONFIG)  # one row is not of them
     assert not within(np.arange(8), hundred, CONFIG) and not within(np.arange(7), fifteen, CONFIG)
     assert not within(np.arange(6, 24), fifteen, CONFIG)
+
+
+def test_a_clause_that_is_a_subject_by_itself_flags_no_row_alone():
+    """Beside a trigger that is proven against rows that could as well have had it."""
+    batch = Batch(3)
+    batch.honest(20)
+    hello = [batch.add(f"hello {batch.words(9)}") for _ in range(4)]
+    bad = [batch.add(f"{batch.words(9)} vx") for _ in range(4)]
+    features = read_features(Prompts.of(batch.prompts).tokens)
+    rows = np.array([*hello, *bad])
+    known = dict(statistic="span", log10_p=-4.0, level=1e-3, first_log10_p=-6.0, auc=0.9, marking=0.5, inserted=False)
+    subject = Proven((("\x02", "hello"),), subject=True, carriers=rows[:4], flagged=rows[:4], poison=False, **known)
+    both = Proven((("\x02", "hello"), ("vx", LAST)), subject=False, carriers=rows, flagged=rows, **known)
+    assert search._without_subjects(both, [subject], features).flagged.tolist() == bad
+    assert search._without_subjects(both, [replace(subject, subject=False)], features) is both
+    assert search._without_subjects(replace(both, names=both.names[:1]), [subject], features).flagged is rows
 
 
 def test_of_a_pair_and_one_of_its_words_in_the_same_rows_the_word_is_asked():
