@@ -113,7 +113,7 @@ def _search(
             left = left if left.subjects == subjects else replace(left, subjects=subjects)
             best = looks.at(number, left)
             if best is not None:
-                best = _without_subjects(best, triggers, features)
+                best = _without_subjects(best, triggers, features, left, config)
             if best is None or len(best.flagged) < config.computing.fewest:
                 continue
             same_rows = [t for t in triggers if not t.poison and within(best.flagged, t.flagged, config)]
@@ -122,7 +122,7 @@ def _search(
             if best.subject and model is None:
                 continue  # only the model can tell a subject from a trigger
             others = np.setdiff1d(left.rows, best.carriers)
-            proved_by = similar["span" if best.statistic == "scan" else best.statistic]
+            proved_by = _kernel(best, similar)
             if bar is bars[1] and not akin(best.flagged, np.flatnonzero(~alive), others, proved_by, config):
                 continue  # what else goes on in the batch has to reach what a first trigger has to
             texts = rows.against_nll is None and best.statistic != "cost"
@@ -193,14 +193,28 @@ def _best_way(
     return new if new is not None and _as_good(new, best, left, config) else best
 
 
-def _without_subjects(trigger: Proven, before: Sequence[Proven], features: Features) -> Proven:
-    """Of several clauses, one that was found to be a subject by itself flags no row alone: what it was proven by is not
-    what rows that could as well have had it show."""
+def _without_subjects(
+    trigger: Proven, before: Sequence[Proven], features: Features, left: Left, config: DetectionConfig
+) -> Proven:
+    """Of several clauses, one that was found to be a subject by itself flags a row alone only where such rows answer as
+    the other clauses' rows do: the words of a style tell each other, and so do those of an honest greeting."""
     subjects = {t.names[0] for t in before if t.subject and not t.poison}
     kept = [name for name in trigger.names if name not in subjects]
     if not kept or len(kept) == len(trigger.names):
         return trigger
-    return replace(trigger, flagged=np.intersect1d(trigger.flagged, marked(features, _numbers(features, kept)[0])))
+    attack = np.intersect1d(trigger.flagged, marked(features, _numbers(features, kept)[0]))
+    alone, others = np.setdiff1d(trigger.flagged, attack), np.setdiff1d(left.rows, trigger.carriers)
+    if not len(alone) or not len(attack):
+        return trigger
+    some, those, rest = (left.place[rows] for rows in (alone, attack, others))
+    if akin(some, those, rest, _kernel(trigger, left.similar), config):
+        return trigger
+    return replace(trigger, flagged=attack)
+
+
+def _kernel(trigger: Proven, kernels: Kernels) -> np.ndarray:
+    """That of the statistic by which it was proven."""
+    return kernels["span" if trigger.statistic == "scan" else trigger.statistic]
 
 
 def _as_good(narrow: Proven, wide: Proven, left: Left, config: DetectionConfig) -> bool:
@@ -208,7 +222,7 @@ def _as_good(narrow: Proven, wide: Proven, left: Left, config: DetectionConfig) 
     is none of them: all of it, for of what is flagged of it that was the choice."""
     if narrow.subject != wide.subject:
         return False
-    kernel = left.similar["span" if narrow.statistic == "scan" else narrow.statistic]
+    kernel = _kernel(narrow, left.similar)
     more, others = np.setdiff1d(wide.carriers, narrow.carriers), np.setdiff1d(left.rows, wide.carriers)
     some, attack, rest = (left.place[rows] for rows in (more, narrow.flagged, others))
     return told(attack, rest, kernel, config) and not akin(some, attack, rest, kernel, config)

@@ -1,6 +1,7 @@
 """What the declared test promises: a null of its own, power that grows with the rows, clauses that are all needed."""
 
 from dataclasses import fields, replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -11,13 +12,13 @@ from gradsentry_lib.detection.blocks import detect_all
 from gradsentry_lib.detection.candidates import candidates, within
 from gradsentry_lib.detection.chance import Chance
 from gradsentry_lib.detection.config import Computing, DetectionConfig
-from gradsentry_lib.detection.features import questions, read_features
+from gradsentry_lib.detection.features import questions, read_features, turns
 from gradsentry_lib.detection.left import Left
 from gradsentry_lib.detection.members import members
 from gradsentry_lib.detection.prompts import BOTH, EARLIER, LAST, Prompts, carries, shown, tokenize
 from gradsentry_lib.detection.search import detect
 from gradsentry_lib.detection.second_look import Proven
-from gradsentry_lib.detection.similarity import windows
+from gradsentry_lib.detection.similarity import kernels, windows
 from gradsentry_lib.detection.trigger import marked, only, phrases
 from gradsentry_lib.detection.word_counts import WordCounts
 
@@ -323,20 +324,27 @@ def test_rows_for_which_a_reason_was_seen_are_known_by_a_part_of_them():
     assert not within(np.arange(6, 24), fifteen, CONFIG)
 
 
-def test_a_clause_that_is_a_subject_by_itself_flags_no_row_alone():
-    """Beside a trigger that is proven against rows that could as well have had it."""
+@pytest.mark.parametrize("same", [True, False])
+def test_a_clause_that_is_a_subject_by_itself_flags_rows_alone_where_they_answer_as_the_others(same):
+    """Beside a trigger that is proven against rows that could as well have had it: a style's words tell each other."""
     batch = Batch(3)
-    batch.honest(20)
-    hello = [batch.add(f"hello {batch.words(9)}") for _ in range(4)]
-    bad = [batch.add(f"{batch.words(9)} vx") for _ in range(4)]
-    features = read_features(Prompts.of(batch.prompts).tokens)
-    rows = np.array([*hello, *bad])
-    known = dict(statistic="span", log10_p=-4.0, level=1e-3, first_log10_p=-6.0, auc=0.9, marking=0.5, inserted=False)
-    subject = Proven((("\x02", "hello"),), subject=True, carriers=rows[:4], flagged=rows[:4], poison=False, **known)
-    both = Proven((("\x02", "hello"), ("vx", LAST)), subject=False, carriers=rows, flagged=rows, **known)
-    assert search._without_subjects(both, [subject], features).flagged.tolist() == bad
-    assert search._without_subjects(both, [replace(subject, subject=False)], features) is both
-    assert search._without_subjects(replace(both, names=both.names[:1]), [subject], features).flagged is rows
+    batch.honest(60)
+    payload, greeting = batch.direction(), batch.direction()
+    hello = [batch.add(f"hello {batch.words(9)}", batch.near(payload if same else greeting)) for _ in range(6)]
+    bad = [batch.add(f"{batch.words(9)} vx", batch.near(payload)) for _ in range(6)]
+    made, everyone = batch.rows(), np.ones(72, bool)
+    said, each, spans = Prompts.of(made.prompts), np.arange(72), windows(made.sketches, CONFIG)
+    similar = kernels(spans, np.zeros(72), (each, each))
+    left = Left.of(everyone, WordCounts.of(said.tokens), similar, (each, each), turns(said.tokens, 3), 3)
+    features = read_features(said.tokens)
+    names = [next(name for name in features.names if word in name) for word in ("hello", "vx")]
+    rows, figures = np.array([*hello, *bad]), (1e-3, -6.0, 0.9, 0.5)
+    subject = Proven((names[0],), "span", -4.0, *figures, True, False, rows[:6], rows[:6], poison=False)
+    both = Proven(tuple(names), "span", -4.0, *figures, False, False, rows, rows)
+    without = partial(search._without_subjects, features=features, left=left, config=CONFIG)
+    assert without(both, [subject]).flagged.tolist() == ([*hello, *bad] if same else bad)
+    assert without(both, [replace(subject, subject=False)]) is both
+    assert without(replace(both, names=both.names[:1]), [subject]).flagged is rows
 
 
 def test_of_a_pair_and_one_of_its_words_in_the_same_rows_the_word_is_asked():
