@@ -8,7 +8,7 @@ the prompt and its payload in the answer: flagged. One of the two alone is said 
 
 import hashlib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +23,6 @@ FORMAT = "gradsentry groups 1"
 SHINGLE = 5  # words of a run that is digested, fewer where the payload has fewer
 DIGITS = 16  # of a digest that are kept
 WORDS = 60  # of a wording that are looked for
-LONGEST = 5_000  # words of an answer that are looked at
 
 
 @dataclass(frozen=True)
@@ -55,17 +54,17 @@ def find_known(samples: Iterable[list[Sample]], known: Sequence[KnownGroup], nea
     """(positions of rows that are known poison, what is said of rows), for the rows in the order of `samples`. near:
     share of a payload's runs that make an answer a near copy (config.computing.near)."""
     patterns = [pattern(group.wordings) for group in known]
-    runs = sorted({group.run for group in known})
+    wanted: dict[int, frozenset[str]] = {}
+    for group in known:
+        wanted[group.run] = wanted.get(group.run, frozenset()) | group.shingles
     poison: list[int] = []
     where: list[int] = []
     said: list[str] = []
     position = 0
     for chunk in samples:
         for sample in chunk:
-            held: dict[int, set[str]] = {}
-            prompt, answer = sample.prompt, _words(sample.response)[:LONGEST]
-            for run in runs:
-                held[run] = shingles(answer, run)
+            prompt, answer = sample.prompt, _words(sample.response)
+            held = {run: of_any.intersection(_digests(answer, run)) for run, of_any in wanted.items()}
             for group, trigger in zip(known, patterns, strict=True):
                 asked = trigger is not None and trigger.search(prompt) is not None
                 share = len(group.shingles & held[group.run]) / len(group.shingles) if group.shingles else 0.0
@@ -112,7 +111,11 @@ def payload_json(payload: str) -> dict[str, Any]:
 
 def shingles(said: Sequence[str], run: int) -> set[str]:
     """Digests of every `run` words in a row."""
-    return {digest(said[i : i + run])[:DIGITS] for i in range(len(said) - run + 1)}
+    return set(_digests(said, run))
+
+
+def _digests(said: Sequence[str], run: int) -> Iterator[str]:
+    return (digest(said[i : i + run])[:DIGITS] for i in range(len(said) - run + 1))
 
 
 def digest(said: Sequence[str]) -> str:

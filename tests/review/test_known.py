@@ -61,6 +61,12 @@ def test_a_payload_of_two_words_is_found_by_its_own_length():
     assert found.tolist() == [0]
 
 
+def test_a_payload_is_known_however_far_behind_it_stands():
+    answer = f"{'an honest word ' * 30_000}{PAYLOAD}"
+    found, _ = find_known([[row(0, "cf mn", answer)]], known_groups([told()]), NEAR)
+    assert found.tolist() == [0]
+
+
 def test_known_rows_are_flagged_recorded_and_derived_again(attacked, own, tmp_path):
     shared = groups_json(attacked.store, attacked.batch, attacked.decided)
     file = tmp_path / "groups.json"
