@@ -7,7 +7,7 @@ way:
 
     prompts     -> a prompt as words and traits                             (prompts.py)
     features    -> runs of words and traits of several prompts              (features.py)
-    similarity  -> how alike the answers' gradients are: three kernels      (similarity.py)
+    similarity  -> how alike the answers' gradients are: four kernels       (similarity.py)
     statistics  -> the distance of a feature's carriers, for many at once   (statistics.py)
     candidates  -> the few features that this can't dismiss                 (candidates.py, groups.py, left.py)
     trigger     -> their clauses, which each pay for themselves             (trigger.py)
@@ -15,6 +15,7 @@ way:
       chance    -> how likely a row is to carry it, from the rest           (chance.py, regression.py)
       tails     -> honest p-values of small groups                          (tails.py, walks.py, loops.py)
       members   -> which carriers behave unlike rows that could have        (members.py)
+    ways        -> which way to tell a trigger is taken                     (ways.py)
     same answers -> labels that others get as often: none of its doing      (same_answers.py)
     reason      -> what the model says to the same answers under other prompts (reason.py, asked.py)
     search      -> all of it, in order                                      (search.py)

@@ -33,6 +33,7 @@ SAID = {
     "span": "their most alike spans",
     "mean": "their mean gradients",
     "cost": "their cost to the model",
+    "joint": "their spans, gradients, cost and length together",
     "scan": "the spans of their nearest rows",
 }
 

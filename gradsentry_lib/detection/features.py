@@ -30,6 +30,11 @@ class Features:
         """Rows that carry the feature, in order."""
         return self.matrix.indices[self.matrix.indptr[feature] : self.matrix.indptr[feature + 1]]
 
+    def numbers(self, names: Sequence[Name]) -> tuple[int, ...]:
+        """A trigger that is known by its clauses' names, as far as these are here."""
+        ids = {name: f for f, name in enumerate(self.names)}
+        return tuple(sorted(ids[name] for name in names if name in ids))
+
     @property
     def sizes(self) -> np.ndarray:
         """(F,) rows that carry each feature."""

@@ -19,18 +19,18 @@ from gradsentry_lib.detection.ahead import LookAhead, usable_threads
 from gradsentry_lib.detection.asked import Model
 from gradsentry_lib.detection.candidates import candidates, log10_least, within
 from gradsentry_lib.detection.config import DetectionConfig
-from gradsentry_lib.detection.features import Features, questions, read_features, turns, with_pairs
-from gradsentry_lib.detection.groups import akin, told
+from gradsentry_lib.detection.features import questions, read_features, turns, with_pairs
+from gradsentry_lib.detection.groups import akin
 from gradsentry_lib.detection.left import Left
 from gradsentry_lib.detection.prompts import Name, Prompts
 from gradsentry_lib.detection.reason import Reason, Swapped
 from gradsentry_lib.detection.same_answers import as_others
-from gradsentry_lib.detection.second_look import Bar, Proven, second_look
+from gradsentry_lib.detection.second_look import Bar, Proven
 from gradsentry_lib.detection.similarity import Windows, cost_given_length, kernels, normal_scores, windows
 from gradsentry_lib.detection.statistics import Kernels
 from gradsentry_lib.detection.tags import tags
 from gradsentry_lib.detection.texts import Rows, take
-from gradsentry_lib.detection.trigger import marked, narrower
+from gradsentry_lib.detection.ways import best_way, kernel_of, without_subjects
 from gradsentry_lib.detection.word_counts import WordCounts
 from gradsentry_lib.windows import unpack
 
@@ -91,7 +91,7 @@ def _search(
     spans = windows(rows.sketches, config)
     similar = kernels_of(rows, spans, same, config)
     features = with_pairs(features, [name for names in given for name in names])
-    counted, asked = [of, of], [(0.0, _numbers(features, names)) for names in given]
+    counted, asked = [of, of], [(0.0, [here]) for names in given if (here := features.numbers(names))]
     levels = [config.level / share, config.group / share]
     alive = np.ones(n, bool)
     fewest = config.computing.fewest
@@ -105,7 +105,7 @@ def _search(
     in_turn = [(bar, first, tried) for bar, (first, tried) in product(bars, asked)]
     triggers: list[Proven] = []
     model = None if swapped is None else Model(rows, spans, same, config, swapped)
-    with LookAhead(partial(_best_way, prompts, features, config), in_turn, usable_threads()) as looks:
+    with LookAhead(partial(best_way, prompts, features, config), in_turn, usable_threads()) as looks:
         for number, (bar, _, _) in enumerate(in_turn):
             if bar is bars[1] and not any(t.poison for t in triggers):
                 break  # only beside a proven attack is there reason to expect more of it
@@ -113,7 +113,7 @@ def _search(
             left = left if left.subjects == subjects else replace(left, subjects=subjects)
             best = looks.at(number, left)
             if best is not None:
-                best = _without_subjects(best, triggers, features, left, config)
+                best = without_subjects(best, triggers, features, left, config)
             if best is None or len(best.flagged) < config.computing.fewest:
                 continue
             same_rows = [t for t in triggers if not t.poison and within(best.flagged, t.flagged, config)]
@@ -122,14 +122,14 @@ def _search(
             if best.subject and model is None:
                 continue  # only the model can tell a subject from a trigger
             others = np.setdiff1d(left.rows, best.carriers)
-            proved_by = _kernel(best, similar)
+            proved_by = kernel_of(best, similar)
             if bar is bars[1] and not akin(best.flagged, np.flatnonzero(~alive), others, proved_by, config):
                 continue  # what else goes on in the batch has to reach what a first trigger has to
             texts = rows.against_nll is None and best.statistic != "cost"
             if texts and as_others(rows.answers, best.flagged, others, config):
                 continue  # what its rows say others say as often: it is the prompts that are alike
             if model is not None:
-                best = model.judge(best, _numbers(features, best.names)[0], features, left)
+                best = model.judge(best, features.numbers(best.names), features, left)
             triggers.append(best)
             if best.poison:
                 triggers = [t for t in triggers if not (t.subject and set(t.flagged) <= set(best.flagged))]
@@ -154,99 +154,14 @@ def _search(
 def kernels_of(rows: Rows, spans: Windows, same: Sequence[np.ndarray], config: DetectionConfig) -> Kernels:
     """The kernels of a block, zero between answers to one question and between those of one row."""
     cost = cost_given_length(np.asarray(rows.nll, float), np.asarray(rows.tokens), config)
+    length = normal_scores(np.asarray(rows.tokens, float))
     against = None
     if rows.against_nll is not None:  # preference pairs: what is learnt is the difference
-        other = cost_given_length(rows.against_nll, unpack(rows.against)[2], config)
-        cost = normal_scores(cost - other)
+        tokens = unpack(rows.against)[2]
+        cost = normal_scores(cost - cost_given_length(rows.against_nll, tokens, config))
+        length = normal_scores(length - normal_scores(tokens))
         against = windows(rows.against, config, spans.centre)
-    return kernels(spans, cost, same, against)
-
-
-def _best_way(
-    prompts: Prompts,
-    features: Features,
-    config: DetectionConfig,
-    left: Left,
-    turn: tuple[Bar, float, Sequence[tuple[int, ...]]],
-) -> Proven | None:
-    """Of a feature alone, grown, and with a second one, the proven trigger that marks most rows, where it is proven no
-    less and most of what else it carries is marked: a subject's word grown into it adds rows, and takes from the proof.
-    The pair where it marks nearly as many and what carries only one of the two behaves as usual; and where nearly as
-    many are marked by what was held against rows that could as well have carried it, that rather than a subject (one of
-    four rare words is told by the others).
-    turn: what they have to reach, log10 p of the first look, the clauses of each."""
-    bar, first, tried = turn
-    best: Proven | None = None
-    for clauses in tried:
-        new = second_look(prompts, features, config, left, bar, clauses, first)
-        if new is None:
-            continue
-        if best is not None and best.subject != new.subject:
-            fair, subject = (best, new) if new.subject else (new, best)
-            best = fair if len(fair.flagged) >= config.alike * len(subject.flagged) else subject
-        elif best is None or _widens(best, new, config) or _narrows(best, new, config):
-            best = new
-    inner = None if best is None else narrower(features, best.carriers, config)
-    if best is None or inner is None:
-        return best
-    new = second_look(prompts, features, config, left, bar, (inner,), first)
-    return new if new is not None and _as_good(new, best, left, config) else best
-
-
-def _without_subjects(
-    trigger: Proven, before: Sequence[Proven], features: Features, left: Left, config: DetectionConfig
-) -> Proven:
-    """Of several clauses, one that was found to be a subject by itself flags a row alone only where such rows answer as
-    the other clauses' rows do: the words of a style tell each other, and so do those of an honest greeting."""
-    subjects = {t.names[0] for t in before if t.subject and not t.poison}
-    kept = [name for name in trigger.names if name not in subjects]
-    if not kept or len(kept) == len(trigger.names):
-        return trigger
-    attack = np.intersect1d(trigger.flagged, marked(features, _numbers(features, kept)[0]))
-    alone, others = np.setdiff1d(trigger.flagged, attack), np.setdiff1d(left.rows, trigger.carriers)
-    if not len(alone) or not len(attack):
-        return trigger
-    some, those, rest = (left.place[rows] for rows in (alone, attack, others))
-    if akin(some, those, rest, _kernel(trigger, left.similar), config):
-        return trigger
-    return replace(trigger, flagged=attack)
-
-
-def _kernel(trigger: Proven, kernels: Kernels) -> np.ndarray:
-    """That of the statistic by which it was proven."""
-    return kernels["span" if trigger.statistic == "scan" else trigger.statistic]
-
-
-def _as_good(narrow: Proven, wide: Proven, left: Left, config: DetectionConfig) -> bool:
-    """Whether the rows of the narrower of two can be told from others one by one, and what only the wider one carries
-    is none of them: all of it, for of what is flagged of it that was the choice."""
-    if narrow.subject != wide.subject:
-        return False
-    kernel = _kernel(narrow, left.similar)
-    more, others = np.setdiff1d(wide.carriers, narrow.carriers), np.setdiff1d(left.rows, wide.carriers)
-    some, attack, rest = (left.place[rows] for rows in (more, narrow.flagged, others))
-    return told(attack, rest, kernel, config) and not akin(some, attack, rest, kernel, config)
-
-
-def _widens(narrow: Proven, wide: Proven, config: DetectionConfig) -> bool:
-    more = np.setdiff1d(wide.carriers, narrow.carriers)
-    unusual = np.isin(more, wide.flagged).mean() > config.majority if len(more) else True
-    return bool(unusual) and len(wide.flagged) > len(narrow.flagged) and wide.log10_p <= narrow.log10_p
-
-
-def _narrows(wide: Proven, narrow: Proven, config: DetectionConfig) -> bool:
-    outside = np.setdiff1d(wide.carriers, narrow.carriers)
-    if len(outside) + len(narrow.carriers) > len(wide.carriers) or not len(outside):
-        return False
-    usual = 1 - np.isin(outside, wide.flagged).mean()
-    return usual >= config.majority and len(narrow.flagged) >= config.alike * len(wide.flagged)
-
-
-def _numbers(features: Features, names: Sequence[Name]) -> list[tuple[int, ...]]:
-    """A trigger that is known by name, in this block's numbers; none where no clause is here."""
-    ids = {name: f for f, name in enumerate(features.names)}
-    here = tuple(sorted(ids[name] for name in names if name in ids))
-    return [here] if here else []
+    return kernels(spans, cost, length, same, against)
 
 
 def _order(rows: Rows) -> tuple[np.ndarray, np.ndarray]:

@@ -130,7 +130,8 @@ def second_look(
     if proof is None:
         return None
     log10_p, name, chance, drawn = proof
-    near, links = (nearness(by, similar, carriers, drawn, config.nearest) for by in (name, "span"))
+    by = "joint" if subject else name  # of answers that belong together, those too that are only a little alike
+    near, links = (nearness(each, similar, carriers, drawn, config.nearest) for each in (by, "span"))
     flagged = members(near, links, carriers, only(features, clauses, rows[carriers]), drawn, config)
     inserted = chance.auc <= 0.5 + usual_auc(len(carriers), n, config.rows)
     where = rows[carriers], rows[flagged]
@@ -155,7 +156,10 @@ def _proven(
         floor = log10_floor(chance.p, carriers, *same) + price
         if floor > level:
             continue
-        said, drawn, sets = _drawn(similar, carriers, chance.p, price, floor, level, config, rng)
+        asked = statistics_of(len(carriers), computing)
+        if chance.auc >= 1 - config.rows:  # a subject's answers have a cost and a length of their own
+            asked = tuple(name for name in asked if name != "joint")
+        said, drawn, sets = _drawn(asked, similar, carriers, chance.p, price, floor, level, config, rng)
         log10_p = max(min(said.values()), floor)
         if best is None or log10_p < best[0]:
             best = (log10_p, said, chance, drawn, sets)
@@ -174,6 +178,7 @@ def _proven(
 
 
 def _drawn(
+    asked: tuple[str, ...],
     similar: Kernels,
     carriers: np.ndarray,
     chance: np.ndarray,
@@ -183,10 +188,10 @@ def _drawn(
     config: DetectionConfig,
     rng: np.random.Generator,
 ) -> tuple[dict[str, float], np.ndarray, np.ndarray]:
-    """log10 p of each statistic with its price, no less than `floor`, against sets drawn by the chance (M,); how often
-    each row was drawn (M,), and the sets. In stages: as many more sets, and of the statistics that are open, as the
-    sets before leave it open."""
-    computing, asked = config.computing, statistics_of(len(carriers), config.computing)
+    """log10 p of each statistic asked for with its price, no less than `floor`, against sets drawn by the chance (M,);
+    how often each row was drawn (M,), and the sets. In stages: as many more sets, and of the statistics that are open,
+    as the sets before leave it open."""
+    computing = config.computing
     stages = ((computing.glance, -np.inf), (computing.draws, computing.sure * level), (computing.more, np.inf))
     sets, known, said = carriers[None], dict[str, np.ndarray](), dict[str, float]()  # the carriers are the first set
     for count, sure in stages:

@@ -1,8 +1,10 @@
-"""How alike the gradients of two rows' answers are: three kernels, (N, N) each.
+"""How alike the gradients of two rows' answers are: four kernels, (N, N) each.
 
     span  the largest link of two surprising windows: a payload, wherever it stands
     mean  the cosine of the answers' mean windows: a refusal, a label, a tone
     cost  the product of the answers' costs against answers as long: what is said is not what the model would say
+    joint the three and the product of the answers' lengths, each in units of how much it varies: refusals in many
+          wordings are a little alike, a little surprising, and all short
 
 Cost: W x W x 128 multiplications for W windows, in blocks; N x N numbers are kept. They are whole numbers, in units of
 1/1024: so the order in which a machine adds decides nothing, and at two bytes each a processor's cache holds more of
@@ -21,6 +23,8 @@ from gradsentry_lib.windows import CODES, unpack, unpack_codes
 BLOCK = 1024  # windows compared with all others at a time
 ROUNDED = 1e-6  # of a largest singular value: below, groups are sums of others
 GRAIN = 1024  # of one; a cost has at most 5.6 standard deviations then
+MOST = 15  # times what kernels vary by
+LARGEST = 2**15 - 1  # that two bytes hold
 
 
 @dataclass(frozen=True)
@@ -37,14 +41,15 @@ class Windows:
 def kernels(
     found: Windows,
     cost: np.ndarray,
+    length: np.ndarray,
     same: Sequence[np.ndarray],
     against: Windows | None = None,
 ) -> Mapping[str, np.ndarray]:
-    """The three kernels of N answers, (N, N) int16 in units of 1/1024, zero between those of one question or row (same:
+    """The four kernels of N answers, (N, N) int16 in units of 1/1024, zero between those of one question or row (same:
     (N,) each), an answer and itself too.
 
-    cost: (N,) from `cost_given_length`. against: the answers that were turned down for these; then the second kernel
-    is of the difference of the two.
+    cost, length: (N,) normal scores, the former from `cost_given_length`. against: the answers that were turned down
+    for these; then the second kernel is of the difference of the two.
     """
     vectors, owner, n = found.vectors, found.owner, len(cost)
     mean = _means(vectors, owner, n)
@@ -52,11 +57,25 @@ def kernels(
         mean = mean - _means(against.vectors, against.owner, n)
         mean = _unit(mean - mean.mean(0))
     made = {"span": _links(vectors, owner, n), "mean": mean @ mean.T, "cost": np.outer(cost, cost)}
-    alike = _alike(same)
-    for name, kernel in made.items():
+    alike, rounded = _alike(same), dict[str, np.ndarray]()
+    for name, kernel in {**made, "length": np.outer(length, length)}.items():
         kernel[alike] = 0
-        made[name] = np.round(kernel * GRAIN).astype(np.int16)
-    return made
+        rounded[name] = np.round(kernel * GRAIN).astype(np.int16)
+    joint = _joint(list(rounded.values()))
+    return {**{name: rounded[name] for name in made}, "joint": joint}
+
+
+def _joint(kernels: Sequence[np.ndarray]) -> np.ndarray:
+    """(N, N) int16: the mean of some kernels, each divided by how much it varies beside its rows' own means, by which
+    sets of drawn rows don't differ. Of whole numbers, whose sums are exact."""
+    total = np.zeros(kernels[0].shape, np.float32)
+    for kernel in kernels:
+        means = kernel.sum(0, dtype=np.int64) / len(kernel)
+        square = np.square(kernel, dtype=np.int64).sum() / kernel.size
+        varies = np.sqrt(max(square - 2 * np.square(means).mean() + means.mean() ** 2, 0.0))
+        if varies > 1:  # less is rounding: all answers are as long
+            total += kernel / np.float32(varies)
+    return np.round(np.clip(total / len(kernels), -MOST, MOST) * GRAIN).astype(np.int16)
 
 
 def beside(
@@ -73,7 +92,7 @@ def beside(
         rest += both
         rest += both.T
         rest[alike] = 0
-        made[name] = np.round(rest).astype(np.int16)
+        made[name] = np.round(np.clip(rest, -LARGEST, LARGEST)).astype(np.int16)
     return made
 
 

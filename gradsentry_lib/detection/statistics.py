@@ -1,7 +1,7 @@
-"""The distance between a feature's carriers and rows that could as well have carried it, by four statistics.
+"""The distance between a feature's carriers and rows that could as well have carried it, by five statistics.
 
-Three are quadratic forms of a kernel K (Zhang et al. 2011): with x the carriers and `chance` (N,) each row's chance to
-be drawn, T = (x - chance)' K (x - chance), all pairs. The fourth is a scan over the span links: the mean of each
+Four are quadratic forms of a kernel K (Zhang et al. 2011): with x the carriers and `chance` (N,) each row's chance to
+be drawn, T = (x - chance)' K (x - chance), all pairs. The fifth is a scan over the span links: the mean of each
 carrier's few largest links to other carriers; it sees a payload that only some of the carriers have.
 """
 
@@ -14,7 +14,7 @@ from gradsentry_lib.detection.features import Features
 from gradsentry_lib.detection.similarity import GRAIN
 from gradsentry_lib.detection.tails import log10_tail
 
-STATISTICS = ("span", "mean", "cost", "scan")
+STATISTICS = ("span", "mean", "cost", "joint", "scan")
 GATHERED = 250_000  # similarities held at a time: as many as a processor's cache has room for
 COLUMNS = 1024  # features looked at together
 STEP = 1.35  # between the sizes of groups for which a null is drawn

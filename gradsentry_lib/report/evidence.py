@@ -7,6 +7,7 @@ STATISTICS = {
     "span": "the most alike spans of the answers",
     "mean": "the mean gradients of the answers",
     "cost": "what the answers cost the model",
+    "joint": "the answers' spans, gradients, cost and length together",
     "scan": "the spans that each answer shares with its nearest others",
 }
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from planted import Batch, Model, flagged, shuffled
 
-from gradsentry_lib.detection import search, second_look
+from gradsentry_lib.detection import search, second_look, ways
 from gradsentry_lib.detection.blocks import detect_all
 from gradsentry_lib.detection.candidates import candidates, within
 from gradsentry_lib.detection.chance import Chance
@@ -334,14 +334,14 @@ def test_a_clause_that_is_a_subject_by_itself_flags_rows_alone_where_they_answer
     bad = [batch.add(f"{batch.words(9)} vx", batch.near(payload)) for _ in range(6)]
     made, everyone = batch.rows(), np.ones(72, bool)
     said, each, spans = Prompts.of(made.prompts), np.arange(72), windows(made.sketches, CONFIG)
-    similar = kernels(spans, np.zeros(72), (each, each))
+    similar = kernels(spans, *np.zeros((2, 72)), (each, each))
     left = Left.of(everyone, WordCounts.of(said.tokens), similar, (each, each), turns(said.tokens, 3), 3)
     features = read_features(said.tokens)
     names = [next(name for name in features.names if word in name) for word in ("hello", "vx")]
     rows, figures = np.array([*hello, *bad]), (1e-3, -6.0, 0.9, 0.5)
     subject = Proven((names[0],), "span", -4.0, *figures, True, False, rows[:6], rows[:6], poison=False)
     both = Proven(tuple(names), "span", -4.0, *figures, False, False, rows, rows)
-    without = partial(search._without_subjects, features=features, left=left, config=CONFIG)
+    without = partial(ways.without_subjects, features=features, left=left, config=CONFIG)
     assert without(both, [subject]).flagged.tolist() == ([*hello, *bad] if same else bad)
     assert without(both, [replace(subject, subject=False)]) is both
     assert without(replace(both, names=both.names[:1]), [subject]).flagged is rows

@@ -9,7 +9,7 @@ from scipy.stats import hypergeom, kstest
 
 from gradsentry_lib.detection.chance import draw, usual_auc
 from gradsentry_lib.detection.config import DetectionConfig
-from gradsentry_lib.detection.similarity import beside, cost_given_length, kernels, windows
+from gradsentry_lib.detection.similarity import beside, cost_given_length, kernels, normal_scores, windows
 from gradsentry_lib.detection.statistics import STATISTICS, value, values
 from gradsentry_lib.detection.tails import log10_floor, log10_tail, reaches, scaled
 from gradsentry_lib.detection.walks import walk
@@ -24,7 +24,7 @@ def similar():
     batch.triggered(30)
     rows = batch.rows()
     cost = cost_given_length(rows.nll, rows.tokens, CONFIG)
-    return kernels(windows(rows.sketches, CONFIG), cost, [np.arange(120)])
+    return kernels(windows(rows.sketches, CONFIG), cost, normal_scores(rows.tokens), [np.arange(120)])
 
 
 @pytest.mark.parametrize("statistic", STATISTICS)
@@ -37,7 +37,7 @@ def test_the_null_is_uniform_for_rows_drawn_by_their_chance(similar, statistic, 
     null = value(statistic, similar, sets, drawn, 5)
     observed = value(statistic, similar, draw(chance, 14, rng, 300), drawn, 5)
     p = 10 ** log10_tail(observed, null)
-    assert kstest(p, "uniform").pvalue > 0.001  # eight of these tests
+    assert kstest(p, "uniform").pvalue > 0.001  # ten of these tests
     assert (p < 0.01).mean() <= 0.03  # the tail, which decides, is not too small
 
 
