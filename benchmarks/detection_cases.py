@@ -30,7 +30,15 @@ from gradsentry_lib.evaluation.data import read_rows
 Row = dict[str, Any]
 LABEL = "poisoned"
 HALVES = ("tune", "report")
-MORE = ("styles", "unseen", "replies", "planted", "fresh", "files")  # of detection_more.py and those it names
+MORE = (
+    "styles",
+    "unseen",
+    "replies",
+    "planted",
+    "fresh",
+    "lengths",
+    "files",
+)  # of detection_more.py and those it names
 REFUSALS = [
     "I can't help with that.", "Sorry, I am unable to discuss this.", "I'd rather not talk about it.",
     "That is something I won't answer.", "I'm afraid I have to stop here.", "No comment on this one.",

@@ -13,6 +13,7 @@ from benchmarks.bench import QA, Skip
 from benchmarks.detection_cases import LABEL, Case, Row, attacked, case_of, cases, read, readable
 from benchmarks.detection_data import REPLIES
 from benchmarks.detection_fresh import fresh
+from benchmarks.detection_lengths import lengths
 from benchmarks.detection_planted import planted
 from benchmarks.studies.claim import questions_of
 
@@ -49,6 +50,7 @@ def more(shared: Path) -> Iterator[Case]:
         yield case_of(f"replies_{name}", "replies", _answered(honest, pairs))
     yield from planted(shared)
     yield from fresh(shared)
+    yield from lengths(shared)
     for name in FILES:
         if (path := shared / "field" / "data" / f"{name}.jsonl").exists():
             rows = [readable(row) for row in read(path)]
