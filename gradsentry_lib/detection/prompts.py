@@ -61,10 +61,12 @@ def shown(name: Name) -> str:
 def tokenize(prompt: str) -> list[str]:
     """A prompt's traits, then its words and signs in small letters, in order, first those said earlier."""
     now, mark, earlier = prompt.partition(EARLIER)
-    return [*traits(now, bool(mark)), *(EARLIER + word for word in _words(earlier)), *_words(now)]
+    return [*traits(now, bool(mark)), *(EARLIER + word for word in plain_words(earlier)), *plain_words(now)]
 
 
-def _words(text: str) -> list[str]:
+def plain_words(text: str) -> list[str]:
+    """The words and signs of a text in small letters, without traits; marks that stand for something else here are
+    shown as pictures of themselves."""
     return [PICTURES.get(word, word) for word in split.tokenize(text)]
 
 

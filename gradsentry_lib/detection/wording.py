@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from gradsentry_lib.detection.features import read_features
-from gradsentry_lib.detection.prompts import Name, tokenize, words
+from gradsentry_lib.detection.prompts import Name, plain_words, words
 from gradsentry_lib.samples.words import TOKEN
 
 INSIDE, OUTSIDE = 300, 400  # answers of the group and of the rest that are compared
@@ -33,7 +33,7 @@ def shared_wording(answers: Sequence[str], group: np.ndarray) -> str:
     inside, outside = np.flatnonzero(group)[:INSIDE], np.flatnonzero(~group)
     outside = outside if len(outside) <= OUTSIDE else np.sort(rng.choice(outside, OUTSIDE, replace=False))
     texts = [answers[i] for i in (*inside, *outside)]
-    tokens = [tokenize(text) for text in texts]
+    tokens = [plain_words(text) for text in texts]  # how an answer is written is no wording of it
     grams = read_features(tokens, least=2, most=1.0)
     if not len(inside) or not grams.names:
         return answers[inside[0]][:LONGEST] if len(inside) else ""
